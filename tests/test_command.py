@@ -300,7 +300,7 @@ def test_masks_without_a_label_are_told_before_anything_is_written(
         with Image.open(mask) as picture:
             void = np.full((picture.height, picture.width), 255, np.uint8)
         Image.fromarray(void).save(mask)
-    assert "val: every mask is void throughout" in fails(["run", str(config)], capsys)
+    assert "val: every pixel of every mask is void" in fails(["run", str(config)], capsys)
 
 
 @pytest.mark.fault("F04", "F05", "F06")

@@ -1,12 +1,12 @@
-"""Random transforms of training samples: scale, crop, flip and rotation as one affine map, colours as another.
+"""Random transforms of training samples: scale, crop, flip and rotation as one affine map, colour jitter as another.
 
-The parameters are a pure function of (seed, epoch, index): the number of workers, the batch size and a resumed run
-change nothing. An image is brought to its scale as :mod:`segkit.data.resize` does it, so that a crop at a scale is a
-window of what evaluation would see at that size; a rotated one is sampled bilinearly once more. Masks are sampled by
-the nearest pixel. Outside the image there is the mean colour, and void.
+The parameters are a pure function of (seed, epoch, index); the number of workers, the batch size and resuming do not
+change them. Images are scaled by :mod:`segkit.data.resize`, so a crop shows the same pixels as evaluation at that
+size; a rotation interpolates bilinearly once more. Masks are sampled by the nearest pixel. Pixels outside the image
+get the mean colour and the label void.
 
-Crops can be centred on a pixel of a class drawn evenly from those in the image, as nnU-Net does with a third of them
-(Isensee et al., Nature Methods 2021, arXiv 1809.10486), and drawn anew where one class fills them, as in
+Crops can be centred on a pixel of a class drawn uniformly from the classes in the image, as nnU-Net does with a third
+of its crops (Isensee et al., Nature Methods 2021, arXiv 1809.10486), and drawn again where one class fills them, as in
 mmsegmentation (``cat_max_ratio``).
 """
 
@@ -31,25 +31,25 @@ from segkit.data.sample import RGB, Sample, checked
 from segkit.data.scan import Scan
 from segkit.settings import AugmentSettings
 
-_TRIES = 10  # as mmsegmentation; an image of a single class would never end
-_GRID = 4  # pixels between those that are looked at to judge a crop
-_ROUNDING = 1e-6  # pixels: what lies on the border of two, but for the last digits, is the same one everywhere
+_TRIES = 10  # as mmsegmentation; the limit matters for images of a single class
+_GRID = 4  # pixels: spacing of the grid on which the class shares of a crop are measured
+_ROUNDING = 1e-6  # pixels: makes a position on the border of two pixels round to the same one on every device
 
 
 Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 
 class TransformParams(NamedTuple):
-    """The parameters of one random transform: a window is cut out of the resized image, about whose middle it turns.
+    """Parameters of one random transform: a window of the resized image, rotated about the window's centre.
 
     Attributes:
         size: height and width of the window, pixels.
         scaled: height and width to which the image is resized.
         start: row and column of the resized image where the window begins; it may reach beyond the image.
-        mirror: whether top and bottom, and left and right, change places.
-        angle: by which the window is turned, radians.
-        colour: float32 ``[3,4]``, a matrix and an offset on RGB in 0..1; or ``[C,2]``, a factor and an offset on each
-            normalised channel of other images.
+        mirror: whether to flip vertically, and whether to flip horizontally.
+        angle: rotation of the window, radians.
+        colour: colour jitter: for 8-bit RGB float32 ``[3,4]``, a matrix and an offset on RGB in 0..1; for other images
+            ``[C,2]``, a factor and an offset on each normalised channel.
     """
 
     size: tuple[int, int]
@@ -61,7 +61,7 @@ class TransformParams(NamedTuple):
 
     @property
     def affine(self) -> tuple[float, float, float, float, float, float]:
-        """``(a, b, c, d, e, f)``: pixel (x, y) of the result shows the resized image at ``(ax+by+c, dx+ey+f)``."""
+        """``(a, b, c, d, e, f)``: window pixel (x, y) is sampled from the resized image at ``(ax+by+c, dx+ey+f)``."""
         (height, width), (top, left), (vertical, horizontal) = self.size, self.start, self.mirror
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         x, y = -1.0 if horizontal else 1.0, -1.0 if vertical else 1.0
@@ -70,10 +70,10 @@ class TransformParams(NamedTuple):
         return a, b, c, d, e, top + height / 2 - d * width / 2 - e * height / 2
 
     def part(self) -> tuple[Span, Span]:
-        """Rows and columns that are seen of the resized image, first and last but one."""
+        """Return the rows and columns of the resized image that the window needs, each as (first, last + 1)."""
         cos, sin = abs(math.cos(self.angle)), abs(math.sin(self.angle))
         reach = cos * self.size[0] + sin * self.size[1], sin * self.size[0] + cos * self.size[1]
-        spans, margin = [], 1 if self.angle else 0  # a turned one is interpolated once more
+        spans, margin = [], 1 if self.angle else 0  # interpolating a rotated window needs a neighbouring pixel
         for start, side, long, length in zip(self.start, self.size, reach, self.scaled, strict=True):
             first, last = start + (side - long) / 2, start + (side + long) / 2
             spans.append((max(math.floor(first) - margin, 0), min(math.ceil(last) + margin, length)))
@@ -82,16 +82,16 @@ class TransformParams(NamedTuple):
 
 @dataclass(frozen=True)
 class RandomTransform:
-    """The random transform of a run: for each key ``(epoch, index)`` the same parameters, whoever asks.
+    """The random transform of a run; the same key ``(epoch, index)`` gives the same parameters in every process.
 
     Attributes:
-        settings: which transforms, from which ranges.
-        seed: of the run.
-        ignore_index: the label of void, which is put where there is no image.
-        centre_on: labels of the classes that a share ``class_balanced`` of the crops is centred on.
-        normalisation: its mean is put where there is no image.
-        channels: names of the images' channels.
-        transforms: see :func:`segkit.hookspecs.segkit_transforms`; they come last.
+        settings: the table ``[augment]``.
+        seed: the run's seed.
+        ignore_index: the label of void; fills the mask outside the image.
+        centre_on: labels of the classes on which ``class_balanced`` crops are centred.
+        normalisation: the run's normalisation; its mean fills the image outside its borders.
+        channels: names of the image channels.
+        transforms: the plugins' transforms, applied last (see :func:`segkit.hookspecs.segkit_transforms`).
     """
 
     settings: AugmentSettings
@@ -111,18 +111,18 @@ class RandomTransform:
         normalisation: Normalisation,
         transforms: Sequence[Transform] = (),
     ) -> RandomTransform:
-        """That of a run on the scanned data; crops are centred on all classes but the largest, which any crop shows."""
+        """Create the transform of a run; balanced crops centre on every class except the most frequent one."""
         pixels, train = scan.counts("train").pixels, scan.splits["train"]
         rare = [label for label in range(len(pixels)) if label != pixels.argmax()]
         return cls(settings, seed, train.ignore_index, rare, normalisation, train.channels, transforms)
 
     def __call__(self, sample: Sample, key: Key, mask: Tensor | None) -> tuple[Sample, TransformParams]:
-        """The transformed sample and the parameters; the sample's mask may have another size than its image.
+        """Transform a sample; return it with the parameters.
 
         Args:
-            sample: on any device.
+            sample: the sample, on any device; its mask may differ from its image in size.
             key: (epoch, index).
-            mask: the sample's mask on the CPU; needed where crops are chosen by it.
+            mask: the sample's mask on the CPU; needed if the choice of crops depends on it.
         """
         size = (sample.image.shape[1], sample.image.shape[2])
         params = self.params(key, size, mask)
@@ -135,12 +135,12 @@ class RandomTransform:
         return sample, params
 
     def params(self, key: Key, size: tuple[int, int], mask: Tensor | None = None) -> TransformParams:
-        """The parameters of a key; where no try keeps within ``max_class_share``, those of the last one.
+        """Draw the parameters of a key; if no try keeps within ``max_class_share``, the last one is used.
 
         Args:
             key: (epoch, index).
             size: height and width of the image, pixels.
-            mask: uint8 ``[h,w]`` at its own size; needed where crops are chosen by it.
+            mask: uint8 ``[h,w]`` at its own size; needed if the choice of crops depends on it.
         """
         most = self.settings.max_class_share
         judged = None if mask is None or most == 1 else mask_at(mask, size)
@@ -153,7 +153,7 @@ class RandomTransform:
     def _draw(
         self, key: tuple[int, int, int], size: tuple[int, int], mask: Tensor | None, attempt: int
     ) -> TransformParams:
-        """Draw once; another ``attempt`` moves the crop to another place, and changes nothing else."""
+        """Draw the parameters once; a later ``attempt`` changes only the position of the crop."""
         settings, (height, width) = self.settings, size
         random = Stream.VIEW.generator(*key)
         low, high = settings.scale
@@ -175,10 +175,10 @@ class RandomTransform:
         shape = (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
         starts = []
         for axis, (length, side) in enumerate(zip(scaled, shape, strict=True)):
-            spare = length - side  # negative: the crop is larger than the image, and the rest is void
-            # whole pixels, each place as likely: as torchvision's RandomCrop, from 0 to spare with both ends
+            spare = length - side  # negative if the crop is larger than the image; the rest is then void
+            # uniform over the whole pixels 0 ... spare, both included, as in torchvision's RandomCrop
             start = int(math.copysign(math.floor(position[axis] * (abs(spare) + 1)), spare))
-            if target is not None:  # in the middle; no further out than any other crop, unless that is turned anyway
+            if target is not None:  # centred on the target; an unrotated crop is kept within the usual range
                 start = math.floor(target[axis] * length) - side // 2
                 start = start if angle else min(max(start, min(0, spare)), max(0, spare))
             starts.append(start)
@@ -188,11 +188,11 @@ class RandomTransform:
 def _draw_class_location(
     mask: Tensor, classes: Sequence[int], random: np.random.Generator
 ) -> tuple[float, float] | None:
-    """y and x, as parts of the image's size, of a pixel of one of the classes in a mask: each class, and of it each
-    pixel, is as likely.
+    """Draw one of the classes in a mask and one of its pixels, both uniformly; return the pixel's (y, x) as fractions
+    of the image's size, or None if the mask has none of the classes.
     """
     labels = np.ascontiguousarray(mask.numpy())
-    counts = Image.fromarray(labels).histogram()  # five times as fast as bincount
+    counts = Image.fromarray(labels).histogram()  # five times faster than bincount
     present = [label for label in classes if counts[label]]
     if not present:
         return None
@@ -202,7 +202,7 @@ def _draw_class_location(
 
 
 def _largest_share(mask: Tensor, params: TransformParams, ignore_index: int) -> float:
-    """The largest class's share of the labelled pixels in a crop, from a grid over it; 1 where none is labelled."""
+    """Estimate the largest class's share of a crop's labelled pixels on a grid; 1 if no pixel is labelled."""
     down, across = (own / scaled for own, scaled in zip(mask.shape, params.scaled, strict=True))
     steps = zip(params.affine, (_GRID, _GRID, 1, _GRID, _GRID, 1), (across,) * 3 + (down,) * 3, strict=True)
     coarse = tuple(value * share * step for value, step, share in steps)
@@ -215,10 +215,10 @@ def _largest_share(mask: Tensor, params: TransformParams, ignore_index: int) -> 
 
 
 def _draw_colour(strength: float, random: np.random.Generator) -> NDArray[np.float32]:
-    """Brightness and contrast by up to ``strength / 2``, saturation by ``strength``, hue by ``strength x 18`` degrees.
+    """Jitter brightness and contrast by up to ``strength / 2``, saturation by ``strength``, hue by 18 degrees times it.
 
-    All of them are affine in RGB, so one 3x4 matrix holds them: hue turns the colour about the grey axis, contrast acts
-    about the mean colour (as in Howard, arXiv 1312.5402, but a matrix an image).
+    All are affine in RGB, so one 3x4 matrix per image holds them: hue rotates the colour about the grey axis, contrast
+    scales about the mean colour (see Howard, arXiv 1312.5402).
     """
     brightness, contrast, saturation, hue = random.uniform(-1, 1, size=4) * strength
     grey = np.full((3, 3), 1 / 3)
@@ -231,19 +231,19 @@ def _draw_colour(strength: float, random: np.random.Generator) -> NDArray[np.flo
 
 
 def _draw_channels(strength: float, channels: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """``[C,2]``: contrast by up to ``strength / 2``, brightness by ``strength`` deviations, each channel for itself."""
+    """Jitter each channel's contrast by up to ``strength / 2`` and brightness by ``strength`` deviations: ``[C,2]``."""
     contrast, brightness = random.uniform(-1, 1, size=(2, channels)) * strength
     return np.stack([1 + contrast / 2, brightness], axis=1).astype(np.float32)
 
 
 def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tensor) -> Sample:
-    """The transformed sample, on its device (colours are left to the normalisation).
+    """Apply the geometric part of a transform on the sample's device; normalisation applies the colour jitter.
 
     Args:
         sample: image ``[C,H,W]`` uint8 or float32, mask uint8 ``[H,W]``.
-        params: drawn for an image of its size.
-        ignore_index: the label where there is no image.
-        fill: ``[C,1,1]`` of the image's type, where there is no image.
+        params: parameters drawn for an image of this size.
+        ignore_index: the label outside the image.
+        fill: the pixel outside the image, ``[C,1,1]`` of the image's dtype.
     """
     rows, columns = params.part()
     image = fill.repeat(1, *params.size)
@@ -262,7 +262,7 @@ def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tens
 def _turned(
     part: Tensor, labels: Tensor, params: TransformParams, origin: tuple[int, int], fill: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    """An image ``[C,h,w]``, of which a part at its scale begins at ``origin``, and its labels ``[h,w]``, turned."""
+    """Rotate a part ``[C,h,w]`` of the resized image, which begins at ``origin``, and the labels at their own size."""
     a, b, c, d, e, f = params.affine
     (height, width), (down, across) = labels.shape, params.scaled
     x = torch.arange(params.size[1], device=fill.device, dtype=torch.float64) + 0.5  # [w]; the middle of a pixel

@@ -1,4 +1,4 @@
-"""The samples of each batch and process: a pure function of (seed, epoch), so there is nothing to restore."""
+"""Choose the samples of each batch and process as a pure function of (seed, epoch); resuming restores no state."""
 
 from __future__ import annotations
 
@@ -9,47 +9,46 @@ import numpy as np
 
 from segkit.errors import ConfigError
 
-Key = tuple[int, int]  # (epoch, index); an index beyond the dataset's length is a repeated pass
+Key = tuple[int, int]  # (epoch, index); an index beyond the dataset's length belongs to a repeated pass
 
 
 class Stream(IntEnum):
-    """What random numbers are drawn for. Each purpose has streams of its own: equal keys share no number."""
+    """Purposes of random numbers; the streams of two purposes are independent even for equal keys."""
 
-    ORDER = 1  # of an epoch; key: seed, epoch, pass
-    VIEW = 2  # the random transform of an image; key: seed, epoch, index, and the attempt after the first
-    STEP = 3  # dropout and the like; key: seed, step, rank
-    TRANSFORM = 5  # a plugin's transform; key: seed, epoch, index, place among the transforms
-    WORKERS = 4  # what a dataset draws in a loader's process; key: seed
+    ORDER = 1  # order of the samples in an epoch; key: seed, epoch, pass
+    VIEW = 2  # random transform of a sample; key: seed, epoch, index, and from the second attempt on its number
+    STEP = 3  # dropout and other randomness of the network; key: seed, step, rank
+    TRANSFORM = 5  # a plugin's transform; key: seed, epoch, index, position in the list of transforms
+    WORKERS = 4  # random numbers that a dataset draws in a worker process; key: seed
 
     def sequence(self, *key: int) -> np.random.SeedSequence:
-        """The seeds of a key."""
+        """Return the seed sequence of a key."""
         return np.random.SeedSequence(key, spawn_key=(self,))
 
     def generator(self, *key: int) -> np.random.Generator:
-        """A generator for a key; it gives the same numbers each time."""
+        """Return a new generator for a key; equal keys give equal numbers."""
         return np.random.default_rng(self.sequence(*key))
 
 
 class TrainBatchSampler:
-    """Batches of keys, shuffled anew each epoch; an incomplete last batch is left out (BatchNorm suffers from it).
+    """Yields batches of keys, reshuffled each epoch; drops an incomplete last batch, which would harm BatchNorm.
 
-    Of several processes each gets its share of every micro-batch, so that a micro-batch is the same images however many
-    processes share it.
+    Each process gets a share of every micro-batch, so a micro-batch holds the same images for any number of processes.
 
     Args:
-        length: samples of the dataset.
-        batch_size: of all processes together.
-        seed: of the run.
-        repeat: passes over the dataset in one epoch.
-        parts: micro-batches of a batch.
-        rank: of this process.
+        length: number of samples in the dataset.
+        batch_size: images per batch, summed over all processes.
+        seed: the run's seed.
+        repeat: passes over the dataset per epoch.
+        parts: micro-batches per batch.
+        rank: rank of this process.
         size: number of processes.
 
     Attributes:
-        epoch: set before each pass.
-        start: batches of the epoch to leave out, as they were seen before the run was stopped.
-        images: in a batch, over all processes.
-        steps: batches of an epoch; where another number is set, it has as many passes as that takes.
+        epoch: the current epoch; the caller sets it before iterating.
+        start: number of batches to skip, which were processed before the run was interrupted.
+        images: images per batch, summed over all processes.
+        steps: batches per epoch; if the caller sets another number, the epoch has as many passes as that needs.
 
     Raises:
         ConfigError: a process would get no image of a micro-batch.
@@ -65,7 +64,7 @@ class TrainBatchSampler:
         if size > 1 and (self.images % parts or self.images // parts < size):
             raise ConfigError(
                 f"train.batch_size = {batch_size} in {parts} parts (train.accumulate), of {length * repeat} images: "
-                f"each of {size} processes needs an image of each part; give a larger batch, or fewer processes"
+                f"each of {size} processes needs an image of each part; use a larger batch, or fewer processes"
             )
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The cache folder, and in it what a scan has read of each sample, by the names, sizes and times of its files.
+"""The cache of scan results, keyed by the names, sizes and modification times of each sample's files.
 
 The folder is ``SEGKIT_CACHE``, or ``segkit`` in the user's cache folder; it may be deleted at any time.
 """
@@ -21,25 +21,25 @@ from segkit.data.subset import Subset
 from segkit.errors import WriteError
 from segkit.files import write_atomically
 
-FORMAT = 8  # raise it where what is cached changes its meaning
-_UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
-_SPARE = 200_000  # samples that are kept although they were not asked for: COCO's val is asked for beside its train
+FORMAT = 8  # increase when the meaning of cached values changes
+_UNUSED = 30 * 24 * 3600  # seconds after which an unused cache file is deleted
+_SPARE = 200_000  # unused entries to keep: they may belong to another split, such as COCO's train
 
 
 def cache_folder() -> Path:
-    """Where caches are kept."""
+    """Return the cache folder."""
     own, shared = os.environ.get("SEGKIT_CACHE"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return Path(own).expanduser() if own else Path(shared).expanduser() / "segkit"
-    except RuntimeError:  # no home folder is known, as in some containers: nothing is kept
+    except RuntimeError:  # no home folder, as in some containers: nothing is cached
         return Path(os.devnull)
 
 
 class ScanCache:
-    """JSON values by stamp, in one compressed file for each way of reading; gzip's checksum finds damage.
+    """JSON values by file stamp, in one compressed file per way of reading; gzip's checksum detects damage.
 
     Args:
-        reading: all besides the files that decides the values.
+        reading: everything except the files that determines the values, as text.
     """
 
     def __init__(self, reading: str) -> None:
@@ -51,19 +51,19 @@ class ScanCache:
             os.utime(self.path)
 
     def get(self, stamp: bytes) -> Any | None:
-        """The value of a sample; None where it is not known."""
+        """Return the value of a sample, or None if it is not cached."""
         self._asked.add(stamp.hex())
         return self._values.get(stamp.hex())
 
     def add(self, stamp: bytes, value: Any) -> None:
-        """Keep the value of a sample that was asked for."""
+        """Store the value of a sample."""
         self._values[stamp.hex()] = value
         self._changed = True
 
     def save(self) -> None:
-        """Write all values atomically; a folder that cannot be written costs nothing but the cache.
+        """Write all values atomically; if the folder cannot be written, nothing is cached.
 
-        Where they are far more than was asked for, they are mostly of files that are no more, and only these are kept.
+        If most values were not used in this scan, they probably belong to deleted files and are dropped.
         """
         if not self._changed:
             return
@@ -72,7 +72,7 @@ class ScanCache:
         content = gzip.compress(json.dumps(self._values, separators=(",", ":")).encode("ascii"), 1)
         with contextlib.suppress(OSError, WriteError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # an older version has kept decoded images there too
+            # older versions of segkit stored decoded images there too
             for other in (*self.path.parent.glob("*scan-*"), *self.path.parent.glob("decoded-*")):
                 if time.time() - other.stat().st_mtime > _UNUSED:
                     other.unlink()
@@ -80,14 +80,13 @@ class ScanCache:
 
 
 def reading_of(dataset: Dataset, split: str) -> str:
-    """All besides the files that decides what is read.
+    """Return the part of a cache key that does not depend on the files: everything else that determines the values.
 
-    Of a dataset that names no files that is the split, the number of samples and those attributes that are texts,
-    numbers or lists of these, as far as that goes.
+    For a dataset without ``reading``: the split, the selected samples and all attributes that JSON can hold.
     """
     kind = f"{dataset.kind} {len(dataset.classes)} {dataset.ignore_index}"
     if dataset.reading is not None:
-        return f"{kind} {dataset.reading} {dataset.channels}"  # grey among colours has three, and alone it has one
+        return f"{kind} {dataset.reading} {dataset.channels}"  # a grey image is read as RGB if others are in colours
     whole: Any = dataset
     rows = [len(dataset)]
     while isinstance(whole, Subset):
@@ -101,9 +100,9 @@ def reading_of(dataset: Dataset, split: str) -> str:
 
 
 def stamps_of(dataset: Dataset) -> list[bytes | None]:
-    """16 bytes for each sample that change when one of its files gets another name, size or time of modification.
+    """Return for each sample a 16-byte digest of the names, sizes and modification times of its files.
 
-    None where the files are not known or one is missing: reading the sample tells what is wrong.
+    None if the files are unknown or one is missing; reading the sample then reports the error.
     """
     found: list[bytes | None] = []
     for index in range(len(dataset)):
@@ -114,6 +113,6 @@ def stamps_of(dataset: Dataset) -> list[bytes | None]:
                 own = f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0"  # noqa: PTH100
                 digest.update(own.encode(errors="surrogateescape"))
             found.append(digest.digest() if files else None)
-        except Exception:  # a file that is missing, or no path
+        except Exception:  # a missing file, or not a path
             found.append(None)
     return found

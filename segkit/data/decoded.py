@@ -1,4 +1,4 @@
-"""A split that is decoded once, and kept in the memory of the machine or of the device."""
+"""Decode a split once and keep it in host or device memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segkit.errors import DataError
 
 
 def decoded_bytes(statistics: Sequence[SampleStatistics], channels: int, resize: Resize) -> int:
-    """Bytes of a split once it is decoded."""
+    """Return the number of bytes that a decoded split takes."""
     value = 1 if statistics[0].dtype == "uint8" else 4
     return sum(
         value * channels * math.prod(resized_size(*each.size, resize)) + math.prod(each.size) for each in statistics
@@ -26,19 +26,19 @@ def decoded_bytes(statistics: Sequence[SampleStatistics], channels: int, resize:
 
 
 class DecodedSource(SampleSource):
-    """A split decoded in memory: the machine's, where the processes that load data share it, or the device's.
+    """A split decoded into host memory, which worker processes share, or into device memory.
 
-    On the device batches are made there, and no process loads any.
+    Batches of a split in device memory are built on the device, without worker processes.
 
     Args:
         source: the split.
-        statistics: of each sample, as it was scanned.
-        device: in whose memory the samples are kept.
-        keep_masks: on the CPU too, for random transforms that depend on them: no device is waited for.
-        description: of the progress bar; none is shown without it.
+        statistics: the scan's statistics of each sample.
+        device: the device whose memory holds the samples.
+        keep_masks: keep the masks on the CPU too; random transforms that depend on them need not wait for the device.
+        description: label of the progress bar; without it no bar is shown.
 
     Raises:
-        DataError: a sample cannot be read, or has another size than when it was scanned.
+        DataError: a sample cannot be read, or its size has changed since the scan.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class DecodedSource(SampleSource):
         self.on_device, self.names = device.type != "cpu", [each.name for each in statistics]
         self._masks_are = [each.size for each in statistics]
         self._images_are = [resized_size(*size, self.resize) for size in self._masks_are]
-        # two rows of pixels, not thousands of tensors: in a process that is spawned each would take a file descriptor
+        # two flat tensors, not thousands of small ones: each one shared with a spawned worker takes a file descriptor
         self._image_at, self._mask_at = (
             np.cumsum([0, *map(math.prod, sizes)]).tolist() for sizes in (self._images_are, self._masks_are)
         )
@@ -62,13 +62,13 @@ class DecodedSource(SampleSource):
         self._images = torch.empty(shape, dtype=dtype, device=device)  # [pixels,C]
         self._masks = torch.empty(self._mask_at[-1], dtype=torch.uint8, device=device)
         masks: list[Tensor] = []
-        # a dataset that does not say how it reads may hold one file that it reads in
+        # a dataset without `reading` may not be thread-safe: it may read from a single open file
         threads = 1 if self.dataset.reading is None else own_cores()
         for index, sample in enumerate(read_ahead(source.__getitem__, range(len(self)), description, threads)):
             size = tuple(sample.mask.shape)
             if size != tuple(self._masks_are[index]):
                 was = list(self._masks_are[index])
-                raise DataError(f"{sample.name} is {list(size)}, and was {was} when scanned; start again")
+                raise DataError(f"{sample.name} is {list(size)}, but was {was} when scanned; start the run again")
             kept = self[index]
             kept.image.copy_(sample.image)
             kept.mask.copy_(sample.mask)
@@ -76,7 +76,7 @@ class DecodedSource(SampleSource):
         self.masks = masks or None
 
     def __getitem__(self, index: int) -> Sample:
-        """As :meth:`SampleSource.__getitem__`, in memory that is not to be written to."""
+        """Return a sample, see :meth:`SampleSource.__getitem__`; its tensors are views that must not be written to."""
         image = self._images[slice(*self._image_at[index : index + 2])].view(*self._images_are[index], -1)  # [H,W,C]
         mask = self._masks[slice(*self._mask_at[index : index + 2])].view(self._masks_are[index])
         return Sample(image.permute(2, 0, 1), mask, self.names[index])

@@ -1,4 +1,4 @@
-"""What is wrong or odd about a data set: issues of many files told as one, and the rules for whole splits."""
+"""Issues of a data set: merge those of many files into one, collect them, and check the labels of whole splits."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
 
 
 def merged(issues: Iterable[Issue]) -> list[Issue]:
-    """Issues of the same kind and words as one each, with the names of the first few files; a file counts once.
+    """Merge issues of equal ``kind`` and ``what`` into one each; a file counts once.
 
-    The text is then ``"12 files: what is wrong: a.png, ... and 7 more (in folder); what to do"``.
+    The text becomes ``"12 files: what is wrong: a.png, ... and 7 more (in folder); what to do"``.
     """
     groups: dict[tuple[str, str], list[Issue]] = {}
     for issue in issues:
@@ -39,10 +39,10 @@ def _merge(group: Sequence[Issue]) -> Issue:
         wrong.update(each.wrong)
     text = replace(first, advice="").text
     if len(group) > 1:
-        folder = os.path.dirname(os.path.commonprefix(files))  # noqa: PTH120, RUF071  (some names are no paths)
+        folder = os.path.dirname(os.path.commonprefix(files))  # noqa: PTH120, RUF071  (some names are not paths)
         names = [file[len(folder) :].lstrip("/\\") for file in files] if folder else list(files)
         text = f"{len(group)} files: {one_line(first.what)}"
-        if wrong:  # the sum of the details
+        if wrong:  # sums up the details
             masks = Counter(value for each in group for value in each.wrong)
             counted = [
                 f"{list(value) if isinstance(value, tuple) else value} ({pixels:,} pixels in {masks[value]} "
@@ -60,10 +60,10 @@ def _merge(group: Sequence[Issue]) -> Issue:
 
 @contextmanager
 def gathered() -> Iterator[list[Issue]]:
-    """Inside, :func:`refuse` adds to this list instead of raising: a dataset goes on with the files it can use.
+    """Collect the issues passed to :func:`refuse` in a list instead of raising; the dataset skips the files at fault.
 
     Raises:
-        DataError: the dataset could not go on; of what was gathered until then, where that is why.
+        DataError: the body raised a DataError; if there are collected issues, the message lists these instead.
     """
     issues: list[Issue] = []
     token = _gathered.set(issues)
@@ -81,7 +81,7 @@ def refuse(issues: Sequence[Issue]) -> None:
     """Report all issues of a dataset's files together, before any file is read.
 
     Raises:
-        DataError: there are issues, and nobody gathers them.
+        DataError: there are issues, and no :func:`gathered` context collects them.
     """
     found = _gathered.get()
     if found is not None:
@@ -91,7 +91,7 @@ def refuse(issues: Sequence[Issue]) -> None:
 
 
 def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: str, whole: bool) -> Iterator[Issue]:
-    """What is odd about the labels of a split; of one that is not ``whole``, classes may lie in what is left out."""
+    """Check the labels of a split; if it is not ``whole``, the samples left out may hold the absent classes."""
 
     def issue(kind: str, what: str, severity: Literal["error", "warning"], files: Iterable[str] = ()) -> Issue:
         return Issue(kind, what=what, severity=severity, split=split, files=tuple(files))
@@ -100,16 +100,16 @@ def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: s
     pixels, images, classes = counts.sum(0).tolist(), (counts[:, :-1] > 0).sum(0), dataset.classes
     present = np.flatnonzero(images).tolist()
     if not present:
-        text = "every mask is void throughout: there is nothing to learn or to score"
+        text = "every pixel of every mask is void: there is nothing to learn or to score"
         yield issue("all_void", text, "error", [each.name for each in samples])
     elif split == "train" and len(present) == 1 and len(classes) > 1:
         void = f", and {pixels[-1] / sum(pixels):.1%} of all pixels are void" if pixels[-1] else ""
-        hint = "is what is read as void a class?" if pixels[-1] else "which stored label is which class?"
+        hint = "does void belong to a class?" if pixels[-1] else "check which stored label is which class"
         text = f"every labelled pixel is '{classes[present[0]]}'{void}; nothing can be learned; {hint}"
         yield issue("one_class", text, "error" if whole else "warning")
     elif split == "train" and len(classes) == 1:
         text = f"'{classes[0]}' is the only class, so every prediction is right and nothing can be learned; "
-        yield issue("one_class", text + "what is not of it, such as the background, is a class too", "warning")
+        yield issue("one_class", text + "add a class for everything else, such as background", "warning")
     elif whole and len(present) < len(classes):
         absent = [name for name, count in zip(classes, images, strict=True) if not count]
         lacking = "no network can learn these" if split == "train" else "these have no score here"

@@ -1,7 +1,7 @@
-"""From the samples of a split to batches: how they are resized, transformed, stacked, and loaded by worker processes.
+"""Load batches: read, resize, transform and stack samples, in worker processes if wanted.
 
-Stored values travel to the device; normalisation and colours happen there. The random transforms are pure functions of
-(seed, epoch, index), so that worker processes keep no state.
+Batches hold stored values; normalisation and colour jitter run on the device. Random transforms are pure functions of
+(seed, epoch, index), so worker processes have no state.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from segkit.data.sample import Batch, Dataset, Sample, checked
 from segkit.errors import DataError, reason
 from segkit.signals import CAUGHT
 
-_GRACE = 2.0  # seconds for the processes of a loader to finish what they are doing
+_GRACE = 2.0  # seconds that worker processes get to finish before they are killed
 
 
 class SampleSource:
-    """The samples of a split with their images resized, decoded each time they are asked for.
+    """The samples of a split with resized images, decoded at each access.
 
     Args:
         dataset: the split.
-        resize: as ``data.resize``.
+        resize: value of ``data.resize``.
 
     Attributes:
-        on_device: whether the samples lie on the device, so that no process loads any.
-        masks: once more on the CPU, where the samples lie elsewhere and the random transform depends on them.
+        on_device: whether the samples lie in device memory; worker processes are then not used.
+        masks: CPU copies of the masks, if the samples lie on the device and the random transform depends on masks.
     """
 
     on_device = False
@@ -53,13 +53,13 @@ class SampleSource:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """A sample, its image resized, its mask at its own size."""
+        """Return a sample with its image resized and its mask at its original size."""
         sample = read_sample(self.dataset, index)
         size = resized_size(sample.image.shape[1], sample.image.shape[2], self.resize)
         return sample._replace(image=resized_part(sample.image, size))
 
     def train_batch(self, keys: Sequence[Key], transform: RandomTransform) -> Batch:
-        """Transformed samples as one batch, as large as the largest; smaller ones are padded, the masks with void."""
+        """Transform samples and pad them to the largest: images with the mean colour, masks with void."""
         items = []
         for key in keys:
             index = key[1] % len(self)
@@ -81,7 +81,7 @@ class SampleSource:
         return Batch(images.permute(0, 3, 1, 2), masks, colour, [sample.name for sample in samples])  # channels_last
 
     def eval_batch(self, indices: Sequence[int]) -> list[Batch]:
-        """Samples as they are, in batches of one size: nothing is padded, so no score depends on a neighbour."""
+        """Stack samples of equal size; nothing is padded, so no score depends on the other images of a batch."""
         groups: dict[tuple[torch.Size, torch.Size], list[Sample]] = defaultdict(list)
         for index in indices:
             sample = self[index]
@@ -95,20 +95,20 @@ class SampleSource:
 
 
 def read_sample(dataset: Dataset, index: int) -> Sample:
-    """A sample of a dataset; a note says which one it was where the dataset raises an error.
+    """Read a sample; an error of the dataset gets a note with the sample's index and files.
 
     Raises:
-        DataError: it breaks the contract of samples, or its files cannot be read.
+        DataError: the sample breaks the contract, or its files cannot be read.
     """
     try:
         return checked(dataset[index], dataset.channels)
     except Exception as error:
         if isinstance(error, DataError) and type(error.retold("")) is not type(error):
-            raise error.retold(str(error)) from error  # a loader's process could not hand it over
+            raise error.retold(str(error)) from error  # a worker process may fail to pickle a subclass
         files = dataset.files(index)
         names = f" ({', '.join(map(str, files))})" if files else ""
         which = f"sample {index} of {dataset.kind.rpartition('.')[2]}{names}"
-        if isinstance(error, OSError):  # a disk of the network that has gone
+        if isinstance(error, OSError):  # such as a network drive that has gone away
             file = f", {error.filename}" if error.filename and not files else ""
             raise DataError(f"{which}{file} cannot be read: {reason(error)}") from error
         error.add_note(f"this was {which}")
@@ -116,7 +116,7 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
 
 
 class _Batches(TorchDataset[Any]):
-    """A data source as torch's loader asks for it: a batch by the keys of its samples."""
+    """Adapts a sample source to torch's DataLoader: the index is a list of keys, the item a batch."""
 
     def __init__(self, source: SampleSource, transform: RandomTransform | None) -> None:
         self.source, self.transform = source, transform
@@ -135,23 +135,23 @@ def batch_loader(
     workers: int | str = 0,
     device: torch.device,
 ) -> DataLoader[Any]:
-    """A loader of training batches; without a transform, for evaluation, of lists of batches of one size each.
+    """Create a loader of training batches, or, without a transform, of lists of evaluation batches.
 
     Args:
         source: the samples.
-        keys: of the samples of each batch; in evaluation their indices.
-        transform: of training samples.
-        workers: as ``train.workers``; a source on the device needs none.
-        device: the network's.
+        keys: the sample keys of each batch; for evaluation the sample indices.
+        transform: the random transform; None for evaluation.
+        workers: value of ``train.workers``; ignored if the source lies in device memory.
+        device: the network's device.
     """
     workers = 0 if source.on_device else worker_count(workers, device)
     refuse_unguarded(workers)
-    generator = torch.Generator()  # without one of its own it would draw from the one that dropout uses
+    generator = torch.Generator()  # by default the loader would draw from the generator that dropout uses
     if transform:
         generator.manual_seed(int(Stream.WORKERS.sequence(transform.seed).generate_state(1)[0]))
     return DataLoader(
         _Batches(source, transform),
-        batch_size=None,  # the sampler's keys are those of whole batches
+        batch_size=None,  # the sampler yields the keys of whole batches
         sampler=keys,
         num_workers=workers,
         persistent_workers=workers > 0 and transform is not None,
@@ -162,35 +162,35 @@ def batch_loader(
 
 
 def shut_down(loader: Iterable[Any]) -> None:
-    """End the processes of a loader, or of an iterator of one; they ignore the SIGTERM that Python ends others by."""
-    iterator: Any = getattr(loader, "_iterator", loader)  # torch has no public name for it
+    """End the workers of a loader or of its iterator; they ignore SIGTERM, by which Python ends child processes."""
+    iterator: Any = getattr(loader, "_iterator", loader)  # torch has no public API for this
     if not hasattr(iterator, "_shutdown_workers"):
         return
     timer = threading.Timer(
         _GRACE, lambda: [process.kill() for process in iterator._workers]
-    )  # torch waits 5 s for each
+    )  # torch would wait 5 s for each worker
     timer.start()
     try:
-        with contextlib.suppress(RuntimeError):  # where one had to be killed, torch's handler raises even here
+        with contextlib.suppress(RuntimeError):  # torch's signal handler raises if a worker was killed
             iterator._shutdown_workers()
     finally:
         timer.cancel()
 
 
 def worker_count(workers: int | str, device: torch.device) -> int:
-    """``auto`` is a worker for each core of this process, at most 8, on CUDA; none on a CPU: the network needs it."""
+    """Resolve ``auto``: on CUDA one worker per available core, at most 8; on a CPU none, as the network needs it."""
     if isinstance(workers, int):
         return workers
     return min(8, own_cores()) if device.type == "cuda" else 0
 
 
 def _start_worker(_worker: int) -> None:
-    """What a loader's process does first."""
-    torch.set_num_threads(1)  # several workers of several threads each would compete for the cores
-    # A scheduler signals all processes of a run at once, and a terminal too. The run itself ends its loaders, after the
-    # step; until then they work on.
+    """Set up a worker process."""
+    torch.set_num_threads(1)  # otherwise the threads of several workers would compete for the cores
+    # Schedulers and terminals signal all processes of a run at once. Workers ignore these signals: the main process
+    # finishes its step first, and then ends them.
     for number in CAUGHT:
         signal.signal(number, signal.SIG_IGN)
-    # A run that fails may close the connection while a thread of multiprocessing sends a batch; nobody should see that.
+    # If a failing run closes the pipe while a multiprocessing thread sends a batch, do not print that thread's error.
     show = sys.excepthook
     sys.excepthook = lambda kind, *rest: None if issubclass(kind, (OSError, EOFError)) else show(kind, *rest)

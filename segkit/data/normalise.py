@@ -1,4 +1,4 @@
-"""From stored pixels to what a network reads: the run's normalisation and colour jitter, on the device."""
+"""Turn stored pixels into network input: the run's normalisation and colour jitter, on the device."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from torch import Tensor, nn
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import ConfigError, ModelError
 
-# RGB, of images scaled to 0..1 (the 1.28 M training images of ILSVRC 2012); they serve VOC and street scenes as well
+# ImageNet's, of RGB scaled to 0..1 (the 1.28 M training images of ILSVRC 2012); also good for VOC and street scenes
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How a run normalises its images: ``(value - mean) / std``, channel by channel; the default is ImageNet's of RGB.
+    """The normalisation of a run, ``(value - mean) / std`` per channel; the default is ImageNet's for RGB.
 
     Attributes:
-        mean: of each channel; of uint8 images as they are scaled to 0..1, of float32 images as they are stored.
-        std: likewise.
-        dtype: of the images: ``uint8``, or ``float32`` of more than 8 bits a channel.
-        no_data: whether values may be NaN, where a pixel has no data; it then becomes 0, the mean.
+        mean: mean of each channel; for uint8 images after scaling to 0..1, for float32 images of the stored values.
+        std: standard deviation of each channel, in the same units.
+        dtype: dtype of the images: ``uint8``, or ``float32`` for more than 8 bits per channel.
+        no_data: whether pixels without data (NaN) are allowed; they become 0 after normalisation, the mean.
 
     Raises:
-        ValueError: not a finite mean and a deviation above 0 for each channel.
+        ValueError: a channel lacks a finite mean or a standard deviation above 0.
     """
 
     mean: tuple[float, ...] = MEAN
@@ -42,52 +42,52 @@ class Normalisation:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std) <= 0 or not np.isfinite(self.mean + self.std).all():
-            raise ValueError("needed are a finite mean and a deviation above 0 for each channel")
+            raise ValueError("each channel needs a finite mean and a standard deviation above 0")
 
     def is_far(self, channels: ArrayLike) -> bool:
-        """Whether a float32 image has values of another unit or range than those the network was trained on.
+        """Whether a float32 image has values in another unit or range than the training images.
 
         Args:
-            channels: as :func:`moments` gives them, ``[C,3]``.
+            channels: the result of :func:`moments`, ``[C,3]``.
         """
         means, variances, counts = np.transpose(channels)
         apart, contrast = np.abs(means - self.mean) / self.std, np.sqrt(variances) / self.std
-        is_flat = (contrast > 0) & (contrast < 1 / 50)  # what has one value has no unit
+        is_flat = (contrast > 0) & (contrast < 1 / 50)  # a constant channel says nothing about the unit
         return bool((apart > 5)[counts > 0].any() or is_flat.all())
 
     def record(self) -> dict[str, Any]:
-        """For ``config.json``."""
+        """Return the entry for ``config.json``."""
         own = {"mean": list(self.mean), "std": list(self.std), "dtype": self.dtype}
         return own | ({"no_data": True} if self.no_data else {})
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any] | None) -> Normalisation:
-        """From ``config.json``; ImageNet's for a run that is older than the entry."""
+        """Read an entry of ``config.json``; ImageNet's for older runs without the entry."""
         return cls(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])}) if record else IMAGENET
 
     @classmethod
     def of(cls, model: nn.Module, train: Sequence[SampleStatistics], no_data: bool = False) -> Normalisation:
-        """The normalisation of a new run: of RGB of 8 bits what the model asks for, or ImageNet's; else it is measured.
+        """Choose a new run's normalisation: for 8-bit RGB the model's own or ImageNet's, else measured on the data.
 
         Args:
-            model: its attribute ``normalisation``, where there is one, is ``{"mean": [...], "std": [...]}`` of RGB
-                scaled to 0..1, as its pretrained encoder has learned to see it.
+            model: its optional attribute ``normalisation`` is ``{"mean": [...], "std": [...]}`` for RGB scaled to
+                0..1, the normalisation with which its encoder was pretrained.
             train: statistics of the training images.
             no_data: whether pixels may be NaN.
 
         Raises:
-            ModelError: the model asks for something else than three means and three deviations.
+            ModelError: ``normalisation`` does not hold three means and three standard deviations.
         """
         if len(train[0].channels):
             means, variances, counts = np.array([each.channels for each in train]).transpose(2, 0, 1)  # [N,C] each
             share = counts / np.maximum(counts.sum(0), 1)
             mean = (share * means).sum(0)
             std = np.sqrt((share * (variances + (means - mean) ** 2)).sum(0))
-            std[std <= 1e-7 * np.abs(mean)] = 1  # a channel of one value, but for the last digits of the sums
+            std[std <= 1e-7 * np.abs(mean)] = 1  # a constant channel, up to rounding errors of the sums
             dtype: Any = train[0].dtype
             return cls(tuple(mean.tolist()), tuple(std.tolist()), dtype, no_data)
         asked = getattr(model, "normalisation", None)
-        if asked is None or isinstance(asked, nn.Module):  # a layer of somebody's may be called so
+        if asked is None or isinstance(asked, nn.Module):  # a model may have a layer of this name
             return IMAGENET
         try:
             mean, std = (tuple(map(float, asked[key])) for key in ("mean", "std"))
@@ -96,30 +96,30 @@ class Normalisation:
             return cls(mean, std)
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(
-                f"normalisation of {type(model).__name__} is {asked!r:.200}; expected is {{'mean': [r, g, b], "
-                "'std': [r, g, b]} of RGB scaled to 0..1, the deviations above 0"
+                f"normalisation of {type(model).__name__} is {asked!r:.200}; it must be {{'mean': [r, g, b], "
+                "'std': [r, g, b]} for RGB scaled to 0..1, each std above 0"
             ) from error
 
-    @functools.cache  # noqa: B019  (equal ones are one key)
+    @functools.cache  # noqa: B019  (equal instances share a key)
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and deviation ``[C,1,1]`` each; kept, as bringing them to a device makes the host wait for it."""
+        """Mean and standard deviation, each ``[C,1,1]``; cached, because copying them makes the host wait."""
         return torch.tensor(self.mean, device=device).view(-1, 1, 1), torch.tensor(self.std, device=device).view(
             -1, 1, 1
         )
 
-    @functools.cache  # noqa: B019  (equal ones are one key)
+    @functools.cache  # noqa: B019  (equal instances share a key)
     def mean_pixel(self, device: torch.device) -> Tensor:
-        """The pixel ``[C,1,1]`` that becomes about 0, of the images' type: put where there is no image; kept too."""
+        """Return the mean pixel ``[C,1,1]`` in the images' dtype, for filling areas outside an image; cached."""
         fill = [round(255 * value) for value in self.mean] if self.dtype == "uint8" else self.mean
         return torch.tensor(fill, dtype=getattr(torch, self.dtype), device=device).view(-1, 1, 1)
 
     def normalise(self, images: Tensor, colour: Tensor | None = None) -> Tensor:
-        """Normalise images, with a change of their colours where one is given.
+        """Normalise images and, if given, apply colour jitter.
 
         Args:
             images: uint8 or float32 ``[B,C,H,W]`` or ``[C,H,W]``; the memory format is kept.
-            colour: of RGB of 8 bits float32 ``[B,3,4]``, per image a matrix and an offset on RGB in 0..1, whose result
-                is clipped to 0..1; of others ``[B,C,2]``, a factor and an offset on each normalised channel.
+            colour: for 8-bit RGB float32 ``[B,3,4]``: per image a matrix and an offset on RGB in 0..1, whose result is
+                clipped to 0..1; for other images ``[B,C,2]``: a factor and an offset on each normalised channel.
 
         Returns:
             float32, the shape of ``images``.
@@ -129,7 +129,7 @@ class Normalisation:
         if self.dtype == "uint8":
             values.div_(255)
         if colour is not None and colour.shape[2] == 4:
-            rows = values.permute(0, 2, 3, 1).flatten(1, 2)  # [B,H*W,3], free in channels_last
+            rows = values.permute(0, 2, 3, 1).flatten(1, 2)  # [B,H*W,3], no copy in channels_last
             rows = torch.baddbmm(colour[:, None, :, 3], rows, colour[:, :, :3].transpose(1, 2)).clamp_(0, 1)
             values = rows.view(len(images), *images.shape[2:], 3).permute(0, 3, 1, 2)  # [B,3,H,W]
         values = values.sub_(mean).div_(std)
@@ -142,41 +142,40 @@ IMAGENET = Normalisation()
 
 
 def moments(image: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean, variance and number of the values of each channel of ``[C,H,W]``, in float64: they may be large and alike.
+    """Return mean, variance and number of values of each channel of an image ``[C,H,W]``: float64 ``[C,3]``.
 
-    Those of uint8 are scaled to 0..1; NaN are left out.
+    uint8 values are scaled to 0..1; NaN are ignored. Sums use float64, as values may be large and differ little.
     """
     found = np.zeros((len(image), 3))
     for row, channel in zip(found, image, strict=True):
         known = ~np.isnan(channel)
         if count := int(known.sum()):
             mean = float(channel.mean(dtype=np.float64, where=known))
-            lines = zip(channel, known, strict=True)  # one at a time: float64 takes eight bytes a value
+            lines = zip(channel, known, strict=True)  # one row at a time: float64 takes eight bytes per value
             squares = sum(float(np.square(line[those].astype(np.float64) - mean).sum()) for line, those in lines)
             row[:] = mean, squares / count, count
     return found / ((255, 255**2, 1) if image.dtype == np.uint8 else (1, 1, 1))
 
 
 def displayable(image: NDArray[Any], rgb: Sequence[int] | None = None) -> NDArray[np.uint8]:
-    """An image ``[H,W,C]`` to look at, ``[H,W,3]``: three of its channels, or one as grey.
+    """Convert an image ``[H,W,C]`` to a viewable one ``[H,W,3]``: three of its channels, or one as grey.
 
-    Those of more than 8 bits are stretched, each from its 1st to its 99th percentile; where there is no data it is
-    black.
+    Float channels are stretched from their 1st to their 99th percentile; pixels without data become black.
 
     Args:
         image: uint8 or float32.
-        rgb: as ``data.rgb``.
+        rgb: value of ``data.rgb``.
 
     Raises:
-        ConfigError: it names a channel that is not there.
+        ConfigError: ``rgb`` names a channel that the image lacks, or two channels.
     """
     count = image.shape[2]
     chosen = [band - 1 for band in rgb or (range(1, 4) if count > 2 else [1])]
     if max(chosen) >= count or len(chosen) == 2:
-        raise ConfigError(f"data.rgb = {list(rgb or ())}; it names one or three of the {count} channels, from 1")
+        raise ConfigError(f"data.rgb = {list(rgb or ())}; it must name one or three of the {count} channels, from 1")
     shown = image if chosen == [*range(count)] else image[..., chosen]
     if image.dtype != np.uint8:
-        step = max(1, int((image.size / 1e6) ** 0.5))  # a part of a large image says as much
+        step = max(1, int((image.size / 1e6) ** 0.5))  # a subset of a large image's pixels is enough
         known = np.nan_to_num(shown[::step, ::step], nan=np.nan, posinf=np.nan, neginf=np.nan)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # channels without data

@@ -1,4 +1,4 @@
-"""Parallel work: how many cores a process may use, threads that read ahead, and scripts that start processes."""
+"""Parallelism: available cores, threads that read ahead, and the check for a missing main guard."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tqdm import tqdm
 from segkit.data.read import quiet_pillow
 from segkit.errors import ConfigError
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, as docker's --cpus sets it: "200000 100000" are two cores
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # a container's CPU quota (docker --cpus): "200000 100000" means two cores
 _GUARD = 'put the call of segkit into a file, under `if __name__ == "__main__":`, or set workers=0'
 Item = TypeVar("Item")
 T = TypeVar("T")
 
 
 def cores() -> int:
-    """The cores of the process's affinity (Slurm, taskset), or of its container's quota where that is less; >= 1."""
+    """Return how many cores the CPU affinity (Slurm, taskset) and the container's quota allow; at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
     try:
@@ -37,7 +37,7 @@ def cores() -> int:
 
 
 def own_cores() -> int:
-    """This process's share of :func:`cores`, where torchrun has started several on this machine; at least 1."""
+    """Return this process's share of :func:`cores` if torchrun started several on this machine; at least 1."""
     together = os.environ.get("LOCAL_WORLD_SIZE", "")
     return max(1, cores() // (int(together) if together.isdecimal() and int(together) else 1))
 
@@ -45,15 +45,15 @@ def own_cores() -> int:
 def read_ahead(
     read: Callable[[Item], T], items: Sequence[Item], description: str = "", threads: int | None = None
 ) -> Iterator[T]:
-    """``read(item)`` of each item in order, by several threads, as decoding releases the interpreter.
+    """Yield ``read(item)`` for each item in order, computed in threads; decoding releases the GIL.
 
-    At most twice as many results as threads wait to be taken, since a decoded sample is large.
+    At most ``2 * threads`` results wait to be consumed, since decoded samples are large.
 
     Args:
-        read: what to call.
-        items: for which.
-        description: of the progress bar, on a terminal; none is shown without it.
-        threads: how many calls at a time; left out: one a core.
+        read: the function to call.
+        items: its arguments.
+        description: label of the progress bar on a terminal; without it no bar is shown.
+        threads: number of concurrent calls; default: one per core.
     """
     threads = threads or cores()
     pool = ThreadPoolExecutor(threads)
@@ -65,29 +65,29 @@ def read_ahead(
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(read, item) for item in islice(later, 1))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
+        pool.shutdown(wait=False, cancel_futures=True)  # so that Ctrl-C does not wait for the rest
 
 
 def refuse_unguarded(workers: int | str) -> None:
-    """Refuse to start processes, where each would begin by running the script that is under way, and start its own.
+    """Refuse to start worker processes from a script without a main guard, as each would run the script again.
 
-    So it is with the start methods spawn (Windows, macOS) and forkserver (Linux from Python 3.14 on); a process that is
-    forked runs nothing anew, and neither does one that a notebook starts.
+    This happens with the start methods spawn (Windows, macOS) and forkserver (Linux from Python 3.14 on), but not with
+    fork or in notebooks.
 
     Raises:
-        ConfigError: the script has no main guard, or this is such a process already.
+        ConfigError: the script has no main guard, or this process is itself such a worker.
     """
     script = getattr(sys.modules["__main__"], "__file__", None)
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # true while a new process runs the script
-        raise ConfigError(f"a process that loads data runs the script that has started it, and calls segkit: {_GUARD}")
-    # asked so that it stays to be set: multiprocessing refuses that once a context was made
+        raise ConfigError(f"a worker process runs the script that started it, which calls segkit again: {_GUARD}")
+    # get_start_method() would fix the method, and the user could no longer set it
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     if script is None or workers in (0, "auto") or method == "fork":
         return
-    with suppress(OSError):  # it came from the standard input
+    with suppress(OSError):  # a script from standard input has no file
         if b"__name__" in Path(script).read_bytes():
             return
     raise ConfigError(
-        f"{script}: each process that loads data (workers={workers}) begins by running this script anew, as Python's "
-        f"start method is {method} here; {_GUARD}"
+        f"{script}: each worker process (workers={workers}) would run this script again, because Python's start "
+        f"method is {method} here; {_GUARD}"
     )

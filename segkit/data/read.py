@@ -1,6 +1,6 @@
-"""Reading images from files: the pixels as they were meant, or a refusal that names the file.
+"""Read image files; a file that cannot be read correctly raises an error that names it.
 
-What decodes a file is a reader of a plugin (see :func:`segkit.hookspecs.segkit_readers`).
+The readers that decode files come from plugins (see :func:`segkit.hookspecs.segkit_readers`).
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from segkit.errors import DataError, Issue, SegkitError, first_few
 Pixels = NDArray[np.uint8 | np.float32]
 
 MAX_PIXELS = 100_000_000
-"""10,000 x 10,000: 300 MB as RGB in every worker; a file of a few kB can claim any size."""
+"""10,000 x 10,000, 300 MB as RGB in every worker. The limit is needed since a file of a few kB can claim any size."""
 
 LABELS = range(-32768, 65536)
-"""Labels of a mask; what is beyond is the ids of single objects, or no labels."""
+"""Stored labels that a mask may hold; values outside are instance ids, or the file is not a mask."""
 
 ALPHA = "alpha"
-"""What a reader calls a last channel that is transparency."""
+"""The name that readers give to a last channel of transparency."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 _ANY = "any"
 _SETTLED = 3_000_000_000  # nanoseconds
-_MOST = 1e30  # beyond, a float is a mark for "no data", as -3.4e38 is GDAL's
+_MOST = 1e30  # a float of a larger magnitude marks missing data, such as GDAL's -3.4e38
 
 
 class Header(NamedTuple):
-    """What a file says about its picture before it is decoded.
+    """Metadata of a picture, read without decoding its pixels.
 
     Attributes:
         size: height and width of the upright picture, pixels.
-        channels: what an image of it has, without transparency.
-        orientation: EXIF's number: 1 is upright, from 5 on the stored picture lies on its side.
-        has_colours: whether it stores red, green and blue.
-        palette: RGB by index, where it stores indices.
-        white_is_zero: whether small values are bright, in a TIFF.
-        no_data: the value that it declares to mark pixels without data.
-        georeference: whether it says where on Earth its pixels lie.
-        place: the name of a coordinate system, or "", and in it the upper left, upper right and lower left corner.
+        channels: names of the channels, without transparency.
+        orientation: EXIF orientation: 1 is upright; 5 to 8 mean that the stored picture is turned by 90 degrees.
+        has_colours: whether the file stores red, green and blue.
+        palette: RGB triple of each index, if the file stores indices.
+        white_is_zero: whether small values are bright (a TIFF tag).
+        no_data: the value that the file declares as the mark of pixels without data.
+        georeference: whether the file states the position of its pixels on Earth.
+        place: name of the coordinate system ("" if unknown), and the upper left, upper right and lower left corner.
     """
 
     size: tuple[int, int]
@@ -69,16 +69,16 @@ class Header(NamedTuple):
 
     @property
     def is_grey(self) -> bool:
-        """Whether it has one channel, which may be read as RGB."""
+        """Whether the picture has one channel, even if it is read as RGB."""
         return len(self.channels) == 1 or (self.channels == RGB and not self.has_colours and self.palette is None)
 
 
 class Picture(NamedTuple):
-    """An image as it was read.
+    """A decoded image.
 
     Attributes:
-        pixels: ``[H,W,C]``, uint8, or float32 of more than 8 bits a channel.
-        holes: bool ``[H,W]``, where there is no data; None where that was not asked for.
+        pixels: ``[H,W,C]``: uint8 for 8-bit images, else float32.
+        holes: bool ``[H,W]``, True where a pixel has no data; None if ``no_data`` is "stop".
     """
 
     pixels: Pixels
@@ -87,15 +87,15 @@ class Picture(NamedTuple):
 
 @functools.cache
 def suffixes() -> tuple[str, ...]:
-    """How the names of files end that are taken for pictures."""
+    """Return the file suffixes that are recognised as pictures."""
     return (*_SUFFIXES, *(f".{name}" for name in _readers() if name != _ANY and f".{name}" not in _SUFFIXES))
 
 
 def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
-    """The header of a picture; its pixels are not decoded, and it is read once until the file changes.
+    """Read the header of a picture without decoding its pixels; cached until the file changes.
 
     Raises:
-        DataError: missing, empty, of another format or of more than ``most_pixels``.
+        DataError: the file is missing, empty, of an unknown format or has more than ``most_pixels``.
     """
     if len(places := places_of(path)) > 1:
         first, *others = _headers(places, most_pixels)
@@ -104,7 +104,7 @@ def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
     return _header(Path(path), most_pixels, version_of(file_of(path)[0]))
 
 
-@functools.lru_cache(256)  # a scan asks several times for those of one sample
+@functools.lru_cache(256)  # a scan reads the headers of a sample several times
 def _header(path: Path, most_pixels: int, version: object) -> Header:
     with opened(path, most_pixels) as raster:
         names = _names(raster)
@@ -121,25 +121,25 @@ def read_picture(
     bands: Sequence[int] | None = None,
     no_data: float | str = "stop",
 ) -> Picture:
-    """An image ``[H,W,C]``, upright: uint8, or of more than 8 bits a channel float32, the values as stored.
+    """Read an upright image ``[H,W,C]`` with its stored values: uint8 for 8-bit images, else float32.
 
-    Transparency is dropped where it is the same at every pixel.
+    Transparency that is the same at every pixel is dropped.
 
     Args:
-        path: of the file, or of several (see :func:`places_of`), whose channels follow one another; of a grey file one.
-        most_pixels: that are decoded; more than :data:`MAX_PIXELS` where a person has named this very image. Of 8 bits
-            a channel, seven bytes a pixel are held while it is read, and three of them stay.
-        bands: which of the file's, from 1; transparency is the one after the colours. Left out: all.
-        no_data: as ``data.no_data``; with "stop" every pixel has to be a number. Of float32, pixels without data become
-            NaN.
+        path: a file, or several (see :func:`places_of`), whose channels are concatenated (one channel of a grey file).
+        most_pixels: the largest image that is decoded; may exceed :data:`MAX_PIXELS` if the user named this image.
+            Reading an 8-bit RGB image takes seven bytes per pixel, of which the result keeps three.
+        bands: the channels to read, counted from 1; transparency comes after the colours. Default: all.
+        no_data: value of ``data.no_data``. "stop" refuses pixels that are not numbers; else float32 pixels without data
+            become NaN.
 
     Raises:
-        DataError: missing, empty, damaged, of another format or too large; of several pages, or with a transparency
-            that varies, of which a part would be lost; without one of the bands; or with pixels that are no numbers.
+        DataError: the file is missing, empty, damaged, too large or of an unknown format; it has several pages,
+            transparency that varies, or pixels that are not numbers; or it lacks one of the bands.
     """
     if len(places := places_of(path)) > 1:
         own = [each.channels for each in _headers(places, most_pixels)]
-        # what a file declares is of its own channels, and a mark that a person gives of all
+        # the mark that a file declares applies to its own channels, the user's mark to the channels of all files
         pictures = [read_picture(each, most_pixels, None, "stop" if no_data == "stop" else "void") for each in places]
         pixels = np.concatenate([each.pixels[..., : len(n)] for each, n in zip(pictures, own, strict=True)], 2)
         pixels = np.ascontiguousarray(pixels if bands is None else _chosen(pixels, sum(own, ()), bands, str(path)))
@@ -153,18 +153,18 @@ def read_picture(
 
 
 def with_holes(pixels: Pixels, declared: float | None, no_data: float | str, name: str) -> Picture:
-    """Pixels ``[H,W,C]``, or some rows of an image, and where they have no data; of float32 these become NaN.
+    """Find pixels without data in an image, or in some of its rows; float32 ones become NaN.
 
-    No data have values that are no numbers, and pixels that hold one of the marks in all their channels.
+    A pixel has no data if a value is not a number, or if all its channels hold one of the marks.
 
     Args:
-        pixels: as they were read; they are changed in place.
-        declared: the value that their file declares to mark pixels without data.
-        no_data: as ``data.no_data``.
-        name: what an error calls them.
+        pixels: ``[H,W,C]``; changed in place.
+        declared: the value that the file declares as the mark of pixels without data.
+        no_data: value of ``data.no_data``.
+        name: name of the image for errors.
 
     Raises:
-        DataError: pixels that are no numbers, where ``no_data`` is "stop".
+        DataError: some pixels are not numbers, and ``no_data`` is "stop".
     """
     holes, wide = np.zeros(pixels.shape[:2], bool), pixels.dtype == np.float32
     for mark in (declared, no_data) if no_data != "stop" else ():
@@ -175,7 +175,7 @@ def with_holes(pixels: Pixels, declared: float | None, no_data: float | str, nam
         if wrong.any():
             detail = f"{int(wrong.any(2).sum()):,} of {holes.size:,} are NaN, infinite or a mark for no data"
             advice = 'fill them with numbers, leave the picture out, or set data.no_data = "void"'
-            raise DataError(Issue("no_numbers", name, "pixels that are no numbers", advice, detail))
+            raise DataError(Issue("no_numbers", name, "pixels that are not numbers", advice, detail))
         return Picture(pixels, None)
     if wide:
         pixels[wrong] = pixels[holes] = np.nan
@@ -184,17 +184,17 @@ def with_holes(pixels: Pixels, declared: float | None, no_data: float | str, nam
 
 
 def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixels:
-    """The pixels ``[H,W,C]`` of an image that Pillow has opened, upright, as :func:`read_picture` gives them.
+    """Return the upright pixels ``[H,W,C]`` of an image opened by Pillow, as :func:`read_picture` does.
 
     Args:
-        image: of RGB of 16 bits that was decoded before, Pillow has kept 8.
-        name: what an error calls it.
-        bands: as :func:`read_picture` has them.
+        image: a Pillow image. Of 16-bit RGB that Pillow has decoded already, only 8 bits are left.
+        name: name of the image for errors.
+        bands: see :func:`read_picture`.
 
     Raises:
-        DataError: it has transparency that varies, or is of a kind that Pillow misreads.
+        DataError: the image has transparency that varies, or is of a kind that Pillow misreads.
     """
-    if image.format == "TIFF" and image.tile and image.filename:  # not decoded yet; Pillow may decode a part of it
+    if image.format == "TIFF" and image.tile and image.filename:  # not decoded yet; Pillow might lose bits or bands
         with opened(Path(image.filename)) as raster:
             return _pixels(raster, bands, name)
     return _pixels(_readers()[_ANY][0].load()(image), bands, name)
@@ -202,10 +202,10 @@ def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixe
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Pillow's warnings about odd metadata, and rasterio's, are not shown; pixels that are wrong raise an error.
+    """Hide warnings of Pillow and rasterio about odd metadata; wrong pixels raise an error anyway.
 
-    Filters of warnings belong to the process: if each of several threads set and restored them, one would restore what
-    another had set. So this does something in the main thread alone, and who starts threads that read enters it first.
+    Warning filters belong to the process, so threads that set and restored them would overwrite each other's. Only the
+    main thread sets them; code that starts reader threads enters this context first.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -216,20 +216,20 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def version_of(path: str | Path) -> object:
-    """What stays equal until a file or a folder changes; nothing is equal to that of one which has just changed.
+    """Return a value that stays equal until the file or folder changes; for a recent change it never compares equal.
 
-    File systems tell the time of a change to two seconds (FAT) or less.
+    The time stamps of file systems are accurate to two seconds (FAT) or better.
     """
     try:
         state = os.stat(path)  # noqa: PTH116  (a third of pathlib's time)
-    except OSError:  # who reads it tells
+    except OSError:  # reading the file will raise an error
         return object()
     times = state.st_mtime_ns, state.st_ctime_ns
     return (*times, state.st_size) if time.time_ns() - max(times) > _SETTLED else object()
 
 
 def file_of(path: str | Path) -> tuple[Path, str]:
-    """The file of a path, and what follows a ``#`` in it: ``stack.tif#3`` is the third picture in a file of several."""
+    """Split a path at its ``#``: ``stack.tif#3`` is the third picture in ``stack.tif``."""
     file, mark, part = str(path).rpartition("#")
     if not mark or os.path.exists(path):  # noqa: PTH110
         return path if isinstance(path, Path) else Path(path), ""
@@ -237,16 +237,16 @@ def file_of(path: str | Path) -> tuple[Path, str]:
 
 
 def places_of(path: str | Path) -> list[Path]:
-    """The files of one picture whose channels lie in several, ``red.tif | nir.tif``; of any other its path alone."""
+    """Split ``red.tif | nir.tif``, the path of a picture whose channels lie in several files, at its bars."""
     several = " | " in str(path) and not os.path.exists(path)  # noqa: PTH110
     return [*map(Path, str(path).split(" | "))] if several else [path if isinstance(path, Path) else Path(path)]
 
 
 def check_place(one: Path, other: Path, most_pixels: int = MAX_PIXELS) -> None:
-    """Refuse two pictures whose files say that they lie at other places, by a tenth of a pixel or more.
+    """Refuse two pictures whose georeferenced corners differ by a tenth of a pixel or more.
 
     Raises:
-        DataError: they do, or one cannot be read.
+        DataError: the positions or coordinate systems differ, or a file cannot be read.
     """
     header, place = read_header(one, most_pixels), read_header(other, most_pixels).place
     if header.place is None or place is None or len(header.place[1][0]) != len(place[1][0]):
@@ -256,17 +256,17 @@ def check_place(one: Path, other: Path, most_pixels: int = MAX_PIXELS) -> None:
     is_apart = np.linalg.norm(own - theirs, axis=1).max() >= sides.min() / 10
     if is_apart or (all(systems) and systems[0] != systems[1]):
         said = [f"{each[0]} {[*each[1]]}".strip() for each in (place, header.place)]
-        what = "says that it lies elsewhere than its image, or that its pixels have another size or order"
-        advice = "resample it to the grid of the image; or if its pixels fit, give it the position that the image has"
+        what = "its georeference differs from that of its image (position, pixel size or orientation)"
+        advice = "resample it to the image's grid; or, if its pixels fit, copy the image's georeference to it"
         raise DataError(Issue("place", str(other), what, advice, f"corners {said[0]}; {one}: {said[1]}"))
 
 
 def _headers(places: Sequence[Path], most_pixels: int) -> list[Header]:
-    """Those of the files of one picture; the channel of a grey one is called as its path differs from the others."""
+    """Read the headers of the files of one picture; a grey channel is named by the words that only its path has."""
     headers = [read_header(each, most_pixels) for each in places]
     for header, place in zip(headers, places, strict=True):
         if header.size != headers[0].size:
-            what, advice = "files of one image that differ in size", "save them at one size"
+            what, advice = "files of one image that differ in size", "save them at the same size"
             raise DataError(Issue("size", str(place), what, advice, f"the other is {places[0]}"))
         check_place(places[0], place, most_pixels)
     words = [re.findall(r"[^\W_]+", each.as_posix().casefold()) for each in places]
@@ -280,15 +280,15 @@ def _headers(places: Sequence[Path], most_pixels: int) -> list[Header]:
 
 @contextmanager
 def opened(path: Path, most_pixels: int = MAX_PIXELS, whole: bool = False) -> Iterator[Any]:
-    """What a plugin's reader makes of a file: ``[H,W]`` or ``[H,W,C]``, decoded where it is sliced.
+    """Open a file with a plugin's reader: an array-like ``[H,W]`` or ``[H,W,C]``, decoded when it is sliced.
 
     Args:
-        path: of the file, or of a picture in it (see :func:`file_of`).
-        most_pixels: of the picture.
-        whole: give what the reader has returned, though it be several pictures.
+        path: path of the file, or of a picture in it (see :func:`file_of`).
+        most_pixels: the largest picture that is accepted.
+        whole: yield the reader's result even if it holds several pictures.
 
     Raises:
-        DataError: missing, empty, of another format or too large; or what goes wrong in the body.
+        DataError: the file is missing, empty, of an unknown format or too large, or the ``with`` body raised an error.
     """
 
     raster: Any = None
@@ -314,10 +314,10 @@ def opened(path: Path, most_pixels: int = MAX_PIXELS, whole: bool = False) -> It
 
 
 def _read(file: Path) -> Any:
-    """What the first reader that takes a file makes of it; errors leave out which file it is."""
+    """Return the result of the first reader that accepts the file; :func:`opened` adds the file's name to errors."""
     state = file.stat()
     if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
-        raise DataError(Issue("unreadable", "", "no regular file", "give the file itself"))
+        raise DataError(Issue("unreadable", "", "not a regular file", "give the path of a regular file"))
     with file.open("rb") as stream:
         name = "tiff" if stream.read(4) in _TIFF_MAGIC else file.suffix[1:].lower()
     if not state.st_size:
@@ -325,33 +325,33 @@ def _read(file: Path) -> Any:
     for reader in (*_readers().get(name, ()), *_readers().get(_ANY, ())):
         if (raster := reader.load()(file)) is not None:
             return raster
-    known = f"known are {', '.join(suffixes())}"
-    raise DataError(Issue("disguised", "", "no reader of an installed plugin takes it", known))
+    known = f"known suffixes are {', '.join(suffixes())}"
+    raise DataError(Issue("disguised", "", "no installed reader can read it", known))
 
 
 def _picture(raster: Any, part: str, most_pixels: int) -> Any:
-    """The one picture of a file, or the ``part`` of several; errors leave out which file it is."""
+    """Return a file's only picture or its picture ``part``; :func:`opened` adds the file's name to errors."""
     parts = getattr(raster, "parts", {})
     if part and part not in parts:
-        held = f"it holds {first_few([*parts]) or 'one'}"
+        held = f"it holds {first_few([*parts]) or 'a single picture'}"
         raise DataError(Issue("missing", "", "no such picture in the file", detail=held))
     if not part and not hasattr(raster, "shape"):
-        advice = f'FILE#{next(iter(parts), "?")} is one of them; images = "FILE#{{id}}" reads all'
+        advice = f'FILE#{next(iter(parts), "?")} selects one of them; images = "FILE#{{id}}" reads all'
         raise DataError(Issue("several", "", "more than one picture in the file", advice, first_few([*parts])))
     raster = parts[part] if part else raster
     if len(raster.shape) not in (2, 3) or not min(raster.shape) or np.dtype(raster.dtype).kind not in "buif":
-        advice = "a picture is [H,W] or [H,W,C], of numbers"
-        raise DataError(Issue("shape", "", "no picture", advice, f"{raster.dtype} {list(raster.shape)}"))
+        advice = "a picture is an array of numbers [H,W] or [H,W,C]"
+        raise DataError(Issue("shape", "", "not a picture", advice, f"{raster.dtype} {list(raster.shape)}"))
     if raster.shape[0] * raster.shape[1] > most_pixels:
-        what, held = f"larger than the {most_pixels:,} pixels that are decoded at most", raster.shape[1::-1]
+        what, held = f"larger than the limit of {most_pixels:,} pixels", raster.shape[1::-1]
         raise DataError(Issue("too_large", "", what, "cut the image into tiles", "{} x {}".format(*held)))
     return raster
 
 
 @functools.cache
 def _readers() -> dict[str, list[Any]]:
-    """The readers that plugins offer, by suffix or format; those of others before the bundled ones."""
-    from segkit import registry  # the one place in data that asks for components: every process that reads does
+    """Return the plugins' readers by suffix or format; third-party readers come before the bundled ones."""
+    from segkit import registry  # only here does segkit.data look up components: every reading process needs them
 
     found: dict[str, list[Any]] = {}
     for component in sorted(registry.readers.components(), key=lambda each: each.distribution == "segkit"):
@@ -360,20 +360,20 @@ def _readers() -> dict[str, list[Any]]:
 
 
 def _names(raster: Any) -> tuple[str, ...]:
-    """The names of a raster's channels."""
+    """Return the channel names of a raster."""
     count = raster.shape[2] if len(raster.shape) == 3 else 1
     return tuple(getattr(raster, "channels", None) or channel_names(count))
 
 
 def _chosen(pixels: Any, names: Sequence[str], bands: Sequence[int], name: str) -> Any:
     if max(bands) > len(names):
-        what, there = "a band that is not there", ", ".join(names)
+        what, there = "data.bands names a band that it lacks", ", ".join(names)
         raise DataError(Issue("bands", name, what, f"data.bands = {list(bands)}", f"it has {there}"))
     return pixels[..., [band - 1 for band in bands]]
 
 
 def _pixels(raster: Any, bands: Sequence[int] | None, name: str) -> Pixels:
-    """The bands that were asked for, or all without transparency that is the same everywhere, ``[H,W,C]``."""
+    """Return the requested bands ``[H,W,C]``; by default all except transparency that is the same everywhere."""
     stored, names = np.asarray(raster[...]), _names(raster)
     pixels = stored.reshape(*stored.shape[:2], -1)
     if bands is not None:
@@ -381,10 +381,10 @@ def _pixels(raster: Any, bands: Sequence[int] | None, name: str) -> Pixels:
     elif names[-1] == ALPHA:
         alpha, pixels = pixels[..., -1], pixels[..., :-1]
         if (least := alpha.min()) < (largest := alpha.max()):
-            advice = "it would be lost; if it means nothing, save the picture without it"
-            if pixels.dtype == np.uint8:  # lossless is WebP's
+            advice = "it would be lost; if it carries no information, save the picture without it"
+            if pixels.dtype == np.uint8:  # only WebP has the option lossless
                 advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE, lossless=True)'
-            advice += f"; if it says something, keep it as a band: data.bands = {[*range(1, len(names) + 1)]}"
+            advice += f"; if it does, keep it as a band: data.bands = {[*range(1, len(names) + 1)]}"
             what = "transparency or a fourth channel that varies"
             raise DataError(Issue("fourth_channel", name, what, advice, f"{least} to {largest}"))
     return pixels if pixels.dtype == np.uint8 else np.ascontiguousarray(pixels, np.float32)

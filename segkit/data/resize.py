@@ -1,8 +1,8 @@
-"""Images at another size, bilinear and antialiased; masks at another size, by the nearest pixel.
+"""Resize images (bilinear, antialiased) and masks (nearest pixel).
 
-Training at ``augment.scale``, evaluation and prediction at ``data.resize`` all see these pixels: bilinear, with the
-filter as wide as a pixel of the result where that is larger than the image's own, so that nothing aliases. Computed in
-float32; what was uint8 is rounded once.
+Training (``augment.scale``), evaluation and prediction (``data.resize``) all use these functions. When an image
+shrinks, the bilinear filter widens to the size of an output pixel, so nothing aliases. The computation is in float32;
+uint8 results are rounded once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Span = tuple[int, int]
 
 
 def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
-    """Height and width after ``resize``: a factor, or [height, width], or None.
+    """Return height and width after ``resize``: a factor, [height, width] or None.
 
-    A factor is taken as it was written: 0.7 of 345 pixels are 241.5, which is rounded to 242, and not a little less.
+    A factor counts as the decimal fraction it is written as: 0.7 times 345 is exactly 241.5, which rounds to 242.
     """
     if resize is None:
         return height, width
@@ -33,16 +33,16 @@ def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
 
 
 def resized_part(image: Tensor, size: tuple[int, int], rows: Span | None = None, columns: Span | None = None) -> Tensor:
-    """Some rows and columns of an image at another size; only these are computed.
+    """Resize an image, computing only some rows and columns of the result.
 
     Args:
         image: ``[C,H,W]``, uint8 or float32.
-        size: height and width of the whole result.
-        rows: the first one and the one after the last; left out: all.
-        columns: likewise.
+        size: height and width of the whole resized image.
+        rows: first row and last row + 1 to compute; default: all.
+        columns: first column and last column + 1 to compute; default: all.
 
     Returns:
-        ``[C,rows,columns]`` of the image's type.
+        ``[C,rows,columns]`` in the image's dtype.
     """
     (height, width), rows, columns = image.shape[1:], rows or (0, size[0]), columns or (0, size[1])
     if size == (height, width):
@@ -54,7 +54,7 @@ def resized_part(image: Tensor, size: tuple[int, int], rows: Span | None = None,
     shape, box = (columns[1] - columns[0], rows[1] - rows[0]), (from_x, from_y, to_x, to_y)
     source = image[:, above:below, before:behind]
     channels = []
-    for channel in source.numpy():  # one at a time: float32 takes four times the memory
+    for channel in source.numpy():  # one at a time: float32 takes four times the memory of uint8
         values = np.ascontiguousarray(channel, np.float32)
         part = torch.from_numpy(np.array(Image.fromarray(values).resize(shape, Image.Resampling.BILINEAR, box)))
         channels.append(part if source.is_floating_point() else rounded(part).to(torch.uint8))
@@ -62,7 +62,7 @@ def resized_part(image: Tensor, size: tuple[int, int], rows: Span | None = None,
 
 
 def _source_span(span: Span, length: int, resized: int) -> tuple[int, int, float, float]:
-    """The pixels that a span of the result is computed from, first and last but one, and where in them it lies."""
+    """Return the input pixels (first, last + 1) that a span of the result needs, and the span's position in them."""
     step = length / resized
     start, end = span[0] * step, min(span[1] * step, length)
     first, last = max(0, int(start - max(1, step)) - 1), min(length, int(end + max(1, step)) + 2)
@@ -74,10 +74,10 @@ def _on_cpu(image: Tensor) -> bool:
 
 
 def _resized_on_device(image: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
-    """The same by two products of matrices, where Pillow cannot read the memory; equal but for the last digits."""
+    """Resize by two matrix products where Pillow cannot access the memory; equals Pillow's result up to rounding."""
 
     def weights(span: Span, length: int, resized: int) -> Tensor:
-        """float32 ``[span,length]``: what each pixel of the image weighs in each of the result."""
+        """Return float32 ``[span,length]``: the weight of each input pixel in each output pixel."""
         step = length / resized
         middle = (torch.arange(*span, device=image.device, dtype=torch.float64) + 0.5) * step
         pixels = torch.arange(length, device=image.device, dtype=torch.float64) + 0.5
@@ -87,20 +87,20 @@ def _resized_on_device(image: Tensor, size: tuple[int, int], rows: Span, columns
     down, across = weights(rows, image.shape[1], size[0]), weights(columns, image.shape[2], size[1]).T
     if not image.is_floating_point():
         return rounded(down @ image.float() @ across).to(torch.uint8)
-    holes = down @ image.isnan().float() @ across > 0  # 0 times NaN is NaN: one would spread over rows and columns
+    holes = down @ image.isnan().float() @ across > 0  # 0 * NaN is NaN: one NaN would spread over its row and column
     return (down @ image.nan_to_num(0) @ across).masked_fill_(holes, torch.nan)
 
 
 def rounded(values: Tensor) -> Tensor:
-    """The nearest whole numbers; halves go up, also those whose last digits another order of a sum has changed."""
+    """Round to the nearest integer, halves up; the margin covers sums that differ in their last digits."""
     return (values + (0.5 + 2**-10)).floor()
 
 
 def mask_at(mask: Tensor, size: tuple[int, int], rows: Span | None = None, columns: Span | None = None) -> Tensor:
-    """As :func:`resized_part`, a mask ``[H,W]`` by the nearest pixel: for training; scores are at its own size."""
+    """Resize a mask ``[H,W]`` by the nearest pixel, see :func:`resized_part`. Training only: scores use full masks."""
 
     def nearest(span: Span, length: int, resized: int) -> Tensor:
-        """int64 ``[span]``: the pixel, of ``length``, in which the middle of each lies; in exact whole numbers."""
+        """Return int64 ``[span]``: the input pixel that contains the centre of each output pixel, in exact integers."""
         return (2 * torch.arange(*span, device=mask.device) + 1) * length // (2 * resized)
 
     rows, columns = rows or (0, size[0]), columns or (0, size[1])

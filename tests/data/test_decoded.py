@@ -207,5 +207,5 @@ def test_it_holds_what_the_images_hold_and_a_process_that_is_spawned_shares_it(r
 
 def test_a_sample_of_another_size_than_was_scanned_is_refused() -> None:
     rows: Any = [SimpleNamespace(name=str(index), size=(90, 120), dtype="uint8") for index in range(6)]
-    with pytest.raises(DataError, match=r"1 is \[120, 90\], and was \[90, 120\] when scanned; start again"):
+    with pytest.raises(DataError, match=r"1 is \[120, 90\], but was \[90, 120\] when scanned; start the run again"):
         DecodedSource(SampleSource(Pictures()), rows, CPU)

@@ -109,5 +109,5 @@ def test_a_model_that_asks_for_nonsense_is_named(asked: Any) -> None:
     facts = Pictures(np.zeros((3, 8, 8), np.uint8)).statistics()
     model = nn.Identity()
     model.normalisation = asked
-    with pytest.raises(ModelError, match=r"normalisation of Identity is .*; expected is \{'mean': \[r, g, b\]"):
+    with pytest.raises(ModelError, match=r"normalisation of Identity is .*; it must be \{'mean': \[r, g, b\]"):
         Normalisation.of(model, facts)

@@ -415,7 +415,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(png(20_000, 20_000, 1, 0, rows))
     assert (tmp_path / "bomb.png").stat().st_size < 100_000
     for read in (read_image, read_mask, read_header):
-        message = rf"bomb\.png: larger than the {MAX_PIXELS:,} pixels .* \(20000 x 20000\); cut the image into tiles"
+        message = rf"bomb\.png: larger than the .*{MAX_PIXELS:,} pixels.* \(20000 x 20000\); cut"
         with pytest.raises(DataError, match=message) as caught:
             read(tmp_path / "bomb.png")
         assert kind(caught) == "too_large"
@@ -425,7 +425,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
 @pytest.mark.fault("F26")
 def test_the_limit_is_ours_and_pillow_warns_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "large.png").write_bytes(png(10_000, 10_001, 1, 0, b""))  # above Pillow's warning, below its error
-    with pytest.raises(DataError, match=r"decoded at most \(10000 x 10001\); cut"):
+    with pytest.raises(DataError, match=r"larger than the limit of 100,000,000 pixels \(10000 x 10001\); cut"):
         read_header(tmp_path / "large.png")
     (tmp_path / "allowed.png").write_bytes(png(10_000, 10_000, 1, 0, b""))
     assert read_header(tmp_path / "allowed.png").size == (10_000, 10_000)
@@ -508,7 +508,7 @@ def test_a_small_tiff_with_a_giant_tile_is_refused_before_it_is_decoded(tmp_path
     read(tmp_path / "good.tif")  # type: ignore[operator]
     tile = ((259, 3, 5), (322, 4, 60_000), (323, 4, 30_000), (324, 4, 200), (325, 4, 16))
     (tmp_path / "bomb.tif").write_bytes(tiff(*tile))
-    with pytest.raises(DataError, match=r"larger than the .* pixels .* \(60000 x 30000\)") as caught:
+    with pytest.raises(DataError, match=r"larger than the .* pixels.* \(60000 x 30000\)") as caught:
         read(tmp_path / "bomb.tif")  # type: ignore[operator]
     assert kind(caught) == "too_large"
 
@@ -549,7 +549,11 @@ def test_pipes_and_devices_are_not_opened(tmp_path: Path, read: object) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "device.png").symlink_to("/dev/zero")
     (tmp_path / "circle.png").symlink_to("circle.png")
-    for name, message in (("pipe", "no regular file"), ("device", "no regular file"), ("circle", "cannot be read")):
+    for name, message in (
+        ("pipe", "not a regular file"),
+        ("device", "not a regular file"),
+        ("circle", "cannot be read"),
+    ):
         with pytest.raises(DataError, match=rf"{name}\.png: {message}"):
             read(tmp_path / f"{name}.png")  # type: ignore[operator]
 

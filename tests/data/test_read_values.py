@@ -189,7 +189,7 @@ def test_pixels_that_are_no_numbers_are_refused_by_name(tmp_path: Path, value: f
     stored = NUMBERS.astype(np.float32)
     stored[3, 4] = value
     Image.fromarray(stored).save(tmp_path / "holes.tif")
-    message = r"holes\.tif: pixels that are no numbers \(1 of 600 are NaN, infinite or a mark for no data\); fill them"
+    message = r"holes\.tif: pixels that are not numbers \(1 of 600 are NaN, infinite or a mark for no data\); fill them"
     with pytest.raises(DataError, match=message) as caught:
         read_image(tmp_path / "holes.tif")
     assert kind(caught) == "no_numbers"

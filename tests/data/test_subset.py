@@ -142,7 +142,7 @@ def test_a_run_learns_from_pairs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "options", "told"),
     [
-        (Pairs(), {}, r"train: Pairs has no classes, no palette, no ignore_index; say fit\(classes=\[\.\.\.\]\)"),
+        (Pairs(), {}, r"train: Pairs has no classes, no palette, no ignore_index; pass fit\(classes=\[\.\.\.\]\)"),
         (data.Subset(Pairs(), [0]), {}, r"train: Pairs has no classes"),
         (data.ConcatDataset([shapes(), Pairs()]), {}, r"train, part 2: Pairs has no classes"),
         (iter([]), {}, r"train: list_iterator has no length; a dataset has a length and \[i\]"),

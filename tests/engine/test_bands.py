@@ -102,7 +102,7 @@ def test_bands_are_chosen_and_their_order_is_kept(tmp_path: Path) -> None:
         DataError, match=r"an image is band 4, green, float32 \[H,W,2\]; this one is uint16 \[24, 24, 4\]"
     ):
         predictor.predict(pixels)
-    with pytest.raises(LabelError, match=r"a band that is not there \(it has red, green, blue, band 4\).*\[5\]"):
+    with pytest.raises(LabelError, match=r"names a band that it lacks \(it has red, green, blue, band 4\).*\[5\]"):
         segkit.run(config(tmp_path, data={"bands": [5]}), overwrite=True)
 
 
@@ -135,7 +135,7 @@ def test_pixels_without_data_are_void_where_that_is_asked_for(tmp_path: Path) ->
         "val": Holed(4, 1),
     }
     how |= {"output": tmp_path / "run", "device": "cpu", "epochs": 6, "lr": 0.02, "batch_size": 2, "samples": 0}
-    with pytest.raises(LabelError, match=r"12 files: pixels that are no numbers \(.*: train/0.*data.no_data = .void."):
+    with pytest.raises(LabelError, match=r"12 files: pixels that are not numbers \(.*: train/0.*data.no_data = .void."):
         segkit.fit(model=torch.nn.Conv2d(12, 2, 1), **how)
     result = segkit.fit(model=torch.nn.Conv2d(12, 2, 1), data={"no_data": "void", "bands": None}, **how)
     assert result.splits["val"]["mean_iou"] > 0.9
@@ -190,7 +190,7 @@ def test_what_a_file_declares_as_no_data_is_told_and_can_be_void(
 def test_images_of_other_channels_are_named(tmp_path: Path) -> None:
     write(tmp_path)
     tifffile.imwrite(tmp_path / "images" / "7.tif", np.zeros((24, 24, 5), np.uint16), photometric="rgb")
-    with pytest.raises(LabelError, match=r"7\.tif.*other channels.*it has 5.*red, green, blue, band 4"):
+    with pytest.raises(LabelError, match=r"7\.tif.*wrong number of channels.*it has 5.*red, green, blue, band 4"):
         segkit.run(config(tmp_path))
 
 
@@ -230,7 +230,7 @@ def test_images_of_several_files_are_predicted_as_they_were_trained(
         mask.rename(mask.with_name(f"gt_{mask.name}"))
     assert predict(new, *compare, "--mask-suffix", "gt_{id}")[1]["scores"] == told["scores"]
     assert predict(str(tmp_path))[1]["images"] == 12  # with folders of splits
-    assert "larger than the 100 pixels" in predict(new, "--max-pixels", "100")[1]["failed"].popitem()[1]
+    assert "larger than the limit of 100 pixels" in predict(new, "--max-pixels", "100")[1]["failed"].popitem()[1]
 
     model, paths = segkit.load(run), [f"{new}/{colour}/{colour}_8.tif" for colour in ("red", "green", "blue")]
     labels = np.asarray(Image.open(Path(out) / "8.png"))

@@ -595,7 +595,7 @@ def test_samples_that_break_the_contract_are_named(make_job: MakeJob, halves: An
     class Negative(halves):  # type: ignore[misc]
         ignore_index = -100
 
-    with pytest.raises(DataError, match="ignore_index = -100 of 2 classes"):
+    with pytest.raises(DataError, match="ignore_index = -100 with 2 classes"):
         train_and_evaluate(make_job("other", fields={"splits": {"train": Negative(8), "val": Negative(4)}}))
 
 

@@ -44,7 +44,7 @@ def start(folder: Path, method: str, guard: str) -> subprocess.CompletedProcess[
 def test_a_script_without_the_guard_is_told_before_anything_is_read(tmp_path: Path, method: str) -> None:
     done = start(tmp_path, method, "if True:")
     assert done.returncode == 1
-    assert "script.py: each process that loads data (workers=1) begins by running this script" in done.stderr
+    assert "script.py: each worker process (workers=1) would run this script again" in done.stderr
     assert f"start method is {method} here; put the call of segkit into a file, under `if __name__" in done.stderr
     assert done.stderr.count("Traceback") == 1
     assert not (tmp_path / "run").exists()
@@ -78,7 +78,7 @@ def test_a_script_needs_the_guard_where_processes_run_it_anew(
 def test_what_the_script_does_not_show_the_new_process_tells(tmp_path: Path) -> None:
     done = start(tmp_path, "spawn", "if __name__:")
     assert done.returncode == 1
-    assert "runs the script that has started it, and calls segkit: put the call of segkit into a file" in done.stderr
+    assert "the script that started it, which calls segkit again: put the call of segkit into a file" in done.stderr
     assert "a process that loads data ended" in done.stderr
 
 

@@ -60,7 +60,7 @@ def test_what_is_no_image_is_named_and_the_rest_done(predict, picture, labels, t
         "cut.png": "damaged or cut short",
         "loop.png": "cannot be read (Too many levels of symbolic links)",
         "dangling.png": "no such file",
-        "pipe.png": "no regular file",
+        "pipe.png": "not a regular file",
         "n" * 300 + ".png": "cannot be read (File name too long)",
     }
     assert predict(*[tmp_path / name for name in told], picture) == 1
@@ -313,7 +313,7 @@ def test_true_masks_may_be_as_large_as_the_images(predict, picture, labels, tmp_
 
 def test_an_image_of_too_many_pixels_is_named(predict, picture, tmp_path, capsys):
     assert predict(picture, "--max-pixels", 233) == 1
-    assert "street.png: larger than the 233 pixels that are decoded at most (18 x 13)" in capsys.readouterr().err
+    assert "street.png: larger than the limit of 233 pixels (18 x 13)" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
     assert predict(picture, "--max-pixels", 234) == 0
 

@@ -180,7 +180,7 @@ def test_where_there_is_no_data_is_void_in_python_too(mark, tmp_path):
     facts["normalisation"] = Normalisation((50.0,), (20.0,), "float32")
     plain = Predictor(nn.Conv2d(1, 3, 1), **facts, images=ImageFormat(("height",)))
     if mark == "void":
-        with pytest.raises(DataError, match=r"the image: pixels that are no numbers \(2 of 2,000 are NaN"):
+        with pytest.raises(DataError, match=r"the image: pixels that are not numbers \(2 of 2,000 are NaN"):
             plain.predict(image)
     else:
         assert plain.predict(image).max() <= 2

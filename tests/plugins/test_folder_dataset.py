@@ -438,4 +438,4 @@ def test_masks_of_0_and_255_whose_255_is_said_to_be_void_are_told_the_other_read
 ) -> None:
     dataset = everything(write(tmp_path, [[0, 255], [0, 0]], count=3), classes=classes, void=[255])
     (found,) = [each for each in scan_splits({"train": dataset}).issues if each.kind == "one_class"]
-    assert "25.0% of all pixels are void; nothing can be learned; is what is read as void a class?" in found.text
+    assert "25.0% of all pixels are void; nothing can be learned; does void belong to a class?" in found.text
