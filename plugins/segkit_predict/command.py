@@ -205,7 +205,7 @@ def _lines(document: Mapping[str, Any], writer: Writer) -> Iterator[str]:
         lines.append(f"skipped {skipped.total()} of {of} files, which are not read: {by_suffix(skipped)}")
     if writer.georeferenced:
         lines.append(
-            f"{writer.georeferenced} of {images} images say where on Earth their pixels lie (GeoTIFF); "
+            f"{writer.georeferenced} of {images} images say where on Earth their pixels lie; "
             + ("NAME.tif beside NAME.png is the mask at the same place" if is_installed() else _NO_RASTERIO)
         )
     if 2 * writer.out_of_range > images:

@@ -16,10 +16,11 @@ from segkit_samples.sheets import is_prediction
 ENDINGS = {  # what is written -> how its name ends
     "mask": ".png",
     "overlay": "_overlay.jpg",  # the image under the colours of its classes
-    "geotiff": ".tif",  # of GeoTIFFs, the mask at the same place on Earth
+    "geotiff": ".tif",  # of images that say where on Earth they lie, the mask at the same place
     "probabilities": ".npz",  # float16 [C,H,W] and the names of the classes
     "errors": "_error.png",  # image, ground truth, prediction and errors side by side
 }
+_WITH_A_PLACE = (".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c")  # what may say where on Earth it lies
 LONGEST_STEM = 200  # bytes: most file systems allow 255, and a number, an ending and a temporary one are added
 
 
@@ -53,8 +54,8 @@ def name_outputs(
             numbers[stem] = numbers.get(stem, 1) + 1
             name = f"{stem}_{numbers[stem]}"
         taken |= _reserved(name, kinds)
-        is_tiff = places_of(image)[0].suffix.lower() in (".tif", ".tiff")
-        outputs.append({kind: out / f"{name}{ENDINGS[kind]}" for kind in kinds if kind != "geotiff" or is_tiff})
+        has_place = places_of(image)[0].suffix.lower() in _WITH_A_PLACE
+        outputs.append({kind: out / f"{name}{ENDINGS[kind]}" for kind in kinds if kind != "geotiff" or has_place})
         if name != (below / called).as_posix() and not quiet:
             why = "the name is too long" if name == stem else f"another image is called {stem}"
             print(f"segkit: {one_line(f'{why}: {image} becomes {name}.png')}", file=sys.stderr)

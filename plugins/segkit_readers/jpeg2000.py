@@ -16,7 +16,7 @@ from segkit_readers import pillow
 from segkit_readers.several import package
 
 _START = b"\xff\x4f\xff\x51"  # of the codestream, in whatever boxes it lies; then comes the size (ISO 15444-1, A.5.1)
-_CODING, _TILE = b"\xff\x52", b"\xff\x90"  # the default of how it was compressed; where the header ends
+_CODING, _COMMENT, _TILE = b"\xff\x52", b"\xff\x64", b"\xff\x90"  # of A.6.1, A.9.2; where the header ends
 _GREY = b"colr\x01\0\0\0\0\0\x11"  # the colours of a file (I.5.3.3); GDAL says so of bands, and Pillow decodes no three
 _OF_PILLOW = ((1, {7}), (3, {7}), (1, {15}))  # bands, and bits less one: of other bits it would stretch the values
 
@@ -35,11 +35,14 @@ def read(path: Path) -> Any:
         if len(data) < start + 42 + 3 * max(1, bands):
             raise DataError(f"{path}: the file is damaged or cut short; fetch or export it again")
         bits = {*data[start + 42 : start + 42 + 3 * bands : 3]}
-        place = start + 2
-        while data[place : place + 2] not in (_CODING, _TILE, b""):
-            place += 2 + int.from_bytes(data[place + 2 : place + 4])
+        place, header = start + 2, dict[bytes, bytes]()  # marker -> segment
+        while (marker := data[place : place + 2]) not in (_TILE, b""):
+            length = int.from_bytes(data[place + 2 : place + 4])
+            header[marker] = data[place + 4 : place + 2 + length]
+            place += 2 + length
         is_odd = bands == 3 and data.find(_GREY, 0, start) >= 0
-        is_lossy = data[place + 13 : place + 14] == b"\0"  # of the 9-7 wavelet
+    # of the 9-7 wavelet; what the 5-3 one writes may be cut in rate, which GDAL then says in a comment
+    is_lossy = header.get(_CODING, b"")[9:10] == b"\0" or b"LOSSY" in header.get(_COMMENT, b"")
     raster: Any
     if (bands, bits) in _OF_PILLOW and not is_odd:
         located = None

@@ -189,7 +189,7 @@ def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict
     told = " ".join(capsys.readouterr().out.split())
     assert "2 of 2 images predicted" in told
     assert "skipped 4 of 6 files, which are not read: 2 .ecw, 1 without an ending, 1 .txt" in told
-    assert "1 of 2 images say where on Earth their pixels lie (GeoTIFF); " in told
+    assert "1 of 2 images say where on Earth their pixels lie; " in told
     assert ("NAME.tif beside" if geotiff.is_installed() else "the masks do not: they are PNG") in told
     assert predict(folder, "--json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -490,7 +490,7 @@ def test_the_mask_has_the_transform_and_the_system_of_its_image(predict, picture
     import rasterio
 
     assert predict(map_of, picture) == 0
-    assert "1 of 2 images say where on Earth their pixels lie (GeoTIFF); NAME.tif beside NAME.png" in " ".join(
+    assert "1 of 2 images say where on Earth their pixels lie; NAME.tif beside NAME.png" in " ".join(
         capsys.readouterr().out.split()
     )
     (out,) = {path.parent for path in tmp_path.rglob("map_overlay.jpg")}
@@ -527,6 +527,23 @@ def test_a_large_map_is_read_by_rows_and_gives_the_same(predict, map_of, tmp_pat
     assert read
     assert max(rows.stop - rows.start for rows in read) <= 40  # a row of windows at a time
     for name in ("map.png", "map.tif", "map_overlay.jpg", "map_error.png"):
+        assert (tmp_path / "rows" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_large_map_in_jpeg_2000_is_read_by_rows_and_gives_the_same(predict, map_of, tmp_path, monkeypatch):
+    rasterio = pytest.importorskip("rasterio")
+    with rasterio.open(map_of) as file:
+        how = {key: file.profile[key] for key in ("height", "width", "count", "dtype", "crs", "transform")}
+        with rasterio.open(tmp_path / "map.jp2", "w", "JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES", **how) as other:
+            other.write(file.read())
+    assert predict(tmp_path / "map.jp2", out=tmp_path / "whole") == 0
+    monkeypatch.setattr(geotiff, "MOST_WHOLE", 100)
+    read = []
+    real = geotiff.GeoRows.__getitem__
+    monkeypatch.setattr(geotiff.GeoRows, "__getitem__", lambda self, rows: read.append(rows) or real(self, rows))
+    assert predict(tmp_path / "map.jp2", out=tmp_path / "rows") == 0
+    assert read
+    for name in ("map.png", "map.tif"):
         assert (tmp_path / "rows" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 

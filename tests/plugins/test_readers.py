@@ -312,6 +312,11 @@ def test_jpeg_2000_of_other_bits_and_bands_is_read_by_rasterio(tmp_path: Path, m
         assert header.place == ("EPSG:32632", ((500_000, 5_000_000), (500_560, 5_000_000), (500_000, 4_999_600)))
         assert (read_image(path) == np.moveaxis(stored[:bands], 0, 2)).all()
     how |= {"dtype": "uint8", "NBITS": 8}
+    for quality, lossy in ((100, ""), (25, "a JPEG 2000 with losses")):  # bits of the 5-3 wavelet are left out
+        with rasterio.open(path, "w", driver="JP2OpenJPEG", count=1, **{**how, "QUALITY": quality}, **place) as file:
+            file.write(stored[:1].astype(np.uint8))
+        with reading.opened(path) as raster:
+            assert raster.is_lossy == lossy
     with rasterio.open(path, "w", driver="JP2OpenJPEG", count=3, **how, **place) as file:  # three bands, called grey
         file.write(stored[:3].astype(np.uint8))
     assert (read_image(path) == np.moveaxis(stored[:3].astype(np.uint8), 0, 2)).all()
