@@ -14,7 +14,10 @@ from segkit.inference.sliding_window import TINY, Inferer
 
 
 class Ensemble(Inferer):
-    """Averages the probabilities of several networks, each with its own normalisation, precision and temperature."""
+    """Averages the probabilities of several networks, each with its own normalisation, precision and temperature.
+
+    Where an image is seen in windows, they are as large as those of the first network.
+    """
 
     def __init__(self, members: Sequence[Inferer]) -> None:
         first, networks = members[0], nn.ModuleList(member.model for member in members)
@@ -44,6 +47,7 @@ def averaged(predictors: Mapping[str, Predictor]) -> Predictor:
             ("data.resize", each.resize, first.resize),
             ("channels", each.images.channels, first.images.channels),
             ("data.bands", each.images.bands, first.images.bands),
+            ("data.no_data", each.images.no_data, first.images.no_data),
             ("the type of the images", each.normalisation.dtype, first.normalisation.dtype),
         ):
             if own != wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,11 @@ from safetensors.torch import load_file, save_file
 
 import segkit
 from segkit.cli import main
+from segkit.data.normalise import Normalisation
+from segkit.data.sample import ImageFormat, voc_palette
 from segkit.errors import RunFolderError
+from segkit.inference.ensemble import averaged
+from segkit.inference.predictor import Predictor
 from segkit.model.unet import UNet
 from segkit.runs import evaluate_run
 from segkit_predict.command import _split
@@ -83,6 +87,30 @@ def test_runs_that_are_not_alike_are_refused(
     write_config(other_run, **changes)
     with pytest.raises(RunFolderError, match=f"{other_run} and {run_folder} cannot be averaged: {message}"):
         segkit.load([run_folder, other_run], device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"channels": 4}, r"channels must be the same, and they are \('band 1',"),
+        ({"images": ImageFormat(bands=(3, 2, 1))}, r"data\.bands must be the same, and they are \(3, 2, 1\) and None"),
+        ({"images": ImageFormat(no_data=-9999.0)}, r"data\.no_data must be the same, and they are -9999\.0 and 'stop'"),
+        ({"dtype": "float32"}, "the type of the images must be the same, and they are 'float32' and 'uint8'"),
+        ({"classes": ("sky", "land", "sea")}, r"classes must be the same, and they are \('sky', 'land', 'sea'\) and"),
+        ({"classes": ("land", "sky")}, "classes must be the same"),
+    ],
+)
+def test_runs_on_other_images_or_classes_are_refused(changes: dict[str, Any], what: str) -> None:
+    def predictor(
+        classes: Sequence[str] = ("sky", "land"), channels: int = 3, dtype: str = "uint8", **how: Any
+    ) -> Predictor:
+        own: Any = {"normalisation": Normalisation((0.5,) * channels, (0.2,) * channels, dtype)}  # type: ignore[arg-type]
+        network = UNet(len(classes), in_channels=channels, width=2, depth=1)
+        return Predictor(network, classes=classes, palette=voc_palette(len(classes)), device="cpu", **own, **how)
+
+    assert averaged({"runs/a": predictor(), "runs/b": predictor()}).inferer.classes == 2
+    with pytest.raises(RunFolderError, match=f"runs/b and runs/a cannot be averaged: {what}"):
+        averaged({"runs/a": predictor(), "runs/b": predictor(**changes)})
 
 
 def test_predict_takes_the_runs_that_come_first(
@@ -159,9 +187,13 @@ def runs_on_folds(tmp_path: Path) -> list[str]:
 
 
 def test_evaluate_averages_runs_on_splits_that_are_the_same_in_all(
-    folds: list[str], capsys: pytest.CaptureFixture[str]
+    folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second, third, other_seed = folds
+    first, second, fold2, other_seed = folds
+    third = str(shutil.copytree(fold2, tmp_path / "third"))  # which normalises its images in another way
+    record = json.loads(Path(third, "config.json").read_text())
+    record["normalisation"]["mean"] = [0.3, 0.5, 0.6]
+    Path(third, "config.json").write_text(json.dumps(record))
     alone = evaluate_run(first, ["test"]).splits["test"]
     twice = evaluate_run([first, first]).splits
     assert list(twice) == ["train", "val", "test"]
@@ -173,7 +205,8 @@ def test_evaluate_averages_runs_on_splits_that_are_the_same_in_all(
     together = json.loads(capsys.readouterr().out)["splits"]
     assert list(together) == ["test"]  # val of one fold is train of another
     images = [f"data/images/test/{number}.png" for number in range(2)]
-    mean = [np.mean([segkit.load(run, device="cpu").probabilities(each) for run in folds[:3]], 0) for each in images]
+    runs = [segkit.load(run, device="cpu") for run in (first, second, third)]
+    mean = [np.mean([run.probabilities(each) for run in runs], 0) for each in images]
     true = [np.asarray(Image.open(each.replace("images", "masks"))) for each in images]
     cost = np.mean([-np.log(np.take_along_axis(p, t[None], 0)).mean() for p, t in zip(mean, true, strict=True)])
     assert together["test"]["loss"] == pytest.approx(cost, rel=1e-4)
