@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from segkit.engine import checkpoint
 
 KILL = "send(signal.SIGKILL)"
 # a call, counted from the start of the process -> the moment; there are 4 steps an epoch, and 3 epochs
@@ -123,3 +126,57 @@ def test_kills_at_random_moments(place: Any, whole: Path, number: int) -> None:
 def _steps(place: Any, name: str) -> int:
     log = place.folder / f"{name}.seen"
     return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+CLOCK = """
+class Clock:  # a step takes a second, and from the 24th on two; scoring a split takes one
+    now = float(os.getpid())
+    monotonic = perf_counter = process_time = lambda self: self.now
+clock = Clock()
+for module in (pace, trainer, checkpoint, sys.modules["segkit.engine.step"], sys.modules["segkit.signals"]):
+    module.time = clock
+def train_step(self, batch, real=TrainingLoop.train_step):
+    clock.now += 1.0 if self.step < 24 else 2.0
+    return real(self, batch)
+TrainingLoop.train_step = train_step
+def evaluated(self, *arguments, real=evaluate.Evaluator.evaluate, **options):
+    clock.now += 1.0
+    return real(self, *arguments, **options)
+evaluate.Evaluator.evaluate = evaluated
+"""
+TIMED = ("train.epochs=none", "train.minutes=1.0")
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory, nursery: Any, place_class: Any) -> Path:
+    """The folder of a run of a given time that nothing has happened to."""
+    place = place_class(tmp_path_factory.mktemp("timed"), nursery)
+    place.run(*TIMED, before=CLOCK)
+    folder: Path = place.path()
+    return folder
+
+
+@pytest.mark.fault("F08", "F15")
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("minutes", [1000.0, pytest.param(1e-9, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("number", "step"),  # before the machine becomes slower, and while it is
+    [
+        (signal.SIGINT, 14),
+        (signal.SIGKILL, 30),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((signal.SIGINT, 30), (signal.SIGKILL, 14))),
+    ],
+)
+def test_a_run_of_a_given_time_that_is_stopped_or_killed_changes_nothing(
+    place: Any, timed: Path, number: signal.Signals, step: int, minutes: float, workers: int
+) -> None:
+    """What is planned anew after it too: a clock that the steps turn tells both runs the same."""
+    options = *TIMED, f"train.checkpoint_minutes={minutes}", f"train.workers={workers}"
+    moment = f"at(TrainingLoop, '_forward_backward', {step}, send({int(number)}))"
+    stopped = place.start(*options, before=CLOCK + moment)
+    assert stopped.wait() == (130 if number == signal.SIGINT else -number), stopped.err
+    place.run(*options, "--resume", before=CLOCK)
+    plans = [json.loads((folder / "run.json").read_text())["plan"] for folder in (timed, place.path())]
+    place.assert_same(timed)
+    assert plans[0]["steps"] > checkpoint.load(timed / "last.pt")["step"] > 30  # it was shortened
+    assert plans[0]["epoch"] > 4
