@@ -39,10 +39,10 @@ FORMAT = 3
 
 # how long, where, and how fast; nothing that a step computes depends on these settings
 MAY_CHANGE = {
-    *("train.epochs", "train.minutes", "train.patience", "train.stop_on_collapse", "train.max_skipped"),
-    *("train.checkpoint_minutes", "train.workers", "train.device", "train.compile", "train.cuda_graph"),
-    *("train.log_every", "data.cache", "data.scan", "data.allow_leaks", "data.rgb", "dataset.root", "dataset.download"),
-    *("output.dir", "output.samples", "plugins"),
+    *("train.epochs", "train.max_steps", "train.minutes", "train.patience", "train.stop_on_collapse"),
+    *("train.max_skipped", "train.checkpoint_minutes", "train.workers", "train.device", "train.compile"),
+    *("train.cuda_graph", "train.log_every", "data.cache", "data.scan", "data.allow_leaks", "data.rgb"),
+    *("dataset.root", "dataset.download", "output.dir", "output.samples", "plugins"),
 }
 
 
@@ -228,7 +228,7 @@ class CheckpointManager:
                 "with output.dir=..."
             )
         notes = [note] if note else []
-        for name in ("epochs", "minutes"):
+        for name in ("epochs", "max_steps", "minutes"):
             old, new = before.get("train", {}).get(name, getattr(train, name)), getattr(train, name)
             if old != new:
                 state["history"]["stop"] = ""  # an observer's reason was for the shorter run

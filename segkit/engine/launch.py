@@ -23,7 +23,7 @@ from segkit.engine.init_from import init_from
 from segkit.engine.inputs import TrainerInputs, explained
 from segkit.engine.optim import encoder_of
 from segkit.engine.precision import DTYPES, Precision, peak_memory, pick_device, resolve_precision, use_cpu
-from segkit.engine.run_folder import Result, RunRecord, check_folder, locked
+from segkit.engine.run_folder import Result, RunRecord, check_folder, locked, read_json
 from segkit.engine.trainer import Trainer
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError
 from segkit.settings import AUTO, TrainSettings
@@ -123,8 +123,8 @@ def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInp
     for issue in scan.warnings:
         console.warn(str(issue))
     # the main process tells all what the run has begun with, and what depends on its machine
-    past = RunRecord(inputs.folder)
-    before, begun = main(lambda: (past.model, begun_with(inputs, past)) if resume else ({}, {}))
+    past, file = RunRecord(inputs.folder), inputs.folder / "config.json"
+    before, begun = main(lambda: (read_json(file), begun_with(inputs, past)) if resume else ({}, {}))
     name = main(lambda: resolve_precision(asked, device, str(before.get("precision", "bf16"))).name)
     if before.get("precision") in DTYPES and name != before["precision"]:
         console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")

@@ -253,6 +253,13 @@ def test_an_infinite_score_is_not_bettered_by_a_finite_one(make_job: MakeJob) ->
     assert train_and_evaluate(job).best_epoch == 3
 
 
+def test_a_run_without_its_normalisation_is_not_resumed_with_another_one(make_job: MakeJob) -> None:
+    train_and_evaluate(make_job(epochs=1))
+    (make_job().folder / "config.json").unlink()
+    with pytest.raises(RunFolderError, match=r"it holds no config\.json"):
+        train_and_evaluate(make_job(epochs=2), resume=True)
+
+
 UNEVEN = {  # labelled pixels of four images: the second part all void, unequal parts, all of one class in a part
     "half void": [20, 12, 0, 0],
     "unequal": [20, 3, 1, 0],
@@ -552,6 +559,10 @@ def test_a_run_is_not_resumed_with_other_settings(make_job: MakeJob) -> None:
     newer = {"stop_on_collapse": False, "clip_norm": 0.0}  # settings that the first version did not know, unchanged
     longer = {"config": {"train": {"batch_size": 4, "epochs": 2, **newer}, "loss": [{"name": "dice"}]}}
     train_and_evaluate(make_job(epochs=2, fields={"record": longer}), resume=True)
+    longer["config"]["train"] |= {"epochs": 3, "max_steps": 5}
+    job = make_job(epochs=3, max_steps=5, fields={"record": longer})
+    train_and_evaluate(job, resume=True)
+    assert checkpoint.load(job.folder / "last.pt")["step"] == 5
     clipped = {"config": {"train": {"batch_size": 4, "epochs": 3, "clip_norm": 1.0}, "loss": [{"name": "dice"}]}}
     with pytest.raises(RunFolderError, match=r"train\.clip_norm was 0\.0 and is 1\.0"):
         train_and_evaluate(make_job(epochs=3, fields={"record": clipped}), resume=True)
