@@ -117,7 +117,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
             problems.extend(error.problems)
             return None
 
-    tables = _copy(read)
+    tables, overrides = _copy(read), [overrides] if isinstance(overrides, str) else overrides
     pairs = overrides.items() if isinstance(overrides, Mapping) else filter(None, [part(_pair, t) for t in overrides])
     for path, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):  # a new name clears the options
         part(_override, tables, path, value)

@@ -59,7 +59,7 @@ def launch(
         Interrupted: by SIGTERM or Ctrl-C, which is a KeyboardInterrupt; the state is saved.
     """
     refuse_unguarded(train.workers)
-    with ExitStack() as stack:
+    with ExitStack() as stack, torch.enable_grad():  # a notebook that predicts may have turned it off
         stack.enter_context(STOP)
         stack.enter_context(distributed_context(train.device))
         folder = folder.expanduser().resolve()  # a link is followed once: what changes it later changes nothing

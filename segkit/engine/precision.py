@@ -6,7 +6,7 @@ import ctypes
 import os
 import random
 import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,10 +134,8 @@ class Precision:
         return DTYPES[self.name]
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which a forward pass runs."""
-        if self.name == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+        """The context in which a forward pass runs, whatever a program has chosen around it."""
+        return torch.autocast(self.device.type, self.dtype, self.name != "fp32")
 
     @property
     def needs_scaler(self) -> bool:

@@ -101,6 +101,7 @@ def test_overrides_may_be_a_mapping_and_a_config_may_be_tables(path: Path) -> No
     config = read_config(tables, {"train.epochs": 3, "loss.dice.scale": 2})
     assert (config.train.epochs, config.loss[1].scale) == (3, 2.0)
     assert tables == tomllib.loads(TOML)  # the caller's tables are left alone
+    assert read_config(tables, "train.epochs=3").train.epochs == 3
     assert [each.name for each in read_config(tables, {"loss": [{"name": "focal"}]}).loss] == ["focal"]
     with pytest.raises(ConfigError, match=r"train: an override is written table\.key=value"):  # what else it held
         read_config(tables, {"train": {"epochs": 3}})

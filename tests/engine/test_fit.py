@@ -140,6 +140,15 @@ def test_what_is_said_to_python_is_in_pythons_words(make_job: MakeJob, capsys: p
     assert "next:" not in capsys.readouterr().out
 
 
+def test_what_a_program_has_turned_on_or_off_changes_nothing(make_job: MakeJob) -> None:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        train_and_evaluate(make_job("around", epochs=1))
+        assert not torch.is_grad_enabled()
+    train_and_evaluate(make_job("alone", epochs=1))
+    folder = make_job().folder.parent
+    assert same(weights(folder / "around"), weights(folder / "alone"))
+
+
 def test_overwriting_starts_anew(make_job: MakeJob) -> None:
     train_and_evaluate(make_job(epochs=2))
     train_and_evaluate(make_job(epochs=1), overwrite=True)
