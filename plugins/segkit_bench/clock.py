@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from statistics import median
@@ -14,7 +14,8 @@ import torch
 from tqdm import tqdm
 
 from segkit.engine.precision import peak_memory
-from segkit.engine.trainer import Trainer
+
+PARTS = ("data", "transfer", "forward", "backward", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,13 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def endless(trainer: Trainer) -> Iterator[Any]:
+def endless(trainer: Any) -> Iterator[Any]:
     """The training batches of a run, epoch after epoch, as its loader gives them."""
     for trainer.order.epoch in count(1):
         yield from trainer.batches
 
 
-def throughput(
-    trainer: Trainer,
-    batches: Iterator[Any],
-    amount: Amount,
-    description: str,
-    begun: Callable[[float], None] = lambda seconds: None,
-) -> dict[str, Any]:
+def throughput(trainer: Any, batches: Iterator[Any], amount: Amount, description: str) -> dict[str, Any]:
     """Images per second of whole steps, as a run takes them.
 
     Args:
@@ -65,7 +60,6 @@ def throughput(
         batches: without end.
         amount: loaders that run ahead have a store by the first repeat, which is why the median is told.
         description: of the progress bar.
-        begun: told the seconds of the first step; the others may take long.
     """
     loop, images, device = trainer.loop, trainer.order.images, trainer.inputs.precision.device
     loop.steps = 1 << 30
@@ -77,7 +71,6 @@ def throughput(
 
     peak_memory(device, restart=True)
     first = images / speed(1)
-    begun(first)
     amount = amount.within(first)
     if amount.warmup > 1:
         speed(amount.warmup - 1)
@@ -91,10 +84,7 @@ def throughput(
     }
 
 
-PARTS = ("data", "transfer", "forward", "backward", "optimizer")
-
-
-def parts_of_step(trainer: Trainer, batches: Iterator[Any], warmup: int, steps: int) -> dict[str, float]:
+def parts_of_step(trainer: Any, batches: Iterator[Any], warmup: int, steps: int) -> dict[str, float]:
     """Mean milliseconds of a step's parts, and of the ``step``; the device is waited for after each part.
 
     Args:

@@ -6,7 +6,6 @@ import argparse
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
 
 from segkit.cli.output import add_output_options
 from segkit.config import read_config
@@ -42,9 +41,14 @@ class Bench:
         config = read_config(arguments.config, arguments.overrides)
         if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
             raise ConfigError("bench measures one process, and torchrun has started several: run it without torchrun")
+        printed = arguments.json in (True, "-")
         with ExitStack() as stack:
-            printed = arguments.json in (True, "-")
-            file = stack.enter_context(_opened(arguments.json)) if arguments.json and not printed else None
+            file = None
+            if arguments.json and not printed:
+                try:
+                    file = stack.enter_context(Path(arguments.json).open("w", encoding="utf-8"))
+                except OSError as error:
+                    raise ConfigError(f"--json {arguments.json} cannot be written: {reason(error)}") from error
             from segkit_bench.measure import measure
 
             counts = arguments.warmup, arguments.steps, arguments.repeats
@@ -56,10 +60,3 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 on is needed")
     return int(text)
-
-
-def _opened(name: str) -> TextIO:
-    try:
-        return Path(name).open("w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json {name} cannot be written: {reason(error)}") from error

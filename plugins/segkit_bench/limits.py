@@ -12,8 +12,6 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from segkit.engine.inputs import TrainerInputs
-from segkit.engine.trainer import Trainer
 from segkit_bench.clock import synchronise
 
 COUNTS = (
@@ -23,7 +21,7 @@ COUNTS = (
 TIMINGS = 5
 
 
-def least_work(trainer: Trainer, batch: Any) -> dict[str, Any]:
+def least_work(trainer: Any, batch: Any) -> dict[str, Any]:
     """Count one step of a loop, neither compiled nor a graph; of its matrix products and convolutions alone.
 
     Returns:
@@ -68,7 +66,7 @@ def least_work(trainer: Trainer, batch: Any) -> dict[str, Any]:
     }
 
 
-def arithmetic_of(inputs: TrainerInputs) -> str:
+def arithmetic_of(inputs: Any) -> str:
     """What a run's convolutions compute in: those of float32 in TF32, where the card has it and torch allows it."""
     precision = inputs.precision
     with warnings.catch_warnings():
@@ -79,41 +77,37 @@ def arithmetic_of(inputs: TrainerInputs) -> str:
     return "tf32" if precision.name == "fp32" and allowed and has_tf32 else precision.name
 
 
-def ceilings(inputs: TrainerInputs) -> dict[str, Any]:
+def ceilings(inputs: Any) -> dict[str, Any]:
     """``matmul_flops_per_second`` with its ``matmul_size``, and ``copy_bytes_per_second``.
 
     Of random data: zeros would be faster than anything real, as they take less power, which slows a card down.
     """
-    precision, device = inputs.precision, inputs.precision.device
+    device = inputs.precision.device
     cuda = device.type == "cuda"
     size = 8192 if cuda else 1024  # a second at most on a CPU without bf16 of its own
-    left, right = (torch.randn(size, size, device=device).to(precision.dtype) for _ in range(2))
+    left, right = (torch.randn(size, size, device=device).to(inputs.precision.dtype) for _ in range(2))
     result = torch.empty_like(left)
     source = torch.randint(256, (1 << (30 if cuda else 28),), dtype=torch.uint8, device=device)  # more than any cache
     target = torch.empty_like(source)
+
+    def fastest(function: Callable[[], object]) -> float:
+        """Seconds of one call, in the fastest of a few timings: it is a ceiling."""
+        count, taken = 20 if cuda else 1, []
+        for _ in range(1 + TIMINGS):
+            synchronise(device)
+            began = time.perf_counter()
+            for _ in range(count):
+                function()
+            synchronise(device)
+            taken.append((time.perf_counter() - began) / count)
+        return min(taken[1:])
+
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if arithmetic_of(inputs) == "tf32" else "highest")
     try:
-        matmul = fastest(lambda: torch.mm(left, right, out=result), device)
+        matmul = fastest(lambda: torch.mm(left, right, out=result))
     finally:
         torch.set_float32_matmul_precision(before)
-    copy = fastest(lambda: target.copy_(source), device)
-    return {
-        "matmul_flops_per_second": 2 * size**3 / matmul,
-        "matmul_size": size,
-        "copy_bytes_per_second": 2 * len(source) / copy,  # read and written
-    }
-
-
-def fastest(function: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, in the fastest of a few timings: it is a ceiling."""
-    count = 20 if device.type == "cuda" else 1
-    taken = []
-    for _ in range(1 + TIMINGS):
-        synchronise(device)
-        began = time.perf_counter()
-        for _ in range(count):
-            function()
-        synchronise(device)
-        taken.append((time.perf_counter() - began) / count)
-    return min(taken[1:])
+    copied = 2 * len(source) / fastest(lambda: target.copy_(source))  # read and written
+    flops = 2 * size**3 / matmul
+    return {"matmul_flops_per_second": flops, "matmul_size": size, "copy_bytes_per_second": copied}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from itertools import repeat
 from typing import Any, TextIO
 
 from segkit.compose import build_inputs
-from segkit.config import Config
 from segkit.engine.launch import open_trainer
-from segkit.engine.trainer import Trainer
 from segkit_bench.clock import PARTS, Amount, endless, parts_of_step, throughput
 from segkit_bench.limits import COUNTS, ceilings, least_work
 from segkit_bench.report import Report, gibibytes
@@ -22,12 +19,11 @@ TIMED_ONLY: dict[str, Any] = {"train.lr": 1e-6, "train.schedule": "constant", "t
 PLAIN: dict[str, Any] = {"train.compile": False, "train.cuda_graph": False, "data.cache": "none"}
 SECONDS = 20.0  # of a measurement, where nobody says how many steps it is to take
 LIMIT = 0.95  # of the resident batch's speed; below, the data path costs
-SLOW = 5.0  # seconds of a step, from which on it is a first figure by itself
 UNSTEADY = 1.5  # the fastest repeat over the slowest; on a machine of one's own they differ by a few per cent
 
 
 def measure(
-    config: Config,
+    config: Any,
     warmup: int | None = None,
     steps: int | None = None,
     repeats: int = 3,
@@ -53,51 +49,53 @@ def measure(
     asked = {"train.compile": own.compile, "train.cuda_graph": own.cuda_graph, "data.cache": config.data.cache}
     with open_trainer(replace(inputs.with_settings(PLAIN), model=deepcopy(inputs.model))) as trainer:
         inputs = replace(trainer.inputs.with_settings(asked), model=inputs.model)
-        device = inputs.precision.device
-        usual = (10, 50) if device.type == "cuda" else (2, 5)
+        usual = (10, 50) if inputs.precision.device.type == "cuda" else (2, 5)
         amount = Amount(warmup or usual[0], steps or usual[1], repeats, math.inf if warmup or steps else SECONDS)
-        batch = next(endless(trainer)).to(device)  # the first of the run
+        batch = next(endless(trainer)).to(inputs.precision.device)  # the first of the run
         report = Report(config.name, inputs, batch, amount, file, table)
         report.introduce()
-        counted = least_work(trainer, batch)
+        work = least_work(trainer, batch)
     del trainer  # its memory is free again
     limits = ceilings(inputs)
     with open_trainer(inputs) as trainer:
         resident = _resident(trainer, batch, amount, report)
-        resident |= _beside(resident["images_per_second"], len(batch.names), counted, limits)
-        report.add("resident", {**resident, **counted, **limits})
+        resident["flops_per_second"] = work["step_flops_per_image"] * resident["images_per_second"]
+        resident["mfu"] = resident["flops_per_second"] / limits["matmul_flops_per_second"]
+        moved = work["least_bytes_per_step"] * resident["images_per_second"] / len(batch.names)
+        resident |= {"least_bytes_per_second": moved, "of_copy": moved / limits["copy_bytes_per_second"]}
+        report.add("resident", {**resident, **work, **limits})
         _pipeline(trainer, amount, report, resident)
-    for label, text in _lines(resident, counted, limits).items():
-        report.fact(label, text)
+    forward, step = (work[f"{part}_flops_per_image"] / 1e9 for part in ("forward", "step"))
+    report.fact("FLOPs an image", f"{forward:.3g} G forward, {step:.3g} G a step")
+    reached, most = resident["flops_per_second"] / 1e12, limits["matmul_flops_per_second"] / 1e12
+    of = f"{reached:.3g} of {most:.3g} TFLOP/s in a matmul of {limits['matmul_size']}"
+    report.fact("MFU", f"{resident['mfu']:.2f}: {of}")
+    most = limits["copy_bytes_per_second"] / 1e9
+    report.fact("memory traffic", f"at least {moved / 1e9:.3g} of {most:.3g} GB/s in a copy*")
     report.say(f"* {COUNTS}")
 
 
-def _resident(trainer: Trainer, batch: Any, amount: Amount, report: Report) -> dict[str, Any]:
+def _resident(trainer: Any, batch: Any, amount: Amount, report: Report) -> dict[str, Any]:
     """The speed of steps on one batch that lies on the device."""
-    loop, train, images = trainer.loop, trainer.inputs.train, len(batch.names)
-
-    def begun(seconds: float) -> None:
-        if seconds > SLOW:
-            report.add("first_step", {"first_step_seconds": seconds, "images_per_second": images / seconds})
-            report.fact("first step", f"{images / seconds:.2g} images/s; the rest as it comes")
-
-    resident = throughput(trainer, repeat(batch), amount, "resident batch", begun)
+    loop, train = trainer.loop, trainer.inputs.train
+    resident = throughput(trainer, repeat(batch), amount, "resident batch")
     report.fact("resident batch", _speed(resident))
     if train.compile or train.cuda_graph:
-        seconds = resident["first_step_seconds"] - images / resident["images_per_second"]
+        seconds = resident["first_step_seconds"] - len(batch.names) / resident["images_per_second"]
         wanted = train.compile or trainer.inputs.precision.device.type == "cuda"
         resident |= {"compile_seconds": seconds, "fell_back": wanted and loop.forward._call is loop.forward.model}
         report.fact("compiled", "no, it failed" if resident["fell_back"] else f"in {seconds:.1f} s")
     return resident
 
 
-def _pipeline(trainer: Trainer, amount: Amount, report: Report, resident: Mapping[str, Any]) -> None:
+def _pipeline(trainer: Any, amount: Amount, report: Report, resident: dict[str, Any]) -> None:
     """The whole pipeline and the parts of its steps, each reported as soon as it is there."""
     pipeline = throughput(trainer, endless(trainer), amount, "pipeline")
     share = pipeline["of_resident"] = pipeline["images_per_second"] / resident["images_per_second"]
     report.add("pipeline", pipeline)
     verdict = "the network is the limit" if share >= LIMIT else "the data path costs the rest"
-    if max(_spread(resident), _spread(pipeline)) > UNSTEADY:
+    repeats = [each["images_per_second_of_repeats"] for each in (resident, pipeline)]
+    if any(max(speeds) > UNSTEADY * min(speeds) for speeds in repeats):
         verdict = "too uneven to say more; does something else run here?"
     report.fact("pipeline", f"{_speed(pipeline)}; {share:.2f} of it: {verdict}")
     parts = parts_of_step(trainer, endless(trainer), pipeline["warmup"], pipeline["steps"])
@@ -106,34 +104,7 @@ def _pipeline(trainer: Trainer, amount: Amount, report: Report, resident: Mappin
     report.fact("a step, waited for", f"{told}; {parts['step']:.1f} ms")
 
 
-def _beside(speed: float, images: int, counted: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, float]:
-    """The step beside the ceilings."""
-    flops, moved = counted["step_flops_per_image"] * speed, counted["least_bytes_per_step"] * speed / images
-    return {
-        "flops_per_second": flops,
-        "mfu": flops / limits["matmul_flops_per_second"],
-        "least_bytes_per_second": moved,
-        "of_copy": moved / limits["copy_bytes_per_second"],
-    }
-
-
-def _lines(resident: Mapping[str, Any], counted: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "FLOPs an image": f"{counted['forward_flops_per_image'] / 1e9:.3g} G forward, "
-        f"{counted['step_flops_per_image'] / 1e9:.3g} G a step",
-        "MFU": f"{resident['mfu']:.2f}: {resident['flops_per_second'] / 1e12:.3g} of "
-        f"{limits['matmul_flops_per_second'] / 1e12:.3g} TFLOP/s in a matmul of {limits['matmul_size']}",
-        "memory traffic": f"at least {resident['least_bytes_per_second'] / 1e9:.3g} of "
-        f"{limits['copy_bytes_per_second'] / 1e9:.3g} GB/s in a copy*",
-    }
-
-
-def _spread(facts: Mapping[str, Any]) -> float:
-    speeds: list[float] = facts["images_per_second_of_repeats"]
-    return max(speeds) / min(speeds)
-
-
-def _speed(facts: Mapping[str, Any]) -> str:
+def _speed(facts: dict[str, Any]) -> str:
     speeds = facts["images_per_second_of_repeats"]
     told = f"{facts['images_per_second']:.1f} images/s ({min(speeds):.1f} to {max(speeds):.1f})"
     return f"{told}, peak memory {gibibytes(facts['peak_memory_bytes'])}"

@@ -11,7 +11,6 @@ import torch
 
 import segkit
 from segkit.cli.output import hanging, print_json
-from segkit.engine.inputs import TrainerInputs
 from segkit.errors import ConfigError, reason
 from segkit_bench.clock import Amount
 from segkit_bench.limits import arithmetic_of
@@ -29,9 +28,7 @@ class Report:
         table: whether to print for people; else the JSON lines are printed.
     """
 
-    def __init__(
-        self, name: str, inputs: TrainerInputs, batch: Any, amount: Amount, file: TextIO | None, table: bool
-    ) -> None:
+    def __init__(self, name: str, inputs: Any, batch: Any, amount: Amount, file: TextIO | None, table: bool) -> None:
         self.file, self.table = file, table
         self.context = {"config": name, **context(inputs, batch), **vars(amount)}
 
@@ -73,7 +70,7 @@ class Report:
         )
 
 
-def context(inputs: TrainerInputs, batch: Any) -> dict[str, Any]:
+def context(inputs: Any, batch: Any) -> dict[str, Any]:
     """All that a figure depends on."""
     train, device = inputs.train, inputs.precision.device
     return {
