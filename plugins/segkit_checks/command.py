@@ -6,7 +6,8 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,12 +75,7 @@ class Check:
         if arguments.forecast and not scan.errors:
             print(_forecast(config), file=sys.stderr if arguments.json else sys.stdout)
         if arguments.pictures:
-            folder = Path(arguments.pictures).expanduser()
-            _write_pictures(scan, folder, config.data.rgb, arguments.quiet)
-            if arguments.augmented and len(scan.splits["train"]):
-                from segkit_checks.augmented import augmented_sheet
-
-                _write(folder / "train_augmented.png", augmented_sheet(scan, config), arguments.quiet)
+            _draw(scan, Path(arguments.pictures).expanduser(), config, arguments)
         return 2 if scan.errors else 0
 
 
@@ -97,15 +93,13 @@ def _contents(scan: Scan, split: str) -> dict[str, Any]:
     dataset, counts = scan.splits[split], scan.counts(split)
     sizes = sorted((each.size for each in scan.statistics[split]), key=lambda size: size[0] * size[1])
     found = zip(counts.pixels.tolist(), counts.shares.tolist(), counts.images.tolist(), strict=True)
+    rows = [dict(zip(("pixels", "share", "images"), row, strict=True)) for row in found]
     return {
         "images": len(dataset),
         "sizes": dict(Counter(f"{width} x {height}" for height, width in sizes)),
         "void": counts.void,
         "void_images": counts.void_images,
-        "classes": {
-            name: {"pixels": pixels, "share": share, "images": images}
-            for name, (pixels, share, images) in zip(dataset.classes, found, strict=True)
-        },
+        "classes": dict(zip(dataset.classes, rows, strict=True)),
         "floor": scan.floor(split) if counts.pixels.any() else None,
     }
 
@@ -113,9 +107,8 @@ def _contents(scan: Scan, split: str) -> dict[str, Any]:
 def _weights(scan: Scan) -> dict[str, float]:
     """The weight of each class by median frequency in train; empty where nothing is labelled there."""
     counts = scan.counts("train")
-    if not counts.pixels.any():
-        return {}
-    return dict(zip(scan.splits["train"].classes, counts.class_weights("median_frequency"), strict=True))
+    weights = counts.class_weights("median_frequency") if counts.pixels.any() else []
+    return dict(zip(scan.splits["train"].classes, weights, strict=False))
 
 
 def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], quiet: bool) -> str:
@@ -153,41 +146,36 @@ def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], q
     return "\n".join(lines)
 
 
-def _write_pictures(scan: Scan, folder: Path, rgb: Sequence[int] | None, quiet: bool) -> None:
-    """Write a contact sheet for each split.
+def _draw(scan: Scan, folder: Path, config: Config, arguments: argparse.Namespace) -> None:
+    """Write a contact sheet for each split, and augmented crops where these are asked for.
 
     Raises:
         RunFolderError: a file cannot be written, or is somebody's own.
     """
+    from segkit_checks.augmented import augmented_sheet
     from segkit_checks.contact import contact_sheet
+    from segkit_samples.sheets import is_prediction, signature
 
+    drawn: dict[str, Callable[[], Image]] = {}
     for name, dataset in scan.splits.items():
-        path = folder / f"{name}.png"
         if not len(dataset):
             print(f"no pictures of {name}: {_NONE}", file=sys.stderr)
             continue
-        _refuse_foreign(path)
-        _write(path, contact_sheet(dataset, scan.pixels(name)[:, :-1], rgb=rgb), quiet)
-
-
-def _refuse_foreign(path: Path) -> None:
-    from segkit_samples.sheets import is_prediction
-
-    if path.is_symlink() or (path.exists() and not is_prediction(path)):
-        raise RunFolderError(f"{path} is there and no sheet of segkit's; choose another folder for --pictures")
-
-
-def _write(path: Path, sheet: Image, quiet: bool) -> None:
-    from segkit_samples.sheets import signature
-
-    _refuse_foreign(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, pnginfo=signature())
-    except OSError as error:
-        raise RunFolderError(f"--pictures: {path} cannot be written: {error.strerror or error}") from error
-    if not quiet:
-        print(f"pictures: {path}", file=sys.stderr)
+        drawn[name] = partial(contact_sheet, dataset, scan.pixels(name)[:, :-1], rgb=config.data.rgb)
+    if arguments.augmented and "train" in drawn:
+        drawn["train_augmented"] = partial(augmented_sheet, scan, config)
+    for name, draw in drawn.items():
+        path = folder / f"{name}.png"
+        if path.is_symlink() or (path.exists() and not is_prediction(path)):
+            raise RunFolderError(f"{path} is there and no sheet of segkit's; choose another folder for --pictures")
+        sheet = draw()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sheet.save(path, pnginfo=signature())
+        except OSError as error:
+            raise RunFolderError(f"--pictures: {path} cannot be written: {error.strerror or error}") from error
+        if not arguments.quiet:
+            print(f"pictures: {path}", file=sys.stderr)
 
 
 def _count(number: int, word: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,6 @@ import segkit
 from segkit.data.resize import resized_size
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue
-from segkit.settings import AugmentSettings, DataSettings
 
 _MOSTLY = 0.5  # of the pixels of a crop
 
@@ -19,7 +19,7 @@ _MOSTLY = 0.5  # of the pixels of a crop
 class Crops:
     """Crops of training that are mostly void, as ``augment.crop`` is larger than most images."""
 
-    def __init__(self, settings: DataSettings, augment: AugmentSettings) -> None:
+    def __init__(self, settings: Any, augment: Any) -> None:
         self._resize, self._augment = settings.resize, augment
 
     def measure(self, sample: segkit.Sample) -> None:

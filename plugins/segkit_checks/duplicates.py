@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ import segkit
 from segkit.data.normalise import displayable
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue, first_few
-from segkit.settings import DataSettings
 from segkit_checks.images import no_data_value
 
 SIDE = 16  # pixels of a thumbnail
@@ -48,7 +47,7 @@ class Duplicates:
 
     version = 1
 
-    def __init__(self, settings: DataSettings) -> None:
+    def __init__(self, settings: Any) -> None:
         self._allowed = settings.allow_leaks
 
     def measure(self, sample: segkit.Sample) -> str:
@@ -141,23 +140,16 @@ def turned_copies(earlier: Mapping[str, Picture], later: Mapping[str, Picture]) 
         later: those of another split.
     """
     begun: dict[str, tuple[list[str], list[str]]] = {}
-    for name in later:
-        for beginning in _beginnings(name):
-            begun.setdefault(beginning, ([], []))[1].append(name)
-    for name in earlier:
-        for beginning in _beginnings(name):
-            if beginning in begun:
-                begun[beginning][0].append(name)
+    for place, names in enumerate((earlier, later)):
+        for name in names:
+            for beginning in (*(name[: sign.start()] for sign in re.finditer(r"[-_./ ]", name)), name):
+                begun.setdefault(beginning, ([], []))[place].append(name)
     few = [names for names in begun.values() if len(names[0]) + len(names[1]) <= _MOST_COPIES]
     return [
         pair
         for pair in dict.fromkeys(each for names in few for each in product(*names))
         if _is_turned(earlier[pair[0]], later[pair[1]])
     ]
-
-
-def _beginnings(name: str) -> list[str]:
-    return [*(name[: sign.start()] for sign in re.finditer(r"[-_./ ]", name)), name]
 
 
 def _is_turned(one: Picture, other: Picture) -> bool:

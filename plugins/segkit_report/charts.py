@@ -61,7 +61,7 @@ Line = tuple[str, Sequence[float | None], str]  # its name, values by epoch, col
 
 def curves(story: Story) -> list[Chart]:
     """Loss, every score of val that has a floor, and the learning rate, by epoch."""
-    lines, best = story.record.epochs, story.best_epoch
+    lines, best = story.record.epochs, int(story.costs["best_epoch"])
     epochs = [int(line["epoch"]) for line in lines]
     train, val = ([line[name] for line in lines] for name in ("train", "val"))
     losses: list[Line] = [("train", [each["loss"] for each in train], FIRST)]

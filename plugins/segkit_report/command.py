@@ -68,7 +68,8 @@ class Compare:
         if arguments.json:
             changed, means = differences([run.settings for run in runs]), spread(runs)
             more = {"differences": changed, "spread": means, "ensemble": ensemble}
-            print_json({"runs": [run.as_json() for run in runs], **more})
+            facts = ("name", "finished", "settings", "splits", "costs")
+            print_json({"runs": [{fact: getattr(run, fact) for fact in facts} for run in runs], **more})
         else:
             print(tables(runs, ensemble))
             if arguments.html and not arguments.quiet:

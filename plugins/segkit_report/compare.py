@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from segkit.cli.output import hanging, table
-from segkit.engine.console import number
 from segkit.errors import one_line
 from segkit_report.story import Story, same_data
 
@@ -23,7 +23,8 @@ OTHER_DATA = "not to be compared: the floors differ, so these are other images o
 EVERYWHERE = ("output.dir",)  # differs between any two runs, and changes nothing
 REPEATED = {"dataset.fold": "folds", "train.seed": "seeds"}  # what may differ between runs whose mean says something
 
-Splits = Mapping[str, Mapping[str, Any]]  # scores by split
+Scores = Mapping[str, Any]
+Splits = Mapping[str, Scores]  # by split
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -53,16 +54,14 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _splits_of(stories: Sequence[Story]) -> list[str]:
-    """The splits of all, in the order of the run that has most."""
-    return list(
-        dict.fromkeys(split for story in sorted(stories, key=lambda s: -len(s.splits)) for split in story.splits)
-    )
-
-
-def _with_split(split: str, names: Sequence[str], stories: Sequence[Story]) -> dict[str, Mapping[str, Any]]:
-    """The scores on a split by the names of those runs that have it."""
-    return {name: story.splits[split] for name, story in zip(names, stories, strict=True) if split in story.splits}
+def by_split(stories: Sequence[Story], names: Sequence[str] | None = None) -> dict[str, dict[str, Scores]]:
+    """By split, in the order of the run that has most, the scores of the runs that have it, by the runs' names."""
+    splits = [split for story in sorted(stories, key=lambda each: -len(each.splits)) for split in story.splits]
+    named = list(zip(names or map(str, range(len(stories))), stories, strict=True))
+    return {
+        split: {name: story.splits[split] for name, story in named if split in story.splits}
+        for split in dict.fromkeys(splits)
+    }
 
 
 def repeated(stories: Sequence[Story]) -> str:
@@ -79,30 +78,23 @@ def repeated(stories: Sequence[Story]) -> str:
 
 def spread(stories: Sequence[Story]) -> dict[str, dict[str, tuple[float, float]]]:
     """By split the mean of each score over runs that repeat each other and its standard deviation (n - 1)."""
-    splits = _splits_of(stories) if repeated(stories) else []
-    of_splits = {split: [story.splits[split] for story in stories if split in story.splits] for split in splits}
-    return {
-        split: {
-            name: (statistics.mean(row), statistics.stdev(row)) for name in SCORES if len(row := _row(name, each)) > 1
-        }
-        for split, each in of_splits.items()
-    }
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for split, shown in by_split(stories).items() if repeated(stories) else ():
+        rows = {name: [each[name] for each in shown.values() if each.get(name) is not None] for name in SCORES}
+        several = {name: row for name, row in rows.items() if len(row) > 1}
+        found[split] = {name: (statistics.mean(row), statistics.stdev(row)) for name, row in several.items()}
+    return found
 
 
-def _row(name: str, scores: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [each[name] for each in scores if each.get(name) is not None]
-
-
-def notes(split: str, names: Sequence[str], stories: Sequence[Story], ensemble: Splits) -> list[str]:
+def notes(split: str, shown: Mapping[str, Scores], stories: Sequence[Story], ensemble: Splits) -> list[str]:
     """What is said below the scores of a split: whether they compare, their mean and spread, the ensemble's gain."""
     found, what = [], repeated(stories)
-    shown = _with_split(split, names, stories)
     if not same_data(list(shown.values())) and what not in ("folds", "runs"):
         found.append(OTHER_DATA)
     if means := spread(stories).get(split):
         text = ", ".join(f"{name} {mean:.3f} ± {deviation:.3f}" for name, (mean, deviation) in means.items())
-        number = stories[0].settings.get("dataset", {}).get("folds") if what == "folds" else None
-        count = f"{len(shown)} of {number}" if number else str(len(shown))
+        folds = stories[0].settings.get("dataset", {}).get("folds") if what == "folds" else None
+        count = f"{len(shown)} of {folds}" if folds else str(len(shown))
         found.append(f"{count} {what}: {text} (mean ± standard deviation)")
     if split in ensemble:
         score = ensemble[split]["mean_iou"]
@@ -116,11 +108,17 @@ def notes(split: str, names: Sequence[str], stories: Sequence[Story], ensemble: 
 
 def tables(stories: Sequence[Story], ensemble: Splits) -> str:
     """A table a split, one of what the runs cost, and what differs in their settings."""
-    names = [_end(story.name) for story in stories]
+    names = [text if len(text := one_line(story.name)) < NAME else f"…{text[-(NAME - 2) :]}" for story in stories]
     numbered = len(set(names)) < len(names)
     if numbered:
         names = [f"run {number}" for number in range(1, 1 + len(names))]
-    parts = [_scores(split, names, stories, ensemble) for split in _splits_of(stories)]
+    parts = []
+    for split, shown in by_split(stories, names).items():
+        rows = [[split, *(title for score in SCORES for title in (score, "floor"))]]
+        for name, scores in shown.items():
+            rows.append([name, *(_number(each.get(score)) for score in SCORES for each in (scores, scores["floor"]))])
+        below = (hanging(f"  {note}", 4) for note in notes(split, shown, stories, ensemble))
+        parts.append("\n".join([table(rows, "<" + ">" * (len(rows[0]) - 1), indent=0), *below]))
     parts += [_costs(names, stories), _changed(names, differences([story.settings for story in stories]))]
     unfinished = [name for name, story in zip(names, stories, strict=True) if not story.finished]
     if unfinished:
@@ -130,23 +128,17 @@ def tables(stories: Sequence[Story], ensemble: Splits) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _scores(split: str, names: Sequence[str], stories: Sequence[Story], ensemble: Splits) -> str:
-    found = _with_split(split, names, stories)
-    rows = [[split, *(title for score in SCORES for title in (score, "floor"))]]
-    for name, scores in found.items():
-        rows.append([name, *(number(each.get(score)) for score in SCORES for each in (scores, scores["floor"]))])
-    text = table(rows, "<" + ">" * (len(rows[0]) - 1), indent=0)
-    return "\n".join([text, *(hanging(f"  {note}", 4) for note in notes(split, names, stories, ensemble))])
+def _number(value: Any) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def _costs(names: Sequence[str], stories: Sequence[Story]) -> str:
     rows = [["", "best epoch", "seconds", "images/s", "MiB", "precision", "device"]]
-    for name, story in zip(names, stories, strict=True):
-        cost = story.costs
-        memory = cost["peak_memory_bytes"]
-        times = ["-" if cost[key] is None else f"{cost[key]:.1f}" for key in ("seconds", "images_per_second")]
-        row = [cost["best_epoch"] or "-", *times, f"{memory / 2**20:.0f}" if memory else "-"]
-        rows.append([name, *map(str, row), cost["precision"] or "-", cost["device"] or "-"])
+    for name, cost in zip(names, (story.costs for story in stories), strict=True):
+        memory = (cost["peak_memory_bytes"] or 0) / 2**20 or None
+        numbers = zip((cost["seconds"], cost["images_per_second"], memory), (1, 1, 0), strict=True)
+        told = [f"{value:.{digits}f}" if value is not None else "-" for value, digits in numbers]
+        rows.append([name, str(cost["best_epoch"] or "-"), *told, cost["precision"] or "-", cost["device"] or "-"])
     return table(rows, "<>>>>><", indent=0)
 
 
@@ -158,22 +150,12 @@ def _changed(names: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> str:
     for key, row in changed.items():
         holders: dict[str, list[str]] = {}
         for name, value in zip(names, row, strict=True):
-            holders.setdefault("-" if value is None else one_line(str(value)), []).append(name)
+            text = "-" if value is None else one_line(str(value))
+            text = text if len(text) <= MOST else f"{text[: MOST // 2]}…{text[-MOST // 2 :]}"
+            holders.setdefault(text, []).append(name)
         lines.append(f"  {one_line(key)}")
-        lines += [
-            hanging(f"    {_cut(value):{VALUE}}  {', '.join(each)}", VALUE + 6) for value, each in holders.items()
-        ]
+        lines += [hanging(f"    {value:{VALUE}}  {', '.join(each)}", VALUE + 6) for value, each in holders.items()]
     return "\n".join(lines)
-
-
-def _cut(value: str) -> str:
-    """The beginning and the end of a long one."""
-    return value if len(value) <= MOST else f"{value[: MOST // 2]}…{value[-MOST // 2 :]}"
-
-
-def _end(name: str) -> str:
-    text = one_line(name)
-    return text if len(text) < NAME else f"…{text[-(NAME - 2) :]}"
 
 
 # --- as a page
@@ -185,7 +167,7 @@ def comparison(stories: Sequence[Story], ensemble: Splits) -> dict[str, Any]:
 
     last = [story.folder.resolve().name for story in stories]
     names = last if len(set(last)) == len(last) else [story.name for story in stories]
-    splits = _splits_of(stories)
+    shown = by_split(stories, names)
     of_runs = [dict(costs(story)) for story in stories]
     kinds = dict.fromkeys(key for each in of_runs for key in each)
     changed = differences([story.settings for story in stories])
@@ -195,17 +177,16 @@ def comparison(stories: Sequence[Story], ensemble: Splits) -> dict[str, Any]:
         "unfinished": [name for name, story in zip(names, stories, strict=True) if not story.finished],
         "headings": SCORES,
         "splits": [
-            (split, _score_rows(_with_split(split, names, stories)), notes(split, names, stories, ensemble))
-            for split in splits
+            (split, _score_rows(scores), notes(split, scores, stories, ensemble)) for split, scores in shown.items()
         ],
         "curves": _curves(names, stories),
-        "classes": [(split, rows) for split in splits if (rows := _class_rows(split, stories))],
+        "classes": [(split, rows) for split in shown if (rows := _class_rows(split, stories))],
         "costs": [(key, [each.get(key, "") for each in of_runs]) for key in kinds],
         "changed": [(key, ["–" if value is None else str(value) for value in row]) for key, row in changed.items()],
     }
 
 
-def _score_rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[tuple[Any, Any, bool]]]]:
+def _score_rows(found: Mapping[str, Scores]) -> list[tuple[str, list[tuple[Any, Any, bool]]]]:
     """Of each run: score, floor, whether none has a higher one, where they may be compared."""
     values = {name: [each.get(name) or 0.0 for each in found.values()] for name in SCORES}
     best = {name: max(row) if max(row) != min(row) else None for name, row in values.items()}  # of equal ones none

@@ -24,7 +24,7 @@ def extremes(story: Story, kind: str) -> list[dict[str, Any]]:
     Of each its name, mean IoU, the share of its labelled pixels that is wrong, width and height of a tile in pixels,
     and its tiles: title and address of image, truth, prediction and errors.
     """
-    scored = [each for each in story.detail("images") if each["mean_iou"] is not None]
+    scored = [each for each in story.details["images"] if each["mean_iou"] is not None]
     found = []
     for number, score in enumerate(sorted(scored, key=lambda each: each["mean_iou"], reverse=kind == "easiest"), 1):
         path = story.folder / "samples" / f"{kind}_{number}.png"
@@ -41,7 +41,7 @@ def extremes(story: Story, kind: str) -> list[dict[str, Any]]:
 def sheet(story: Story) -> tuple[str, int, int] | None:
     """What the best weights predict for the images that are drawn each epoch: address, width and height."""
     folder = story.folder / "samples"
-    for path in (folder / "best.png", folder / f"epoch_{story.best_epoch:04d}.png"):
+    for path in (folder / "best.png", folder / f"epoch_{story.costs['best_epoch']:04d}.png"):
         if path.is_file() and (story.finished or path.name != "best.png"):
             with Image.open(path) as picture:
                 page = picture.convert("RGB")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from segkit.engine.history import stuck
 from segkit.engine.history import verdict as sentence
-from segkit.metric.scores import class_score
 from segkit_report.charts import curves, heat_map, reliability
 from segkit_report.pictures import extremes, sheet
 from segkit_report.story import Story
@@ -35,17 +33,16 @@ GROUPS = {
 
 def content(story: Story) -> dict[str, Any]:
     """Everything that the template names."""
-    config, record, matrix = story.settings, story.record, story.confusion
-    found = verdict(story)
-    splits = story.splits
-    last = splits[story.last_split]
+    config, run, splits = story.settings, story.record.run, story.splits
+    matrix, last = story.details["confusion"], splits[story.last_split]
+    found, data = verdict(story), run.get("data") or {}
+    calibrated = (story.record.model.get("calibration") or {}).get(story.last_split)
+    used = [table.get("name", "") for key in ("model", "dataset") if isinstance(table := config.get(key), dict)]
     names = [name for name in last["floor"] if name != "class" and name in last]
-    data = record.run.get("data") or {}
-    calibrated = (record.model.get("calibration") or {}).get(story.last_split)
     return {
         "title": story.folder.resolve().name,
         "story": story,
-        "what": " · ".join(filter(None, (_name_in(config, "model"), _name_in(config, "dataset")))),
+        "what": " · ".join(map(str, filter(None, used))),
         "planned": (config.get("train") or {}).get("epochs"),
         "verdict": found,
         "groups": GROUPS,
@@ -64,16 +61,11 @@ def content(story: Story) -> dict[str, Any]:
             (split, each["images"], each["void"] / max(1, each["void"] + sum(each["pixels"].values())))
             for split, each in data.items()
         ],
-        "findings": record.run.get("warnings") or [],
+        "findings": run.get("warnings") or [],
         "costs": costs(story),
-        "components": record.run.get("components"),
+        "components": run.get("components"),
         "config": {key: value for key, value in config.items() if key != "version"},
     }
-
-
-def _name_in(config: Mapping[str, Any], table: str) -> str:
-    found = config.get(table)
-    return str(found.get("name", "")) if isinstance(found, Mapping) else ""
 
 
 def verdict(story: Story) -> dict[str, Any]:
@@ -82,17 +74,14 @@ def verdict(story: Story) -> dict[str, Any]:
     ``trouble`` is a text, ``groups`` has the names of classes by those keys of :data:`GROUPS` that have any, and
     ``remarks`` are sentences on what scores alone do not show.
     """
-    split = story.last_split
-    scores = story.splits[split]
-    floor = scores["floor"]
-    groups: dict[str, list[str]] = {key: [] for key in GROUPS}
-    for name in story.classes:
-        groups[group(story, name)].append(name)
+    scores = story.splits[story.last_split]
+    of_class = {name: group(story, name) for name in story.classes}
+    groups = {key: [name for name, own in of_class.items() if own == key] for key in GROUPS}
     return {
-        "split": split,
+        "split": story.last_split,
         "mean_iou": float(scores["mean_iou"]),
-        "floor": float(floor["mean_iou"]),
-        "floor_class": str(floor["class"]),
+        "floor": float(scores["floor"]["mean_iou"]),
+        "floor_class": str(scores["floor"]["class"]),
         "trouble": _trouble(story),
         "groups": {key: names for key, names in groups.items() if names},
         "remarks": remarks(story),
@@ -105,28 +94,30 @@ def remarks(story: Story) -> list[str]:
     That a score is below its floor, and which classes are predicted far too often or too seldom, as precision and
     recall say; of those the most frequent ``_MOST``.
     """
-    split = story.last_split
-    scores = story.splits[split]
-    floor = scores["floor"]
+    scores = story.splits[story.last_split]
+    floor, odd = scores["floor"], []
     found = [
-        f"{name} on {split}, {scores[name]:.3f}, is below its floor: '{floor['class']}' everywhere scores "
+        f"{name} on {story.last_split}, {scores[name]:.3f}, is below its floor: '{floor['class']}' everywhere scores "
         f"{floor[name]:.3f}"
         for name in ("mean_iou", "pixel_accuracy")
         if scores.get(name, math.nan) < floor.get(name, math.nan)
     ]
-    if not story.confusion:
-        return found
-    confusion = torch.tensor(story.confusion)
-    precisions, recalls = (class_score(name, confusion).tolist() for name in ("precision", "recall"))
-    odd = []
-    for name, precision, recall, pixels in zip(
-        story.classes, precisions, recalls, confusion.sum(1).tolist(), strict=True
-    ):
-        if pixels and max(precision, recall) >= _KNOWN and min(precision, recall) < _ONE_SIDED * max(precision, recall):
+    pixels, precisions, recalls = _precision_and_recall(story)
+    for name, count, precision, recall in zip(story.classes, pixels, precisions, recalls, strict=True):
+        if count and max(precision, recall) >= _KNOWN and min(precision, recall) < _ONE_SIDED * max(precision, recall):
             how = "often" if precision < recall else "seldom"
-            text = f"{name} is predicted far too {how}: precision {precision:.2f}, recall {recall:.2f}"
-            odd.append((-pixels, text))
+            odd.append((-count, f"{name} is predicted far too {how}: precision {precision:.2f}, recall {recall:.2f}"))
     return found + [text for _, text in sorted(odd)[:_MOST]]
+
+
+def _precision_and_recall(story: Story) -> NDArray[np.float64]:
+    """Of each class on the last split its pixels, precision and recall, ``[3,C]``; NaN where it is not known."""
+    if not story.details["confusion"]:
+        return np.array([[0.0], [math.nan], [math.nan]]).repeat(len(story.classes), axis=1)
+    matrix = np.array(story.details["confusion"], float)  # [C,C], rows the truth
+    pixels, predicted, hits = matrix.sum(1), matrix.sum(0), matrix.diagonal()
+    there = np.where(pixels > 0, 1, math.nan)
+    return np.stack([pixels, there * hits / predicted.clip(1), there * hits / pixels.clip(1)])
 
 
 def group(story: Story, name: str) -> str:
@@ -146,28 +137,26 @@ def group(story: Story, name: str) -> str:
 
 
 def _trouble(story: Story) -> str:
-    splits, last, epochs = story.splits, story.last_split, story.record.epochs
+    epochs, split = story.record.epochs, story.last_split
     collapsed = story.record.result.get("collapsed")
     if not story.finished:  # it may have recovered
         collapsed = any(line.get("collapsed") for line in epochs) and stuck(epochs[-1]["val"])
     if collapsed:
-        return f"{sentence(splits[last], last)}."
+        return f"{sentence(story.splits[split], split)}."
     return f"{story.advice}." if story.finished and story.advice else ""  # of a run that knows train alone
 
 
 def _classes(story: Story) -> list[dict[str, Any]]:
     """A row a class: colour, share and IoU by split, precision and recall on the last one."""
-    scores: dict[str, list[float | None]] = {name: [None] * len(story.classes) for name in ("precision", "recall")}
-    if matrix := story.confusion:
-        scores = {name: class_score(name, torch.tensor(matrix)).tolist() for name in scores}
+    _, precisions, recalls = _precision_and_recall(story).tolist()
     return [
         {
             "name": name,
             "colour": "#{:02x}{:02x}{:02x}".format(*map(int, story.record.model["palette"][number])),
             "share": story.share(name),
             "iou": {split: scores["class_iou"].get(name) for split, scores in story.splits.items()},
-            "precision": scores["precision"][number],
-            "recall": scores["recall"][number],
+            "precision": precisions[number],
+            "recall": recalls[number],
             "group": group(story, name),
         }
         for number, name in enumerate(story.classes)
@@ -176,16 +165,21 @@ def _classes(story: Story) -> list[dict[str, Any]]:
 
 def _largest(counts: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
     """The confusions of most pixels: the true and the predicted class, their share of the class and of all errors."""
-    matrix = np.asarray(counts, np.int64)
-    wrong = matrix - np.diag(np.diag(matrix))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST]
-    found = []
-    for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True):
-        pixels = int(wrong[row, column])
-        if pixels:
-            shares = {"of_class": pixels / int(matrix[row].sum()), "of_errors": pixels / int(wrong.sum())}
-            found.append({"true": classes[row], "predicted": classes[column], "pixels": pixels, **shares})
-    return found
+    matrix = np.array(counts, np.int64)
+    totals = matrix.sum(1)
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind="stable")[:MOST]
+    return [
+        {
+            "true": classes[row],
+            "predicted": classes[column],
+            "pixels": int(matrix[row, column]),
+            "of_class": matrix[row, column] / totals[row],
+            "of_errors": matrix[row, column] / matrix.sum(),
+        }
+        for row, column in zip(*np.unravel_index(order, matrix.shape), strict=True)
+        if matrix[row, column]
+    ]
 
 
 def costs(story: Story) -> list[tuple[str, str]]:
@@ -200,7 +194,7 @@ def costs(story: Story) -> list[tuple[str, str]]:
         ("peak memory", f"{memory / 2**20:,.0f} MiB" if memory else ""),
         ("precision", known["precision"]),
         ("device", known["device"]),
-        ("best epoch", f"{story.best_epoch} of {len(train)}"),
+        ("best epoch", f"{known['best_epoch']} of {len(train)}"),
         ("stopped early", story.record.result.get("stopped_early")),
         ("segkit", run.get("segkit")),
         ("commit", str(run.get("commit") or "")[:12]),
