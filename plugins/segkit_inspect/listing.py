@@ -8,8 +8,8 @@ from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, print_json, table
 from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
-from segkit.plugins import Plugin, installed
-from segkit.registry import REGISTRIES, Component
+from segkit.plugins import installed
+from segkit.registry import REGISTRIES
 
 NO_TEXT = "no docstring found"
 
@@ -38,7 +38,10 @@ class List:
             print("\n".join(["| kind | name | what it is |", "|---|---|---|", *_markdown(listed)]))
         else:
             for plural, documents in listed.items():
-                rows = [(each["use"], each["summary"] or NO_TEXT, " ".join(_provider(each))) for each in documents]
+                rows = []
+                for each in documents:
+                    foreign = f" ({each['distribution']})" * (each["distribution"] != "segkit")
+                    rows.append((each["use"], each["summary"] or NO_TEXT, each["plugin"] + foreign))
                 print(f"{plural.capitalize()}\n{table(rows, flexible=1) or '  none'}\n")
             for plugin in [plugin for plugin in installed() if plugin.error]:
                 print(hanging(f"Plugin {plugin} is broken: {plugin.error}"))
@@ -80,31 +83,22 @@ class Plugins:
         return 1 if any(document["problems"] for document in listed) else 0
 
 
-def document_of(component: Component) -> dict[str, Any]:
+def document_of(component: Any) -> dict[str, Any]:
     """What ``list --json`` and ``show --json`` say of a component."""
     use = REGISTRIES[component.kind].shortest_name(component)
     return {**vars(component), "use": use, "summary": component.summary()}
-
-
-def _provider(document: dict[str, Any]) -> list[str]:
-    """The plugin, and its distribution where that is not segkit's own."""
-    foreign = [f"({document['distribution']})"] if document["distribution"] != "segkit" else []
-    return [document["plugin"], *foreign]
 
 
 def _markdown(listed: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     """A row a component, its sentence in full; the kind stands in the first row of its components only."""
     for plural, components in listed.items():
         for number, document in enumerate(components):
-            provider = (
-                f" ({document['plugin']}, {document['distribution']})" if document["distribution"] != "segkit" else ""
-            )
-            text = (document["summary"] or NO_TEXT) + provider
-            cells = ("" if number else plural, f"`{document['use']}`", text)
+            foreign = f" ({document['plugin']}, {document['distribution']})" * (document["distribution"] != "segkit")
+            cells = ("" if number else plural, f"`{document['use']}`", (document["summary"] or NO_TEXT) + foreign)
             yield one_line("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
 
 
-def _plugin_document(plugin: Plugin) -> dict[str, Any]:
+def _plugin_document(plugin: Any) -> dict[str, Any]:
     """What a plugin offers, by the names that a config has for it, the events it listens to, and what is wrong."""
     offers: dict[str, list[str]] = {}
     problems = [plugin.error] if plugin.error else []

@@ -16,7 +16,7 @@ from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
 from segkit.options import options_of
 from segkit.plugins import installed
-from segkit.registry import REGISTRIES, Component
+from segkit.registry import REGISTRIES
 from segkit.settings import TABLES
 
 from .listing import document_of
@@ -69,7 +69,7 @@ class Show:
         return 0
 
 
-def _any_kind(name: str) -> Component:
+def _any_kind(name: str) -> Any:
     """The component of a name, of whatever kind.
 
     Raises:
@@ -100,7 +100,7 @@ def _option(option: Mapping[str, Any]) -> Iterator[str]:
     yield from [hanging(f"      {option['text']}", 6)] if option["text"] else []
 
 
-def _in_a_config(component: Component, options: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _in_a_config(component: Any, options: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What is given, and a table to paste into a config."""
     given = [option["name"] for option in options if option["given"]]
     name = REGISTRIES[component.kind].shortest_name(component)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from segkit.engine.optim import parameter_groups
-from segkit.settings import TrainSettings
 
 MOMENTUM = 0.95
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that brings singular values near 1 fastest
@@ -34,7 +33,7 @@ class Muon(torch.optim.AdamW):
 
     default_lr = 6e-3
 
-    def __init__(self, model: nn.Module, settings: TrainSettings) -> None:
+    def __init__(self, model: nn.Module, settings: Any) -> None:
         hidden = hidden_weights(model)
         inside = {id(p) for p in hidden}
         groups: list[dict[str, Any]] = [

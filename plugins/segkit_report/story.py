@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -55,7 +55,7 @@ class Story:
 
     @cached_property
     def details(self) -> dict[str, Any]:
-        """The ``confusion`` of the last split, rows the truth, and scores of its ``images``; none of a run that goes on."""
+        """The last split's ``confusion``, rows the truth, and scores of its ``images``; none of a run that goes on."""
         found: dict[str, Any] = self.record.details.get(self.last_split, {}) if self.finished else {}
         return {"confusion": found.get("confusion"), "images": found.get("images", [])}
 
@@ -72,7 +72,7 @@ class Story:
         return found["pixels"][name] / total if found and total else None
 
 
-def same_data(scores: Sequence[dict[str, Any]]) -> bool:
+def same_data(scores: Sequence[Mapping[str, Any]]) -> bool:
     """Whether scores of one split may be set side by side: those of other images or classes have other floors."""
     floors = [(each["floor"].get("class"), each["floor"].get("mean_iou")) for each in scores]
     return all(floor == floors[0] for floor in floors)

@@ -6,11 +6,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 import segkit
-from segkit.engine.console import number
 from segkit.files import write_atomically
 from segkit_samples.sheets import GAP, caption
 
@@ -42,12 +42,12 @@ def write(folder: Path) -> None:
 
 def titles(folder: Path) -> dict[int, str]:
     """By epoch: its score beside its floor."""
-    lines = segkit.read_run(folder).epochs
-    return {
-        line["epoch"]: f"epoch {line['epoch']} of {len(lines)}: mean IoU on val {number(line['val']['mean_iou'])}, "
-        f"its floor {number(line['val']['floor']['mean_iou'])}"
-        for line in lines
-    }
+    lines, found = segkit.read_run(folder).epochs, {}
+    for line in lines:
+        score, floor = line["val"]["mean_iou"], line["val"]["floor"]["mean_iou"]
+        shown = "-" if score is None else f"{score:.3f}"
+        found[line["epoch"]] = f"epoch {line['epoch']} of {len(lines)}: mean IoU on val {shown}, its floor {floor:.3f}"
+    return found
 
 
 def found(folder: Path) -> list[Frame]:
@@ -67,11 +67,9 @@ def animated(frames: Sequence[Frame], width: int) -> bytes:
     bar = tqdm(frames, f"samples.gif, {width} pixels wide", unit=" frames", leave=False, disable=None)
     drawn = [_drawn(path, title, width) for path, title in bar]
     # a run that goes on may draw more images or fewer: nothing of one frame shows below another
-    size = max(each.width for each in drawn), max(each.height for each in drawn)
-    pages = [_padded(each, size) for each in drawn]
-    three = Image.new("RGB", (size[0], 3 * size[1]))
-    for place, page in enumerate((pages[0], pages[len(pages) // 2], pages[-1])):
-        three.paste(page, (0, place * size[1]))
+    width, height = max(each.width for each in drawn), max(each.height for each in drawn)
+    pages = [ImageOps.expand(each, (0, 0, width - each.width, height - each.height), "white") for each in drawn]
+    three = Image.fromarray(np.concatenate([np.asarray(pages[at]) for at in (0, len(pages) // 2, -1)]))
     palette = three.quantize(COLOURS, Image.Quantize.MEDIANCUT)
     indexed = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
     step = min(0.7, max(0.1, SECONDS / len(indexed)))
@@ -92,10 +90,4 @@ def _drawn(path: Path, title: str, width: int) -> Image.Image:
     page = Image.new("RGB", (sheet.width, GAP + head.height + sheet.height), "white")
     page.paste(head, (GAP, GAP))
     page.paste(sheet, (0, GAP + head.height))
-    return page
-
-
-def _padded(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    page = Image.new("RGB", size, "white")
-    page.paste(picture)
     return page

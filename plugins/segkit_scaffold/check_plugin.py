@@ -11,8 +11,8 @@ from typing import Any
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, did_you_mean
 from segkit.options import Written, options_of
-from segkit.plugins import Plugin, installed
-from segkit.registry import REGISTRIES, Component
+from segkit.plugins import installed
+from segkit.registry import REGISTRIES
 from segkit.testing.suite import KINDS, checks, rules_of
 
 _COLUMN = 45  # where the state of a check begins
@@ -70,7 +70,7 @@ class CheckPlugin:
         return 1 if failed else 0
 
 
-def _ask(component: Component, options: dict[str, Any], known: dict[str, str], quiet: bool) -> dict[str, Any]:
+def _ask(component: Any, options: dict[str, Any], known: dict[str, str], quiet: bool) -> dict[str, Any]:
     """The document of a component: its checks, or the problem that ended them; the next component may be sound."""
     document: dict[str, Any] = {**vars(component), "problem": None, "checks": []}
     print(component)
@@ -86,7 +86,7 @@ def _ask(component: Component, options: dict[str, Any], known: dict[str, str], q
 
 
 def _ask_checks(
-    component: Component, options: dict[str, Any], known: dict[str, str], quiet: bool, rows: list[dict[str, Any]]
+    component: Any, options: dict[str, Any], known: dict[str, str], quiet: bool, rows: list[dict[str, Any]]
 ) -> None:
     """Ask every check, print a line for each (with ``quiet`` for failures only), and append its row."""
     asked = checks(component.kind, component.names[-1], options, known)
@@ -108,7 +108,7 @@ def _ask_checks(
         rows.append({"name": check.name, "state": answer.state, "seconds": seconds, "why": why})
 
 
-def _find(name: str, kind: str | None) -> tuple[list[Plugin], list[Component]]:
+def _find(name: str, kind: str | None) -> tuple[list[Any], list[Any]]:
     """The plugins of a name, and the components of that name or of these plugins.
 
     Raises:
@@ -130,15 +130,15 @@ def _find(name: str, kind: str | None) -> tuple[list[Plugin], list[Component]]:
 
 
 def _assigned(
-    flag: str, given: Sequence[str], components: Sequence[Component], names: Callable[[Component], Collection[str]]
-) -> dict[Component, dict[str, Any]]:
+    flag: str, given: Sequence[str], components: Sequence[Any], names: Callable[[Any], Collection[str]]
+) -> dict[Any, dict[str, Any]]:
     """What ``--option`` or ``--known`` says, KEY=VALUE: of several components of those that have the key.
 
     Raises:
         ConfigError: it is not written so, or no component has the key.
         PluginError: none has, and one cannot be imported.
     """
-    chosen: dict[Component, dict[str, Any]] = {component: {} for component in components}
+    chosen: dict[Any, dict[str, Any]] = {component: {} for component in components}
     for text in given:
         left, _, value = (part.strip() for part in text.partition("="))
         owner, _, key = left.rpartition(":")
@@ -157,7 +157,7 @@ def _assigned(
     return chosen
 
 
-def _option_names(component: Component) -> list[str]:
+def _option_names(component: Any) -> list[str]:
     """Those of its constructor; none where it cannot be imported, which is told when it is asked."""
     with suppress(SegkitError):
         return [option.name for option in options_of(component)] + ["path"] * (component.kind == "reader")

@@ -117,16 +117,13 @@ def _names(folder: Path, split: str) -> list[str]:
 
 def _has_masks(folder: Path, split: str) -> bool:
     """The list is there and at least one of its masks."""
-    if not _list(folder, split).is_file():
-        return False
-    return any((folder / "SegmentationClass" / f"{name}.png").exists() for name in _names(folder, split))
+    names = _names(folder, split) if _list(folder, split).is_file() else []
+    return any((folder / "SegmentationClass" / f"{name}.png").exists() for name in names)
 
 
 def _download(root: Path, year: str) -> None:
     """Fetch and unpack the archives whose split is missing or was unpacked in part."""
     home, folder = _home(root), _folder(root, year)
-    if folder != home / "VOCdevkit" / f"VOC{year}":  # arranged by hand; an archive would go elsewhere
-        return
 
     def wanted() -> list[tuple[str, str]]:
         return [
@@ -135,7 +132,8 @@ def _download(root: Path, year: str) -> None:
             if not _has_masks(folder, split) or unfinished(home / name, home)
         ]
 
-    if wanted():  # asked before the lock too, for the folder may be read-only
+    # what was arranged by hand stays, an archive would go elsewhere; asked before the lock, as it may be read-only
+    if folder == home / "VOCdevkit" / f"VOC{year}" and wanted():
         download(year, home, wanted)
 
 

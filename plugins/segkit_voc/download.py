@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import socket
-import sys
+import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from filelock import FileLock
+from tqdm import tqdm
 
 from segkit.errors import DownloadError, reason
 
@@ -75,27 +76,25 @@ def fetch(urls: Sequence[str], file: Path, checksum: str) -> Path:
         if problem := _differs(file, checksum):
             raise DownloadError(f"{file}: {problem}; delete it, or put the right file there")
         return file
-    part = file.with_name(f"{file.name}.part")
-    problems = []
+    part, problems = file.with_name(f"{file.name}.part"), []
     for url in urls:
-        part.unlink(missing_ok=True)
-        problem = _try(url, part) or _differs(part, checksum)
-        if not problem:
+        if not (problem := _copy(url, part) or _differs(part, checksum)):
             return part.replace(file)
         problems.append(f"{url}: {problem}")
-    part.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     raise DownloadError(
         f"{file.name} could not be downloaded: {'; '.join(problems)}; put the file here: {file} (md5 {checksum})"
     )
 
 
-def _try(url: str, part: Path) -> str:
-    """Download; the problem in words, or ``""``."""
+def _copy(url: str, part: Path) -> str:
+    """Download, with a bar on a terminal; the problem in words, or ``""``. A silent server is given up."""
     try:
-        with _limits():
-            from torchvision.datasets.utils import download_url  # two seconds, where nothing is fetched
-
-            download_url(url, str(part.parent), part.name)
+        request = Request(url, headers={"User-Agent": "segkit"})
+        with urlopen(request, timeout=TIMEOUT) as answer, part.open("wb") as file:
+            how: dict[str, Any] = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}
+            with tqdm.wrapattr(answer, "read", total=answer.length, desc=part.stem, **how) as body:
+                shutil.copyfileobj(body, file, 1 << 20)
     except HTTPError as error:
         return f"HTTP status {error.code} ({error.reason})"
     except URLError as error:
@@ -103,18 +102,6 @@ def _try(url: str, part: Path) -> str:
     except (OSError, HTTPException) as error:
         return reason(error) or type(error).__name__
     return ""
-
-
-@contextlib.contextmanager
-def _limits() -> Iterator[None]:
-    """A silent server is given up, and no bar is drawn where the output is not a terminal."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)
-    try:
-        with contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _differs(file: Path, checksum: str) -> str:
@@ -130,7 +117,7 @@ def unpack(archive: Path, home: Path) -> None:
     Raises:
         DownloadError: it is no tar file, or it cannot be written.
     """
-    marker = _marker(archive, home)
+    marker = home / f".{archive.name}.unpacking"
     try:
         marker.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive, "r:") as source:
@@ -144,8 +131,4 @@ def unpack(archive: Path, home: Path) -> None:
 
 def unfinished(archive: Path, home: Path) -> bool:
     """Whether an earlier :func:`unpack` of this archive was interrupted."""
-    return _marker(archive, home).exists()
-
-
-def _marker(archive: Path, home: Path) -> Path:
-    return home / f".{archive.name}.unpacking"
+    return (home / f".{archive.name}.unpacking").exists()
