@@ -6,20 +6,20 @@ import os
 import sys
 import time
 
-BEGAN = time.monotonic()  # before plugins and torch are imported, which takes a while
+BEGAN = time.monotonic()  # before the slow imports of plugins and torch
 
 
 def main() -> int:
-    """As :func:`segkit.cli.main`; while that is imported, Ctrl-C ends in a status too, and not in a traceback."""
+    """Call :func:`segkit.cli.main`; Ctrl-C during its import gives an exit status too, instead of a traceback."""
     try:
         from segkit import cli, signals
     except KeyboardInterrupt:
         return 130
     signals.command_began = BEGAN
     try:
-        return cli.main(["completion"] if "_ARGCOMPLETE" in os.environ else None)  # a shell asks what may come next
+        return cli.main(["completion"] if "_ARGCOMPLETE" in os.environ else None)  # called by shell completion
     finally:
-        gc.freeze()  # Python's end would look through all of torch for cycles, which takes a second
+        gc.freeze()  # otherwise Python searches all of torch for cycles at exit, which takes a second
 
 
 if __name__ == "__main__":  # worker processes import this file too

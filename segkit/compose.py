@@ -1,4 +1,4 @@
-"""The composition root: what a config names becomes objects, its data is scanned."""
+"""The composition root: builds the objects that a config names, and scans its data."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from segkit.settings import AugmentSettings, DataSettings
 
 
 def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
-    """The objects that a config names, its data scanned; of several processes each builds its own, the main one first.
+    """Build the objects that a config names, and scan its data; every process does so, the main process first.
 
     Args:
         settings: the config.
-        pretrained: False where a checkpoint replaces the model's weights at once.
+        pretrained: whether to load pretrained weights; False where a checkpoint replaces them at once.
 
     Raises:
-        SegkitError: see :mod:`segkit.errors`; a LabelError has all that is wrong with the data.
+        SegkitError: see :mod:`segkit.errors`; a LabelError lists all problems of the data.
     """
     main = PROCESSES.is_main_process
     scan = PROCESSES.main_process_first(lambda: scan_dataset(settings, progress=main).refuse_errors())
@@ -67,30 +67,30 @@ def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
 
 
 def plain_inputs(splits: Mapping[str, Dataset], tables: Mapping[str, Any], **objects: Any) -> TrainerInputs:
-    """The inputs of objects that no config names, their data scanned; ``tables`` are the settings.
+    """Make the inputs from plain objects instead of a config, and scan their data; ``tables`` are the settings.
 
     Raises:
-        SegkitError: see :mod:`segkit.errors`; a LabelError has all that is wrong with the data.
+        SegkitError: see :mod:`segkit.errors`; a LabelError lists all problems of the data.
     """
     data = tables["data"]
     bare = Scan({name: with_bands(dataset, data) for name, dataset in splits.items()}, {}, [])
     config = {name: table.model_dump() for name, table in tables.items()}
     inputs = _inputs(tables, {"config": config}, scan=bare, model_record={"model": None}, **objects)
-    check(inputs)  # what is wrong with these objects is refused before the data is read
+    check(inputs)  # refuses wrong objects before the data is read
     how: dict[str, Any] = {"checks": build_checks(data, inputs.augment), "progress": PROCESSES.is_main_process}
     scan = PROCESSES.main_process_first(lambda: scan_splits(inputs.splits, data, **how).refuse_errors())
     return replace(inputs, scan=scan)
 
 
 def _inputs(tables: Mapping[str, Any], record: dict[str, Any], **objects: Any) -> TrainerInputs:
-    """Inputs with what does not depend on whether a config or a program has made the objects."""
+    """Make the inputs, with the parts that configs and plain objects have in common."""
     own = {name: tables[name] for name in ("data", "augment", "train")}
     own |= {"optimizer": optimizers[own["train"].optimizer], "prepared": plugins.prepared}
     return TrainerInputs(record=environment() | record, **own, **objects)
 
 
 def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = True) -> Scan:
-    """Build the splits that the dataset has, or those named, and read every sample once; ``progress`` shows a bar.
+    """Build the dataset's splits, or only those named, and read every sample once; ``progress`` shows a bar.
 
     Raises:
         ConfigError, DataError: the options are wrong, or there is nothing to read.
@@ -102,19 +102,19 @@ def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = T
     check_splits(splits)
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
     scan = scan_splits(chosen, settings.data, found, build_checks(settings.data, settings.augment), progress)
-    # what a dataset warns of has no kind of its own, and is of the whole dataset
+    # warnings of a dataset have the kind "dataset" and concern all its splits
     of_splits = [issue for issue in issues if not names or issue.kind == "dataset" or issue.split in names]
     return replace(scan, issues=[*of_splits, *scan.issues])
 
 
 def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[Issue]], list[Issue]]:
-    """The splits that the dataset has.
+    """Build all splits of the dataset.
 
-    What cannot be used, and what a dataset warns of while it is built, is not raised but handed back, to be
-    reported with all that the scan finds: by split the issues of files, and those of whole splits.
+    Problems and warnings found on the way are not raised but returned, to be reported together with those of the scan:
+    the second value holds the issues of files by split, the third those of whole splits.
 
     Raises:
-        ConfigError, DataError: there is no train.
+        ConfigError, DataError: the split train cannot be built.
     """
     splits: dict[str, Dataset] = {}
     found: dict[str, list[Issue]] = {}
@@ -127,7 +127,7 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
             with gathered() as found[split], warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 built = splits["train"].in_split(split) if splits else None
-                is_read = built is not None  # together with train, so that what was warned of is of both
+                is_read = built is not None  # together with train, so that warnings of train concern this split too
                 if built is None:
                     new = create(settings.dataset.component, settings.dataset.options, {"split": split})
                     built = with_bands(as_dataset(new, split), settings.data)
@@ -136,8 +136,8 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
             if split == "train":
                 root = settings.dataset.options.get("root")
                 if isinstance(root, str) and not Path(root).expanduser().exists() and not Path(root).is_absolute():
-                    here = f"dataset.root=... is relative to the working directory, {Path.cwd()}"
-                    raise DataError(f"{error}; {here}, which holds no {root}") from error
+                    here = f"dataset.root is relative to the working directory {Path.cwd()}"
+                    raise DataError(f"{error}; {here}, which has no {root}") from error
                 raise
             issues.append(Issue("unusable_split", what=str(error), split=split))
             continue
@@ -155,17 +155,17 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
 
 
 def build_checks(data: DataSettings, augment: AugmentSettings) -> dict[str, Any]:
-    """All checks that plugins offer, by name.
+    """Build all checks that plugins offer, by name.
 
     Raises:
-        PluginError: one cannot be loaded; a run without it might go on where it should stop.
+        PluginError: a check cannot be loaded; without it, a run that should stop might continue.
     """
     given = {"settings": data, "augment": augment}
     return {checks.shortest_name(each): create(each, {}, given) for each in checks.components()}
 
 
 def build_criterion(choices: Sequence[Choice], weights: Sequence[Any], dataset: Dataset) -> Criterion:
-    """The sum of the losses a config names; ``weights`` are the class weights of each, or None."""
+    """Build the sum of the losses that a config names; ``weights`` holds the class weights of each, or None."""
     own = [{} if row is None else {"class_weights": row} for row in weights]
     return Criterion(
         [(each.short, each.scale, each.build(dataset, **row)) for each, row in zip(choices, own, strict=True)]
@@ -173,13 +173,13 @@ def build_criterion(choices: Sequence[Choice], weights: Sequence[Any], dataset: 
 
 
 def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]:
-    """The metrics a config names."""
+    """Build the metrics that a config names."""
     names = numbered([choice.short for choice in choices])
     return {name: choice.build(dataset) for name, choice in zip(names, choices, strict=True)}
 
 
 def environment() -> dict[str, Any]:
-    """Versions, for ``run.json``, and the commit of the project the run was started in, if it was one."""
+    """The versions for ``run.json``, and the git commit of the working directory, if any."""
     packages = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "pillow")
     commit = ""
     with suppress(OSError, subprocess.TimeoutExpired):
@@ -195,6 +195,6 @@ def environment() -> dict[str, Any]:
 
 
 def _class_weights(choice: Choice, scan: Scan) -> Any:
-    """The class weights of a loss, if any; by the training labels where a config names a formula."""
+    """The class weights of a loss, if any; a formula's are computed from the training labels."""
     weights = choice.options.get("class_weights")
     return scan.counts("train").class_weights(weights) if isinstance(weights, str) else weights

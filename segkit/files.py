@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and values as JSON holds them."""
+"""Atomic writes of files, and conversion of values to JSON."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from segkit.errors import WriteError, reason
 
 
 def to_jsonable(value: Any) -> Any:
-    """A value as JSON can hold it: what is no finite number, as the score of an absent class, becomes null.
+    """Convert a value for JSON: NaN and infinity, such as the score of an absent class, become null.
 
-    Tensors and NumPy's numbers become Python's own; an object that a program has put into a config becomes its text.
+    Tensors and NumPy numbers become Python numbers or lists; any other object, such as one in a config, becomes a text.
     """
     value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, float):
@@ -30,9 +30,9 @@ def to_jsonable(value: Any) -> Any:
 
 
 def write_json(path: Path, *objects: Mapping[str, Any], indent: int | None = 2, durable: bool = True) -> None:
-    """Write JSON objects, one after the other, atomically; ``durable`` as in :func:`write_atomically`."""
+    """Write one or more JSON objects to a file atomically; ``durable`` as in :func:`write_atomically`."""
     text = "".join(json.dumps(to_jsonable(each), indent=indent, ensure_ascii=False) + "\n" for each in objects)
-    # a name that is no UTF-8 holds a lone surrogate, whose escape JSON knows too
+    # a file name that is not UTF-8 holds lone surrogates, which JSON can escape
     write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")), durable=durable)
 
 
@@ -44,14 +44,14 @@ def write_atomically(
     check: Callable[[Path], None] | None = None,
     needed: int = 0,
 ) -> None:
-    """Call ``write(binary file)`` on a temporary file and put it in the place of ``path``.
+    """Call ``write(binary file)`` on a temporary file, then rename it to ``path``.
 
     Args:
-        path: of the file.
-        write: what writes it.
-        durable: whether to wait until it is on the disk; not needed for what can be written again.
-        check: raises an OSError where the temporary file, read again, is not what was written.
-        needed: bytes, for the message where they could not be written.
+        path: the file to write.
+        write: writes the content.
+        durable: whether to wait until the content is on the disk; not needed for files that can be written again.
+        check: reads the temporary file again and raises an OSError if it is not what was written.
+        needed: size of the content in bytes, for the error message.
 
     Raises:
         WriteError: the disk is full or the folder cannot be written; the old file is intact.
@@ -67,20 +67,20 @@ def write_atomically(
             check(temporary)
         temporary.replace(path)
         if durable:
-            with contextlib.suppress(OSError):  # Windows opens no folders, and some file systems cannot
+            with contextlib.suppress(OSError):  # Windows cannot open folders, and some file systems cannot fsync them
                 descriptor = os.open(path.parent, os.O_RDONLY)
                 try:
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk by a RuntimeError, in words of its own
+    except (OSError, RuntimeError) as error:  # torch.save raises a RuntimeError of its own when the disk is full
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
-            raise  # of a card that has failed, whose weights cannot be read
+            raise  # another failure, for example of a GPU whose weights cannot be read
         why, room = "not all of it was taken" if isinstance(error, RuntimeError) else reason(error), ""
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(path.parent).free
             room = f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} bytes are free on the disk)"
-        raise WriteError(f"{path} could not be written: {why}{room}; what was there is intact") from error
+        raise WriteError(f"{path} could not be written: {why}{room}; the previous file is intact") from error
     finally:  # after Ctrl-C too
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

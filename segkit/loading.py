@@ -1,7 +1,7 @@
-"""From a run folder, or a file of weights in it, to a model that predicts.
+"""Loads a predictor from a run folder, or from a weights file in it.
 
 ``config.json`` names the model as a config does, and the name is looked up among the installed
-components: a folder from a stranger can choose between them, but cannot bring code along.
+components: a folder from a stranger can select one of them, but cannot execute code of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Model(pydantic.BaseModel):
 
 
 class _ModelFile(pydantic.BaseModel):
-    """What ``config.json`` holds; ``model`` is None where a run was given an object. The rest a predictor is given."""
+    """The content of ``config.json``; ``model`` is None if the model was given as an object. The rest configures it."""
 
     model: _Model | None
     num_classes: Annotated[int, pydantic.Field(ge=1, le=255)]
@@ -53,9 +53,9 @@ class _ModelFile(pydantic.BaseModel):
     stored: list[list[_Label]] | list[list[tuple[_Byte, _Byte, _Byte]]] | None = None
     resize: Annotated[float, pydantic.Field(gt=0, le=8)] | Pair | None = None  # as in [data]
     crop: Count | Pair | None = None
-    normalisation: Normalisation = IMAGENET  # where a folder is older than the entry
-    images: ImageFormat = RGB_IMAGES  # likewise
-    temperature: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1.0  # of a run that was calibrated
+    normalisation: Normalisation = IMAGENET  # the default is for folders that are older than this entry
+    images: ImageFormat = RGB_IMAGES  # the default is for folders that are older than this entry
+    temperature: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1.0  # another one after calibration
 
 
 def load(
@@ -65,17 +65,17 @@ def load(
     device: str = "auto",
     precision: str = "auto",
 ) -> Predictor:
-    """The trained model of a run, ready to predict.
+    """Load the trained model of a run for prediction.
 
     Args:
-        place: a run folder, for its best weights; or one of its files, as ``last.pt``; of several of these the
-            probabilities are averaged.
-        model: for a run that was given an object: one like it, into which the weights are loaded.
+        place: a run folder, whose best weights are loaded; or one of its files, such as ``last.pt``; or several of
+            these, whose probabilities are averaged.
+        model: a model of the same architecture, needed where the run was trained on a model object.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
     Raises:
-        RunFolderError: no run folder, or none that holds weights; or runs of other classes or images.
+        RunFolderError: not a run folder, or one without weights; or several runs whose classes or images differ.
         CheckpointError: the weights are missing, damaged, unsafe or another model's.
         ComponentNotFound: the plugin that provides the model is not installed.
     """
@@ -97,7 +97,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     content = checkpoint.read(path)
     history = content.get("history") if isinstance(content, dict) else None
     if isinstance(history, dict) and history.get("lines") == []:
-        warnings.warn(f"{path}: no epoch of this run has ended: it has learned nothing yet, or little", stacklevel=3)
+        warnings.warn(f"{path}: this run has not completed an epoch, so it has learned little or nothing", stacklevel=3)
     if not (weights := tensors_of(content)):
         raise CheckpointError(f"{path} holds no model")
     return weights
@@ -113,7 +113,7 @@ def _read_model_file(path: Path) -> _ModelFile:
     named = (stored.classes, set(stored.classes), stored.palette, stored.stored or stored.classes)
     lengths = {stored.num_classes, *map(len, named)}
     if len(lengths) > 1 or stored.ignore_index < stored.num_classes:
-        what = "num_classes, names of classes, palette and stored differ in number, or ignore_index is a class"
+        what = "num_classes, classes, palette and stored differ in length, classes repeat, or ignore_index is a class"
         raise RunFolderError(f"{path} is damaged: {what}")
     return stored
 
@@ -121,8 +121,8 @@ def _read_model_file(path: Path) -> _ModelFile:
 def _build(stored: _ModelFile, folder: Path) -> nn.Module:
     if stored.model is None:
         raise ConfigError(
-            f"{folder} was trained on a model that was given as an object; "
-            f"give one like it: segkit.load({str(folder)!r}, model=...)"
+            f"{folder} was trained on a model given as an object; "
+            f"give a model of the same architecture: segkit.load({str(folder)!r}, model=...)"
         )
     try:
         component = models.find(stored.model.name)

@@ -1,7 +1,7 @@
-"""Runs: train what a config or plain objects describe, and score a finished run again.
+"""Runs: train from a config or from plain objects, and evaluate a finished run again.
 
-``segkit.run`` reads a config, ``segkit.fit`` takes plain objects; both end in the one engine. (The file is not called
-``run``: the module ``segkit.run`` would hide the function ``segkit.run`` from whoever imported it first.)
+``segkit.run`` reads a config, ``segkit.fit`` takes plain objects; both use the same engine. (The file is not named
+``run.py`` because importing the module ``segkit.run`` would hide the function ``segkit.run``.)
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ def run(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Result:
-    """Train and evaluate what a config describes.
+    """Train and evaluate as a config describes.
 
     Args:
-        config: a TOML file, or its tables as a mapping; or a config that was read already, with its overrides.
+        config: a TOML file, or its tables as a mapping; or a :class:`Config`, whose overrides are applied already.
         overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``.
-        resume: go on with the run in the config's folder.
+        resume: continue the run in the config's folder.
         overwrite: replace the run in the config's folder.
         quiet: print results and warnings only.
 
     Returns:
-        What ``result.json`` holds.
+        The content of ``result.json``.
 
     Raises:
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
@@ -88,24 +88,24 @@ def fit(
 
     Args:
         model: ``[B,3,H,W]`` float -> logits ``[B,C,H,W]``.
-        loss: (logits ``[B,C,H,W]``, target int64 ``[B,H,W]``) -> scalar; several by name are summed.
-        train: see :class:`segkit.data.sample.Dataset`; ``val`` and ``test`` likewise. torch's Subset and ConcatDataset
-            of such datasets will do.
-        val: picks the best weights.
-        test: scored once, at the end.
-        classes: names, for datasets that give pairs (image uint8 ``[3,H,W]``, mask of integers ``[H,W]``), or Pillow's.
-        palette: their colours, an RGB triple a class; left out: Pascal VOC's.
-        ignore_index: their label of void pixels.
-        metrics: beside the usual ones, by name.
+        loss: (logits ``[B,C,H,W]``, target int64 ``[B,H,W]``) -> scalar; a mapping of several by name is summed.
+        train: training set, see :class:`segkit.data.sample.Dataset`; torch's Subset and ConcatDataset of such datasets
+            are accepted, here and in ``val`` and ``test``.
+        val: validation set, which selects the best weights.
+        test: test set, evaluated once, at the end.
+        classes: class names, for datasets of pairs (image uint8 ``[3,H,W]``, integer mask ``[H,W]``), or of PIL images.
+        palette: colours for such datasets, an RGB triple per class; default: Pascal VOC's.
+        ignore_index: label of void pixels in such datasets.
+        metrics: additional metrics by name.
         output: the run folder.
-        samples: val images whose predictions are drawn each epoch.
+        samples: number of val images whose predictions are drawn each epoch.
         resize: as ``data.resize`` in a config.
-        data: as ``[data]`` in a config, ``{"allow_leaks": True}``.
-        augment: as ``[augment]`` in a config, ``{"crop": 64}``.
-        transforms: (image ``[C,H,W]``, mask ``[H,W]``, NumPy's generator) -> the same two, of training samples, last.
-        resume: go on with the run in ``output``.
+        data: as ``[data]`` in a config, for example ``{"allow_leaks": True}``.
+        augment: as ``[augment]`` in a config, for example ``{"crop": 64}``.
+        transforms: (image ``[C,H,W]``, mask ``[H,W]``, NumPy generator) -> (image, mask), for training, after augment.
+        resume: continue the run in ``output``.
         overwrite: replace the run in ``output``.
-        **settings: as ``[train]`` in a config, ``epochs=10``.
+        **settings: as ``[train]`` in a config, for example ``epochs=10``.
 
     Raises:
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
@@ -123,7 +123,7 @@ def fit(
 
 @dataclass(frozen=True)
 class Scores:
-    """What :func:`evaluate_run` found: scores by split, the classes, and their shares of each split's pixels."""
+    """Result of :func:`evaluate_run`: scores by split, the classes, and each class's share of a split's pixels."""
 
     splits: dict[str, dict[str, Any]]
     classes: tuple[str, ...]
@@ -136,13 +136,13 @@ def evaluate_run(
     overrides: Overrides = (),
     more_metrics: Mapping[str, Any] | None = None,
 ) -> Scores:
-    """Score a finished run's best weights again, with its config and its class weights, so that its figures come out.
+    """Evaluate a finished run's best weights with its own config and class weights, which reproduces its scores.
 
     Args:
-        folder: the run folder; of several the probabilities are averaged, and the config is that of the first.
-        names: of the splits; left out: all there are, and of several runs those that are the same in all of them.
-        overrides: of the run's config, as where its data lies now.
-        more_metrics: by name, beside those of its config.
+        folder: the run folder; for several the probabilities are averaged, and the config is that of the first.
+        names: the splits to evaluate; default: all, or for several runs the splits that are the same in all of them.
+        overrides: overrides of the run's config, for example where its data is now.
+        more_metrics: metrics by name, in addition to those of the config.
 
     Raises:
         SegkitError: see :mod:`segkit.errors`.
@@ -153,21 +153,21 @@ def evaluate_run(
     record, *others = [read_json(Path(each) / "run.json") for each in folders]
     folder, tables = folders[0], record.get("config")
     if not isinstance(tables, dict) or "dataset" not in tables:
-        raise RunFolderError(f"{folder} was trained on plain objects; there is no config to build its data from")
+        raise RunFolderError(f"{folder} was trained on plain objects, so it has no config to build the data from")
     config = read_config(tables, overrides, where=f"{folder}/run.json")
     seed_everything(config.train.seed, config.train.deterministic)
     predictor = load(folders if others else folder, device=config.train.device, precision=config.train.precision)
     if others:
         names = _common_splits(record, others, names)
-    leaky = config.data.model_copy(update={"allow_leaks": True})  # the run was trained with them, whatever is said now
+    leaky = config.data.model_copy(update={"allow_leaks": True})  # if there are leaks, the run was trained despite them
     scan = scan_dataset(replace(config, data=leaky, augment=AugmentSettings()), names)
     scan.refuse_errors()
     for issue in scan.warnings:
-        if issue.skippable:  # fewer images are scored than there are
+        if issue.skippable:  # this image is not evaluated
             print(f"warning: {issue}", file=sys.stderr)
     weights = record.get("class_weights") or [None] * len(config.loss)
     if not isinstance(weights, list) or len(weights) != len(config.loss):
-        raise RunFolderError(f"{folder}/run.json is damaged: class_weights needs an entry for each of the losses")
+        raise RunFolderError(f"{folder}/run.json is damaged: class_weights must have one entry per loss")
     first, device = next(iter(scan.splits.values())), predictor.precision.device
     metrics = build_metrics(config.metric, first) | dict(more_metrics or {})
     criterion = build_criterion(config.loss, weights, first).to(device)
@@ -176,7 +176,7 @@ def evaluate_run(
     scores = {}
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
-        if len(dataset.channels) == 1 and len(predictor.normalisation.mean) == 3:  # grey was repeated before
+        if len(dataset.channels) == 1 and len(predictor.normalisation.mean) == 3:  # older runs repeated grey as RGB
             dataset = Subset(dataset, bands=(1, 1, 1), no_data=dataset.no_data)
         lowest, batch = scan.floor(name), config.train.batch_size
         evaluator = Evaluator(how, dataset, criterion, metrics, lowest, batch, config.train.workers)
@@ -185,16 +185,16 @@ def evaluate_run(
 
 
 def _common_splits(first: Mapping[str, Any], others: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    """The splits that are the same in all runs: what is val of one fold is train of another, and proves nothing.
+    """The splits that are the same in all runs; with folds, val of one is in train of another and proves nothing.
 
     Raises:
-        RunFolderError: there is none, or one that is asked for is not the same.
+        RunFolderError: no split is the same in all runs, or one of ``names`` is not.
     """
     data = [record.get("data") or {} for record in (first, *others)]  # images and labels by split
     same = [split for split in data[0] if all(each.get(split) == data[0][split] for each in data)]
     if not same or set(names) - set(same):
         raise RunFolderError(
-            f"these runs can be scored together on {', '.join(same) or 'no split'}: the others are not the same in all "
-            "of them, so one may be trained on what another was validated on, as with folds; `compare` gives their mean"
+            f"these runs can be scored together on {', '.join(same) or 'no split'}: the other splits differ between "
+            "them, so one may be trained on val images of another, as with folds; `compare` gives their mean scores"
         )
     return [name for name in same if not names or name in names]

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C while a run goes on: it ends where nothing is lost, with the status a shell expects."""
+"""SIGTERM and Ctrl-C during a run: it ends at a point where nothing is lost, with the status a shell expects."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-ECHO = 1.0  # seconds in which a second Ctrl-C is the first one, passed on: torchrun sends its own after the terminal's
+ECHO = 1.0  # seconds within which a second Ctrl-C is taken as a copy of the first: torchrun forwards the terminal's
 CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-command_began: float | None = None  # by time.monotonic, where this process is a command; its first run takes it
+command_began: float | None = None  # time.monotonic() at the command's start, if this is one; used by its first run
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to end.
+    """A signal asked the run to end.
 
     Attributes:
-        number: of the signal.
+        number: the signal's number.
         status: 128 + number: 130 for Ctrl-C, 143 for SIGTERM.
-        kept: what was saved, and how to go on.
+        kept: what was saved, and how to continue.
     """
 
     def __init__(self, number: int, kept: str = "nothing to keep") -> None:
@@ -36,16 +36,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopSignals(threading.local):
-    """Turns the first SIGTERM, SIGHUP or Ctrl-C into :class:`Interrupted`, at once or where :meth:`held` ends.
+    """Turns the first SIGTERM, SIGHUP or Ctrl-C into :class:`Interrupted`, at once or at the end of :meth:`held`.
 
-    There is one for the process, :data:`STOP`: signals are caught within ``with STOP:``, which may stand in another,
-    in the main thread; each thread has attributes of its own, and in others none is ever received. A second Ctrl-C
-    leaves at once; a second SIGTERM changes nothing, as schedulers repeat it.
+    Each process has one instance, :data:`STOP`. Signals are caught within ``with STOP:`` in the main thread; these
+    blocks may be nested. The attributes are thread-local, so other threads never receive a signal. A second Ctrl-C
+    exits at once; a second SIGTERM is ignored because schedulers repeat it.
 
     Attributes:
-        received: the signal that came; 0 before any.
-        began: when the command began, or signals were caught, by ``time.monotonic``.
-        kept: what the exception is to say of what was kept.
+        received: the number of the signal received; 0 before any.
+        began: ``time.monotonic()`` at the start of the command, or when signals were first caught.
+        kept: what was saved, for the message of the exception.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class StopSignals(threading.local):
         command_began = None  # another run in this process begins later
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT:
-                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, and a shell in the background
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background shells have it ignored
                     self._before[number] = signal.signal(number, self._receive)
         return self
 
@@ -78,17 +78,17 @@ class StopSignals(threading.local):
             self.received, self._raised, self.kept = 0, False, "nothing to keep"
 
     def leave(self) -> None:
-        """The process is about to end: no signal changes anything any more, after this block neither."""
+        """Ignore all signals from now on, also after this block, because the process is about to end."""
         for number in self._before.keys() & set(CAUGHT):
             self._before[number] = signal.SIG_IGN
             signal.signal(number, signal.SIG_IGN)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """A signal that comes in this block waits until its end.
+        """Defer signals until the end of this block.
 
         Raises:
-            Interrupted: at the end, if one came; not again after it was raised once.
+            Interrupted: at the end, if a signal came and has not been raised yet.
         """
         self._held += 1
         try:
@@ -96,13 +96,13 @@ class StopSignals(threading.local):
         finally:
             self._held -= 1
             if self._before and hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
-                # torch would raise in the midst of a step when a loader's process was killed; it looks at its loaders
-                # while it waits for a batch, too
+                # torch's handler would raise in the middle of a step when a loader process is killed; torch also
+                # checks its loader processes while it waits for a batch
                 self._before.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, signal.SIG_DFL))
         self._raise()
 
     def end(self, number: int) -> None:
-        """End as if the signal had come to this process.
+        """End as if this process had received the signal.
 
         Raises:
             Interrupted: always.
@@ -111,10 +111,10 @@ class StopSignals(threading.local):
         raise Interrupted(self.received, self.kept)
 
     def check(self) -> None:
-        """Between two parts of the work: raise again what a component's ``except:`` or a callback has swallowed.
+        """Raise again, between two parts of the work, what a component's ``except:`` or a callback has swallowed.
 
         Raises:
-            Interrupted: a signal came.
+            Interrupted: a signal was received.
         """
         if self.received:
             self.end(self.received)
@@ -124,12 +124,12 @@ class StopSignals(threading.local):
             self.end(self.received)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a loader's process, in its first moments
+        if os.getpid() != self._process:  # a forked loader process that has not set its own handlers yet
             os._exit(128 + number)
         now = time.monotonic()
         echo = ECHO if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
         if self.received and number == signal.SIGINT and now - self._at > echo:
-            os.write(2, b"\nsegkit: left at once\n")
+            os.write(2, b"\nsegkit: stopped at once\n")
             os._exit(128 + number)
         if not self.received:
             self.received, self._at = number, now

@@ -1,6 +1,6 @@
-"""The command ``python -m segkit``: finds a subcommand, runs it, and turns errors into one line and a status.
+"""The command ``python -m segkit``: runs a subcommand, and turns errors into one line and an exit status.
 
-The name of a command is looked up like that of any component; its parser is built by its own class.
+Commands are looked up by name like all components; the class of a command builds its parser.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 READER_LEFT = 141  # 128 + SIGPIPE
 STATUSES = """exit status:
   0              done
-  1              in part: an image was bad, a check failed, training broke off
+  1              failed in part: a bad image, a failed check, training broke off
   2              a mistake in the command line, a config, data or a run folder
   129, 130, 143  stopped by a closed terminal, Ctrl-C or SIGTERM; a run is saved
-  141            whoever read the output has left, as in `segkit list | head -1`
+  141            the reader closed the output, as in `segkit list | head -1`
 """
-GRACE = 2.0  # seconds for the first process to say what is wrong: torchrun ends it as soon as another one has left
+GRACE = 2.0  # seconds for the main process to report an error: torchrun ends it as soon as another process exits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line and returns its exit status; options that do not parse leave by ``SystemExit(2)``."""
+    """Run a command line and return its exit status; options that do not parse raise ``SystemExit(2)``."""
     with contextlib.redirect_stdout(Stream(sys.stdout)), contextlib.redirect_stderr(Stream(sys.stderr)):
         status = _status(arguments)
     if status and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
@@ -47,18 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        os._exit(status)  # gloo's threads may be at work for other processes, which Python's own end does not survive
+        os._exit(status)  # gloo's threads may still serve other processes and would crash Python's normal exit
     return status
 
 
 def _status(arguments: Sequence[str] | None) -> int:
     warnings.showwarning = _show_warning
-    with contextlib.suppress(AttributeError):  # a stream of somebody else's
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a class may be called ü
+    with contextlib.suppress(AttributeError):  # standard output was replaced by another object
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a class may be named "ü"
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt as error:  # Interrupted says more
+    except KeyboardInterrupt as error:  # its subclass Interrupted has a message
         if rank() == "0":
             print(f"segkit: {as_options(error) or 'interrupted'}", file=sys.stderr)
         return getattr(error, "status", INTERRUPTED)
@@ -70,7 +70,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         message, status = _explained(error)
         if not message:
             raise
-        if type(error).__name__ != "MainProcessFailed":  # the main process has printed it
+        if type(error).__name__ != "MainProcessFailed":  # else the main process has printed the error
             process = "" if rank() == "0" else f" (process {rank()})"
             print(f"segkit{process}: {as_options(message)}", file=sys.stderr)
     return status
@@ -83,7 +83,7 @@ def _run(arguments: Sequence[str]) -> int:
     name = arguments[0]
     for each in () if commands.matches(name) else commands.components():
         with contextlib.suppress(PluginError):
-            if name in getattr(each.load(), "synonyms", ()):  # what other tools call it
+            if name in getattr(each.load(), "synonyms", ()):  # names of the same command in other tools
                 raise ComponentNotFound(
                     f"there is no command '{name}'; did you mean '{each.name}'? `{each.name} --help`"
                 )
@@ -100,8 +100,8 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         raise PluginError(f"{component} cannot be used: {cause(error)}") from error
     try:
-        parsed = parser.parse_intermixed_args(arguments[1:])  # `run CONFIG --resume train.epochs=9` too
-    except TypeError:  # a command that has subcommands of its own
+        parsed = parser.parse_intermixed_args(arguments[1:])  # accepts `run CONFIG --resume train.epochs=9`
+    except TypeError:  # a command with subcommands
         parsed = parser.parse_args(arguments[1:])
     given = vars(parsed)
     with messages(aside="_document" in given and given["json"] is True, quiet=given.get("quiet", False)):
@@ -109,15 +109,15 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 class _Command(argparse.ArgumentParser):
-    """Says what an option was probably meant to be, and asks for nothing that may be left out."""
+    """A parser that suggests the option probably meant, and never calls optional arguments required."""
 
     def error(self, message: str) -> NoReturn:
         for action in self._actions:
-            if action.nargs == "*":  # parse_intermixed_args takes it to be required as soon as something else is
+            if action.nargs == "*":  # parse_intermixed_args lists it as missing whenever another argument is
                 message = message.replace(f", {action.metavar or action.dest}", "")
         if message.startswith("unrecognized arguments: "):
             overrides = any(action.dest == "overrides" for action in self._actions)
-            hint = "; what a config holds is set without dashes, as in train.epochs=3" if overrides else ""
+            hint = "; keys of the config are set without dashes, as in train.epochs=3" if overrides else ""
             message += did_you_mean(re.split("[ =]", message)[2], self._option_string_actions) or hint
         super().error(message)
 
@@ -145,29 +145,29 @@ def _help(program: str, options: Sequence[str]) -> int:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """What to tell the user about an error, and the exit status; nothing for one that nobody expected."""
+    """The message for the user about an error, and the exit status; "" for an unexpected error."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, RuntimeError) and "operator torchvision::" in str(link):
             found = f"torch {version('torch')} and torchvision {version('torchvision')}"
             advice = "install both together: pip install --upgrade torch torchvision"
-            return f"{found} do not fit together; {advice}", 1
+            return f"{found} are not compatible; {advice}", 1
         link = link.__cause__ or link.__context__
-    short = re.search("(can't|Cannot) allocate memory|out of memory", str(error))  # torch's words, the system's
+    short = re.search("(can't|Cannot) allocate memory|out of memory", str(error))  # messages of torch and of the system
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and short):
         return f"out of memory: a smaller train.batch_size, augment.crop or model helps ({str(error)[:200]})", 1
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # of no file
-        return f"not all that was to be printed could be written: {error.strerror}", 1
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # not about a named file
+        return f"the output could not be written completely: {error.strerror}", 1
     return (str(error), error.exit_status) if isinstance(error, SegkitError) else ("", 1)
 
 
 def _show_warning(message: Warning | str, *_details: Any, **_more: Any) -> None:
-    """A warning in one line: who runs a command has no use for the place in the source."""
+    """Print a warning in one line, without its place in the source, which is of no use to a user of the command."""
     print(f"warning: {message}", file=sys.stderr)
 
 
 def _stdout_is_open() -> bool:
-    """Whether somebody still reads what is printed."""
+    """Whether the standard output still has a reader."""
     try:
         print(flush=True)
     except BrokenPipeError:

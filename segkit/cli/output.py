@@ -1,9 +1,9 @@
-"""What a command prints: text that fits the terminal, tables, one JSON document for programs.
+"""Output of commands: text that fits the terminal, tables, and one JSON document for programs.
 
-Every command that prints a figure or a list has ``--json`` and ``--quiet``, so that a script may say so to any of them.
-With ``--json`` the standard output holds one JSON document and nothing else, by :func:`print_json`; what a command, a
-plugin or a library prints beside it goes to the standard error. What is no number, as the score of an absent class, is
-null. The keys are those that each command's help names; later versions may add some. Nothing is ever coloured.
+Every command that prints a number or a list has the options ``--json`` and ``--quiet``. With ``--json`` the standard
+output holds one JSON document, printed by :func:`print_json`, and nothing else; everything else that a command, a
+plugin or a library prints goes to the standard error. NaN, such as the score of an absent class, becomes null. The help
+of each command lists the keys of its document; later versions may add some. Output is never coloured.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from typing import Any
 from segkit.errors import one_line
 from segkit.files import to_jsonable
 
-_document: Any = None  # the standard output, where all but a document goes to the standard error
+_document: Any = None  # the standard output, while everything but the JSON document goes to the standard error
 _LEAST = 20  # characters that a shortened column keeps, even if the line then is too long
 
 
 def add_output_options(parser: argparse._ActionsContainer, *, document: str = "") -> None:
-    """Add ``--json``, which prints a ``document`` in these words, where a command has one, and ``--quiet``."""
+    """Add ``--quiet``, and ``--json`` if the command prints a ``document``, described in these words in the help."""
     if document:
-        parser.set_defaults(_document=True)  # for whoever runs the command
+        parser.set_defaults(_document=True)  # segkit.cli reads it
         parser.add_argument("--json", action="store_true", help=f"print JSON, for programs: {document}")
-    parser.add_argument("--quiet", action="store_true", help="no progress and no talk: results and warnings only")
+    parser.add_argument("--quiet", action="store_true", help="print results and warnings only, no progress")
 
 
 @contextlib.contextmanager
 def messages(*, aside: bool = False, quiet: bool = False) -> Iterator[None]:
-    """How a command prints: ``aside`` of its document, on the standard error; ``quiet``, without progress bars."""
+    """Set how a command prints: ``aside``, to the standard error, except JSON; ``quiet``, without progress bars."""
     global _document
     with contextlib.ExitStack() as stack:
         if quiet:
@@ -53,13 +53,13 @@ def messages(*, aside: bool = False, quiet: bool = False) -> Iterator[None]:
 
 
 class Stream:
-    """A standard stream of a command: what a terminal would take as an order is written as its escape.
+    """A standard stream that escapes control characters, so that no text can control the terminal.
 
-    File names, class names and texts of a config may be a stranger's. A progress bar's carriage return is passed on.
+    File names, class names and config texts may come from strangers. A progress bar's carriage return is passed on.
 
     Args:
         stream: where to write.
-        terminal: False says that it is no terminal: whoever draws a bar, a library of somebody else's too, asks that.
+        terminal: False makes ``isatty`` return False, which turns progress bars off, also those of libraries.
     """
 
     def __init__(self, stream: Any, terminal: bool = True) -> None:
@@ -67,14 +67,14 @@ class Stream:
         self._terminal = terminal
 
     def write(self, text: str) -> int:
-        """Write a text."""
+        """Write a text with control characters escaped."""
         inner = text.strip("\r")
         shown = "\n".join(map(one_line, inner.split("\n")))
         written: int = self._stream.write(text.replace(inner, shown) if inner else text)
         return written
 
     def isatty(self) -> bool:
-        """Whether it is a terminal, and bars are wanted there."""
+        """Whether the stream is a terminal and progress bars are wanted."""
         return self._terminal and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
@@ -82,29 +82,29 @@ class Stream:
 
 
 def rank() -> str:
-    """The number of this process among those that torchrun started, of which "0" prints; "0" where it is alone."""
+    """The rank of this process among those that torchrun started; "0", without torchrun too, is the one that prints."""
     return os.environ.get("RANK", "0") if "MASTER_ADDR" in os.environ else "0"
 
 
 def as_options(text: object) -> str:
-    """A message of the engine in the words of a command line: ``--resume`` for Python's ``resume=True``."""
+    """Rewrite a message of the engine for the command line: ``--resume`` in place of Python's ``resume=True``."""
     return re.sub(r"\b(resume|overwrite)=True\b", r"--\1", str(text))
 
 
 def print_json(document: Any, indent: int | None = 2, file: Any = None) -> None:
-    """Print a document, with null for what is no number; to the standard output, where no ``file`` is given."""
+    """Print a document as JSON, with null for NaN and infinity; to the standard output unless a ``file`` is given."""
     text = json.dumps(to_jsonable(document), indent=indent, allow_nan=False)
     print(text, file=file or _document, flush=True)
 
 
 def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None = None, indent: int = 2) -> str:
-    """Aligned rows.
+    """Format rows as aligned columns.
 
     Args:
-        rows: of cells; the first one may be a heading.
-        align: of each column ``<`` or ``>``; left out: all to the left.
-        flexible: the column that is shortened where a line would not fit the terminal.
-        indent: spaces before a row.
+        rows: lists of cells; the first row may be a heading.
+        align: ``<`` or ``>`` for each column; default: all to the left.
+        flexible: the column to shorten where a line would be wider than the terminal.
+        indent: number of spaces before each row.
     """
     cells = [[one_line(cell) for cell in row] for row in rows]
     sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -121,9 +121,9 @@ def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None =
 
 
 def hanging(text: str, indent: int = 0) -> str:
-    """Text wrapped to the terminal, what comes below a line's beginning ``indent`` characters to the right.
+    """Wrap a text to the terminal's width, with continuation lines indented by ``indent`` characters.
 
-    Of several paragraphs each that is too wide; lines of a list and those that are indented stay lines.
+    Only paragraphs that are too wide are wrapped; list items and indented lines stay separate lines.
     """
     lines: list[str] = []
     for paragraph in re.split(r"\n[ \t]*\n", text):
@@ -140,5 +140,5 @@ def hanging(text: str, indent: int = 0) -> str:
 
 
 def terminal_width() -> int:
-    """Characters a line: the terminal's, or 80 where the output goes to a file."""
+    """Characters per line: the terminal's, or 80 where the output goes to a file."""
     return shutil.get_terminal_size().columns

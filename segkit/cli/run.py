@@ -1,4 +1,4 @@
-"""The commands ``run`` and ``evaluate``: train and evaluate what a config describes; score a finished run again."""
+"""The commands ``run`` and ``evaluate``: train and evaluate as a config describes; evaluate a finished run again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from segkit.signals import STOP
 
 
 class Run:
-    """Train a model as a config says, and score it on every split.
+    """Train a model as a config describes, and evaluate it on every split.
 
-    Everything goes to the run folder: checkpoints, metrics.jsonl, pictures in samples/, result.json.
+    All results are written to the run folder: checkpoints, metrics.jsonl, pictures in samples/, result.json.
     """
 
     first = 1
@@ -22,7 +22,7 @@ class Run:
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Config, overrides, and what to do with a folder that holds a run."""
+        """Add config, overrides, and what to do with a folder that holds a run."""
         parser.add_argument("config", help="a TOML file")
         parser.add_argument(
             "overrides",
@@ -31,9 +31,9 @@ class Run:
             help="e.g. train.epochs=3 dataset.root=data loss.0.scale=2",
         )
         group = parser.add_mutually_exclusive_group()
-        group.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+        group.add_argument("--resume", action="store_true", help="continue the run in the folder")
         group.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
-        document = "what result.json holds, and the folder; how the run goes is printed on the standard error"
+        document = "the content of result.json, and the folder; progress is printed to the standard error"
         add_output_options(parser, document=document)
 
     @staticmethod
@@ -41,17 +41,17 @@ class Run:
         """Train; 0 when the run is complete, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
         with STOP:
             try:
-                with STOP.held():  # an import that is cut short is torn in ways that nobody can explain
+                with STOP.held():  # an interrupted import leaves half-initialised modules and obscure errors
                     try:
                         config = read_config(arguments.config, arguments.overrides)
                     except SegkitError as error:
-                        if rank() == "0":  # all processes read the same config, and one reports it
+                        if rank() == "0":  # all processes read the same config, and one reports the error
                             raise
                         return error.exit_status
                     from segkit.runs import run
                 how = {"resume": arguments.resume, "overwrite": arguments.overwrite, "quiet": arguments.quiet}
                 result = run(config, **how)
-            except SystemExit as error:  # of somebody's component: nothing may look as if the run were complete
+            except SystemExit as error:  # a component called sys.exit, perhaps with status 0
                 raise TrainingError(f"a component ended the run: {cause(error)}") from error
             except KeyboardInterrupt:
                 STOP.leave()
@@ -62,19 +62,19 @@ class Run:
 
 
 class Evaluate:
-    """Score a run's best weights on its splits again, and print the table that the run printed.
+    """Evaluate a run's best weights on its splits again, and print the table that the run printed.
 
-    Of several runs, as of seeds or folds, the probabilities are averaged, on the splits that are the same in all of
-    them. Nothing is written; the data is read from where the run read it, unless an override says otherwise.
+    For several runs, such as seeds or folds, the probabilities are averaged, and only splits that are the same in all
+    runs are evaluated. Nothing is written; the data is read from where the run read it, unless overridden.
     """
 
     synonyms = ("test", "val", "validate", "eval", "score")
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Run folders, splits, overrides."""
+        """Add run folders, splits and overrides."""
         parser.add_argument("run", nargs="+", metavar="RUN", help="a run folder; several are averaged")
-        parser.add_argument("--split", action="append", help="train, val or test; may be repeated; left out: all")
+        parser.add_argument("--split", action="append", help="train, val or test; may be repeated; default: all")
         add_output_options(parser, document="the scores under splits, as in result.json")
         parser.add_argument(
             "overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data train.device=cpu"

@@ -178,7 +178,7 @@ def test_torch_and_torchvision_that_do_not_fit_are_explained(fail: Any, capsys: 
     assert main(["fail", "unfit"]) == 1
     message = capsys.readouterr().err
     assert message.startswith("segkit: torch ")
-    assert message.endswith("do not fit together; install both together: pip install --upgrade torch torchvision\n")
+    assert message.endswith("are not compatible; install both together: pip install --upgrade torch torchvision\n")
     assert len(message.splitlines()) == 1
 
 
@@ -521,7 +521,7 @@ def test_show_tells_what_a_table_allows(capsys: pytest.CaptureFixture[str]) -> N
     assert "\n  schedule: 'poly' | 'cosine' | 'one_cycle' | 'constant' = \"poly\"\n" in told
     assert "\n  max_steps: int | None = (left out)\n" in told
     assert "\n  compile: bool = false\n" in told
-    assert "\n      images a step" in told
+    assert "\n      images per step" in told
 
 
 @pytest.mark.parametrize(
@@ -529,7 +529,7 @@ def test_show_tells_what_a_table_allows(capsys: pytest.CaptureFixture[str]) -> N
     [
         (["run"], "error: the following arguments are required: config\n"),
         (["run", "mine.toml", "--resmue"], "unrecognized arguments: --resmue; did you mean '--resume'?\n"),
-        (["run", "mine.toml", "--zzz"], "--zzz; what a config holds is set without dashes, as in train.epochs=3\n"),
+        (["run", "mine.toml", "--zzz"], "--zzz; keys of the config are set without dashes, as in train.epochs=3\n"),
     ],
 )
 def test_an_option_that_is_none(line: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -601,8 +601,8 @@ def test_nothing_heavy_is_imported_to_answer(arguments: str, tmp_path: Path) -> 
         ("test runs/a", "there is no command 'test'; did you mean 'evaluate'?"),
         ("infer runs/a", "there is no command 'infer'; did you mean 'predict'? `predict --help`"),
         ("benchmark mine.toml", "there is no command 'benchmark'; did you mean 'bench'?"),
-        ("run CONFIG --epochs 3", "--epochs 3; what a config holds is set without dashes, as in train.epochs=3"),
-        ("check CONFIG --root data", "what a config holds is set without dashes, as in train.epochs=3"),
+        ("run CONFIG --epochs 3", "--epochs 3; keys of the config are set without dashes, as in train.epochs=3"),
+        ("check CONFIG --root data", "keys of the config are set without dashes, as in train.epochs=3"),
         ("run CONFIG epochs=3", "epochs: an override is written table.key=value, as in train.epochs=3"),
         ("run CONFIG model.name=resnet50", "as options: model.name=smp model.architecture=... model.encoder=..."),
         ("evaluate CONFIG", "mine.toml is a config; give the folder of a run, which `run "),

@@ -358,7 +358,7 @@ def test_a_signal_to_torchrun_saves_once(place: Any, number: int) -> None:
         process.kill()
     assert process.returncode != 0
     assert err.count("--resume goes on from there") == 1, err
-    assert "left at once" not in err
+    assert "stopped at once" not in err
     assert checkpoint.load(place.path() / "last.pt")["step"] >= 3
 
 

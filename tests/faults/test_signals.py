@@ -211,7 +211,7 @@ def test_a_second_ctrl_c_leaves_at_once(place: Any) -> None:
         stopped.send(signal.SIGINT)
         time.sleep(0.01)
     assert stopped.wait() == 130
-    assert "left at once" in stopped.err
+    assert "stopped at once" in stopped.err
     assert checkpoint.load(place.path() / "last.pt")["step"] == 0  # whole, from before the first step
 
 

@@ -212,7 +212,7 @@ def test_evaluate_averages_runs_on_splits_that_are_the_same_in_all(
     assert together["test"]["loss"] == pytest.approx(cost, rel=1e-4)
     assert main(["evaluate", first, second, "--split", "val"]) == 2
     message = " ".join(capsys.readouterr().err.split())
-    assert re.search(r"can be scored together on test: the others are not the same in all of them", message)
+    assert re.search(r"can be scored together on test: the other splits differ between them", message)
     assert main(["evaluate", first, "nowhere"]) == 2
     assert "nowhere is no folder" in capsys.readouterr().err
 

@@ -49,7 +49,7 @@ def test_weights_of_a_run_without_an_epoch_are_told(run_folder, colour_model):
             warnings.simplefilter("always")
             segkit.load(run_folder / "last.pt", device="cpu")
         assert [f"{each.message}" for each in told] == [
-            f"{run_folder / 'last.pt'}: no epoch of this run has ended: it has learned nothing yet, or little"
+            f"{run_folder / 'last.pt'}: this run has not completed an epoch, so it has learned little or nothing"
         ][: not lines]
 
 
@@ -115,7 +115,8 @@ def test_pretrained_weights_are_not_fetched_again(run_folder, write_config):
 def test_a_run_that_was_given_an_object(run_folder, write_config, colour_model, labels, paint):
     write_config(run_folder, model=None)
     with pytest.raises(
-        ConfigError, match=r"was given as an object; give one like it: segkit\.load\(.*, model=\.\.\.\)"
+        ConfigError,
+        match=r"given as an object; give a model of the same architecture: segkit\.load\(.*, model=\.\.\.\)",
     ):
         segkit.load(run_folder)
     for parameter in colour_model.parameters():
@@ -205,7 +206,7 @@ def test_a_file_cut_short_is_damaged(run_folder):
 
 def test_class_counts_that_differ(run_folder, write_config):
     write_config(run_folder, classes=["dark", "red"])
-    with pytest.raises(RunFolderError, match="num_classes, names of classes, palette and stored differ in number"):
+    with pytest.raises(RunFolderError, match="num_classes, classes, palette and stored differ in length"):
         segkit.load(run_folder)
 
 
@@ -256,7 +257,7 @@ def test_a_checkpoint_of_other_values_than_tensors_is_refused(run_folder, state)
         ({"palette": [[-1, 0, 0]] * 3}, "palette.0.0: Input should be greater"),
         ({"resize": 1e9}, "resize.*: Input should be less"),
         ({"resize": [0, 5]}, "resize"),
-        ({"classes": ["dark", "red", "dark"]}, "num_classes, names of classes, palette and"),
+        ({"classes": ["dark", "red", "dark"]}, "num_classes, classes, palette and"),
         ({"ignore_index": 2}, "num_classes, .* or ignore_index is a class"),
     ],
 )

@@ -345,7 +345,7 @@ def test_a_standard_output_that_is_full_or_closed(run_folder, picture, tmp_path)
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run([*command, str(tmp_path / "a")], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
-    assert done.stderr == "segkit: not all that was to be printed could be written: No space left on device\n"
+    assert done.stderr == "segkit: the output could not be written completely: No space left on device\n"
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([*command, str(tmp_path / "b")], stdout=writer, stderr=subprocess.PIPE, text=True)

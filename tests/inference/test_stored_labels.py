@@ -79,7 +79,7 @@ def test_a_run_that_does_not_know_them_is_refused_before_anything_is_written(
     assert "config.json does not say which labels the run's masks store" in capsys.readouterr().err
     write_config(run_folder, stored=[[0], [7]])
     assert predicted(run_folder, picture, tmp_path / "out") == 2
-    assert "is damaged: num_classes, names of classes, palette and stored differ in number" in capsys.readouterr().err
+    assert "is damaged: num_classes, classes, palette and stored differ in length" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     for stored, message in (([[0], [-1]], "'b' is stored as -1, which a PNG"), ([[0], []], "'b' has no label")):
         with pytest.raises(ConfigError, match=message):
