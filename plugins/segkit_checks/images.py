@@ -48,7 +48,7 @@ class Images:
         """An issue for each kind and split."""
         every = [each for those in splits.values() for each, _ in those]
         train = [each for each, _ in splits.get("train", ())]
-        wide = train and {each.dtype for each in every} == {"float32"}
+        wide = train and {(each.dtype, len(each.channels)) for each in every} == {("float32", len(train[0].channels))}
         unit = Normalisation.of(nn.Identity(), train) if wide else None
         for split, those in splits.items():
             for kind, (what, advice) in _ODD.items():

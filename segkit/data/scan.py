@@ -25,7 +25,7 @@ from segkit.data.read import with_holes
 from segkit.data.sample import RGB, Dataset, checked
 from segkit.data.statistics import LabelCounts, SampleStatistics
 from segkit.data.subset import Subset, as_dataset
-from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
+from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError, first_few
 from segkit.metric.scores import floor
 from segkit.settings import DataSettings
 
@@ -146,6 +146,12 @@ def _issues(
     for issue in rules.merged(unreadable):
         issue = replace(issue, skippable=True)
         yield replace(issue, what=f"left out: {issue.what}", severity="warning") if skip else issue
+    first, *others = kept
+    for name in others:
+        one, another = kept[first].channels, kept[name].channels
+        if len(one) != len(another):
+            what = f"images of other channels than {first}: {first_few(another, 12)} beside {first_few(one, 12)}"
+            yield Issue("channels", what=what, advice="data.bands chooses those that all have", split=name)
     files = {
         name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(those)]
         for name, those in samples.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,14 @@ class Subset(Dataset):
 
     @cached_property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of the selected channels; for a dataset of pairs, their number is read from the first image."""
-        if isinstance(self.dataset, Dataset):
-            names = self.dataset.channels
-        else:
-            image = self[0].image if len(self) else None
-            names = channel_names(len(image)) if isinstance(image, Tensor) and image.ndim == 3 else RGB
+        """Names of the selected channels; for a dataset of pairs, their number is that of the first readable image."""
+        names = self.dataset.channels if isinstance(self.dataset, Dataset) else RGB
+        for index in range(0 if isinstance(self.dataset, Dataset) else len(self)):
+            with suppress(Exception):  # which a scan tells
+                image = self[index].image
+                if isinstance(image, Tensor) and image.ndim == 3:
+                    names = channel_names(len(image))
+                    break
         return tuple(names[band - 1] for band in self._bands or range(1, len(names) + 1))
 
     @property

@@ -14,8 +14,10 @@ from torch import nn
 from torch.utils import data
 
 import segkit
+from segkit.data.scan import scan_splits
 from segkit.data.subset import Subset, as_dataset
 from segkit.errors import DataError, ModelError
+from segkit.settings import DataSettings
 
 FIT = {"samples": 0, "epochs": 1, "batch_size": 4, "device": "cpu", "precision": "fp32"}
 
@@ -98,6 +100,32 @@ def test_names_of_something_else_than_the_samples_are_left_alone() -> None:
     given.names = ["a", "b"]
     assert [sample.name for sample in as_dataset(given, "val")] == ["val-0", "val-1", "val-2", "val-3"]
     assert as_dataset(given, "val").names is None
+
+
+def test_a_first_image_that_cannot_be_read_is_the_only_one_that_is_refused() -> None:
+    class Torn(Pairs):
+        def __getitem__(self, index: int) -> Any:
+            if index == 0:
+                raise OSError("gone")
+            return super().__getitem__(index)
+
+    scan = scan_splits({"train": as_dataset(Torn(), "train", ["a", "b"])}, DataSettings(on_bad="skip"), progress=False)
+    assert [each.name for each in scan.statistics["train"]] == ["train-1", "train-2", "train-3"]
+
+
+def test_splits_whose_images_have_other_channels_are_refused() -> None:
+    class Grey(Pairs):
+        def __getitem__(self, index: int) -> Any:
+            image, mask = super().__getitem__(index)
+            return image[:1], mask
+
+    colours, grey = (as_dataset(each, "it", ["a", "b"]) for each in (Pairs(), Grey()))
+    scan = scan_splits({"train": colours, "val": grey}, progress=False)
+    told = (
+        "val: images of other channels than train: grey beside red, green, blue; data.bands chooses those that all have"
+    )
+    assert [str(each) for each in scan.errors] == [told]
+    assert scan_splits({"train": grey, "val": grey}, progress=False).errors == []
 
 
 def test_a_run_takes_the_parts_of_a_random_split_and_several_in_a_row(tmp_path: Path) -> None:
