@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from segkit.data.issues import refuse
 from segkit.data.read import check_place, file_of, read_header, version_of
 from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
-from segkit_annotations.draw import ShapeError, Size, bounds, draw
+from segkit_annotations.draw import ShapeError, Size, bounds, draw, scaled
 from segkit_annotations.files import Record, holding, image_finder, malformed, patterns, places
 from segkit_folder.files import PairedFiles, stem_of
 from segkit_folder.layout import Layout, Shares, divided
@@ -33,6 +34,7 @@ _SOME = 20  # images, and shapes of each, that say whether corners are pixels
 CROWD = " (crowd)"
 """Ends the name of a group of objects that was drawn as one; it is of their class, unless class_map says otherwise."""
 Rule = Literal["smallest", "last", "void", "error"]
+Unit = Literal["pixel", "share", "percent"]
 _contents: dict[Any, tuple[object, dict[str, None], list[Any]]] = {}
 
 
@@ -58,6 +60,8 @@ class AnnotatedImages(PairedFiles):
             the "last" one in the annotations, "void", or "error": such images are refused. Left out: what the format
             means.
         first_pixel: of ``rle``, the number of an image's first pixel; left out: 0 where a run starts there, else 1.
+        unit: of the corners of shapes: a "pixel", a "share" of the image's width and height, or "percent" of these.
+            Left out: what the format means, but shares where all lie in 0 to 1.
         outside: what to do with shapes that go beyond the image by more than a pixel: "error", or "cut" them off.
         enlarge: whether masks and shapes of a smaller size are enlarged by a whole number to their image's.
         skip_unpaired: whether annotations without their image, and masks without one, are left out.
@@ -75,6 +79,7 @@ class AnnotatedImages(PairedFiles):
     _every: dict[tuple[str | None, Path], Record]  # of all splits, and those that any split may have
     _entries: Mapping[tuple[Path, Path], Record]
     only_chooses = True
+    unit: Unit | None = None  # of all corners in the format, if it has one
     rule: Rule = "last"  # what the format means by the order of overlapping shapes
     usual: Mapping[str, str] = {}  # class_map of the format itself
     expected = "annotations"  # what a message says that is looked for
@@ -93,6 +98,7 @@ class AnnotatedImages(PairedFiles):
         background: str = "background",
         overlap: Literal["smallest", "last", "void", "error"] | None = None,
         first_pixel: Literal[0, 1] | None = None,
+        unit: Literal["pixel", "share", "percent"] | None = None,
         outside: Literal["error", "cut"] = "error",
         enlarge: bool = False,
         skip_unpaired: bool = False,
@@ -123,7 +129,7 @@ class AnnotatedImages(PairedFiles):
             told = f"; annotated, but not there are {first_few(absent)}" if absent else ""
             raise DataError(f"{base}: no image with annotations; expected is {self.expected}{told}")
         _tell_unread(entries)
-        _refuse_shares(entries)
+        self.unit = unit or self.unit or _unit_of(entries)
         self._labels, classes = self._meanings(names, entries, classes, class_map or {}, background)
         layout = self._divided(entries, lists, group, Shares(fractions, split_seed, val, folds, fold))
         super().__init__(
@@ -133,7 +139,7 @@ class AnnotatedImages(PairedFiles):
             values={index: index for index in (*range(len(classes)), VOID)},
         )
         self._outside = classes.index(background) if background in classes else VOID
-        options = (self._outside, self.rule, self._cut, enlarge, attribute, self._first)
+        options = (self._outside, self.rule, self._cut, enlarge, attribute, self._first, self.unit)
         self.reading = repr((self.reading, sorted(self._labels.items()), *options))
         layout.refuse(split)
         self.choose(layout, split)
@@ -327,12 +333,16 @@ class AnnotatedImages(PairedFiles):
         area = np.full(size, none, np.int32)  # of the shape that a pixel is of
         for number, shape in enumerate(entry.shapes, 1):
             try:
+                if self.unit != "pixel":
+                    whole = 1 if self.unit == "share" else 100
+                    shape = shape._replace(data=scaled(shape.data, size[1] / whole, size[0] / whole))
                 box, slack = bounds(shape.data), 10 * max(size) if self._cut else 1
                 if box and (min(box[:2]) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
                     where = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}, it is {size[1]} x {size[0]}"
                     hint = 'where outside = "cut" would cut it off'
                     if max(map(abs, box)) > 10 * max(size):
-                        hint = "ten times its size: draw what is in coordinates on Earth into masks of pixels"
+                        hint = "ten times its size: corners are shares, percent or pixels, as `unit` says; draw what "
+                        hint += "is in coordinates on Earth into masks of pixels"
                     raise ShapeError(f"a shape that goes beyond its image, {hint}", where)
                 at, bits = draw(shape, size)
             except ShapeError as error:
@@ -357,13 +367,22 @@ def is_there(entry: Record) -> bool:
     return file_of(entry.image)[0].is_file()
 
 
-def _refuse_shares(entries: Sequence[Record]) -> None:
-    """Refuse shapes none of which is a pixel wide, as where corners are shares of the image's width and height."""
-    drawn = [(entry, shape) for entry in entries[:_SOME] for shape in entry.shapes[:_SOME] if shape.kind != "shares"]
-    boxes = [box for _, shape in drawn if (box := bounds(shape.data))]
-    if boxes and all(min(box[:2]) >= 0 and max(box[2:]) <= 1 for box in boxes):
-        what, advice = "all shapes lie in one pixel", "multiply corners that are shares of width and height by these"
-        refuse([Issue("shares", str(drawn[0][0].sources[0]), what, f"{advice}, in pixels")])
+def _unit_of(entries: Sequence[Record]) -> Unit:
+    """What corners are counted in where nobody says it; what is odd is told, from a few images."""
+    some = [entry for entry in entries if entry.shapes][:_SOME]
+    boxes = [box for entry in some for shape in entry.shapes[:_SOME] if (box := bounds(shape.data))]
+    least, most = min((min(box) for box in boxes), default=0), max((max(box) for box in boxes), default=0)
+    if least >= 0 and most <= 1 and any(0 < each < 1 for box in boxes for each in box):
+        what = 'corners are shares of width and height, as all lie in 0 to 1; unit = "pixel" takes them for pixels'
+        warnings.warn(what, stacklevel=3)
+        return "share"
+    if boxes and least >= 0 and most <= 100:
+        with suppress(DataError):  # told when it is read
+            if all(min(entry.size or read_header(entry.image).size) > max(200, 2 * most) for entry in some):
+                what = "all corners lie in 0 to 100 and the images are far larger, as of percent"
+                hint = 'unit = "percent" takes them for these, unit = "pixel" for pixels, as is done now'
+                warnings.warn(f"{what}; {hint}", stacklevel=3)
+    return "pixel"
 
 
 def _tell_unread(entries: Sequence[Record]) -> None:

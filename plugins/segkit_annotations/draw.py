@@ -85,6 +85,13 @@ def bounds(data: Any) -> tuple[float, float, float, float] | None:
     return None if whole is None else (*whole.min(0).tolist(), *whole.max(0).tolist())
 
 
+def scaled(data: Any, across: float, down: float) -> Any:
+    """The data of a shape with its points multiplied by these."""
+    if isinstance(data, np.ndarray):
+        return data.reshape(-1, 2) * (across, down) if data.size % 2 == 0 else data
+    return [scaled(each, across, down) for each in data] if isinstance(data, list | tuple) else data
+
+
 def box(left: float, top: float, right: float, bottom: float, turn: float = 0) -> Points:
     """The corners of a box that is turned clockwise about its centre by some degrees."""
     across, down = (right - left) / 2, (bottom - top) / 2
@@ -116,14 +123,6 @@ def _joined(how: Callable[[Bits, Bits], Bits], trace: Callable[[Any, Size], Draw
         return 0, 0, whole
 
     return drawn
-
-
-def _shares(data: Any, size: Size) -> Drawn:
-    """A polygon in shares of the image's width and height."""
-    points = points_of(data)
-    if points.min() < -0.01 or points.max() > 1.01:
-        raise ShapeError("a shape whose corners are not in 0 to 1", f"{points.min():g} to {points.max():g}")
-    return _polygon(points * size[::-1], size)
 
 
 def _polygon(data: Any, size: Size) -> Drawn:
@@ -207,6 +206,33 @@ def _png(data: tuple[int, int, str], size: Size) -> Drawn:
     return top, left, bits
 
 
+def _brush(data: bytes, size: Size) -> Drawn:
+    """What was painted with Label Studio's brush: RGBA, of which transparency says what is covered.
+
+    Packed as github.com/thi-ng/umbrella/tree/develop/packages/rle-pack describes: how many values there are, the bits
+    of each, and four sizes of counts; then chunks of a flag, which of the sizes, the count, and one value that is
+    repeated or so many values.
+    """
+    bits, at = f"{int.from_bytes(data):0{8 * len(data)}b}", 0
+
+    def read(count: int) -> int:
+        nonlocal at
+        at += count
+        if at > len(bits):
+            raise ShapeError("a brush's mask that is damaged or cut short")
+        return int(bits[at - count : at], 2)
+
+    total, depth, sizes = read(32), read(5) + 1, [read(4) + 1 for _ in range(4)]
+    if total != 4 * size[0] * size[1] or depth != 8:
+        raise ShapeError("a brush's mask of another size than its image", f"{total:,} values of {depth} bits")
+    values = bytearray()
+    while len(values) < total:
+        is_run, count = read(1), read(sizes[read(2)]) + 1
+        values += bytes([read(8)]) * count if is_run else read(8 * count).to_bytes(count)
+    covered = np.frombuffer(values, np.uint8, total)[3::4].reshape(size)
+    return 0, 0, covered > covered.max() // 2  # its edges are blended
+
+
 def _fits(top: int, left: int, shape: Size, size: Size) -> bool:
     return min(top, left) >= 0 and top + shape[0] <= size[0] and left + shape[1] <= size[1]
 
@@ -242,7 +268,6 @@ KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "polygon": _joined(np.logical_or, _polygon),
     "rings": _joined(np.logical_xor, _polygon),
     "less": _joined(np.greater, _polygon),
-    "shares": _shares,
     "runs": _runs,
     "starts": _starts,
     "pillow": _pillow,
@@ -250,6 +275,7 @@ KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "bits": _bits,
     "file": _file,
     "png": _png,
+    "brush": _brush,
 }
 """Kind -> what draws its data: the first row and column, and from there on the pixels that are covered.
 

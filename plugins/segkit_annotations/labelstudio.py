@@ -1,4 +1,4 @@
-"""Label Studio's JSON: polygons, rectangles and ellipses in percent of the image, one file for all images."""
+"""Label Studio's JSON: polygons, rectangles, ellipses in percent of the image, and brushes; one file for all images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
-from segkit_annotations.draw import Shape, ellipse, numbers
+from segkit_annotations.draw import Shape, ellipse, numbers, scaled
 from segkit_annotations.files import Record
 from segkit_folder.splits import SUFFIXES
 
@@ -20,8 +20,7 @@ from segkit_folder.splits import SUFFIXES
 class LabelStudioDataset(AnnotatedImages):
     """Label Studio's export "JSON", of each task the first annotation not cancelled; later shapes over earlier ones.
 
-    labelstud.io/guide/export; "JSON-MIN" too. Polygons are drawn as COCO's. What was painted with a brush is to be
-    exported as COCO.
+    labelstud.io/guide/export; "JSON-MIN" too. Polygons are drawn as COCO's.
     """
 
     tool = "Label Studio"
@@ -63,14 +62,16 @@ class LabelStudioDataset(AnnotatedImages):
 def _shape(value: Mapping[str, Any], height: int, width: int) -> Shape:
     kind = next(key for key in value if key.endswith("labels"))
     label = " and ".join(value[kind])
-    if kind == "polygonlabels":
-        return Shape(label, "shares", numbers(value["points"]) / 100)
-    if kind not in ("rectanglelabels", "ellipselabels"):
-        return Shape(label, f"{kind}, which Label Studio exports as COCO", None)
+    if "rle" in value:
+        return Shape(label, "brush", bytes(value["rle"]))
+    if "points" in value:
+        return Shape(label, "polygon", [scaled(numbers(value["points"]), width / 100, height / 100)])
+    if not {"radiusX", "height"} & {*value}:
+        return Shape(label, kind, None)
     x, y, turn = value["x"] * width / 100, value["y"] * height / 100, value.get("rotation") or 0
-    across, down = (value[key] / 100 for key in (("width", "height") if "width" in value else ("radiusX", "radiusY")))
+    across, down = (value[key] / 100 for key in (("width", "height") if "height" in value else ("radiusX", "radiusY")))
     across, down = across * width, down * height
-    if kind == "ellipselabels":
+    if "height" not in value:
         return Shape(label, "polygon", [ellipse(x, y, across, down, turn)])
     corners = np.array([0, across, across + 1j * down, 1j * down]) * np.exp(1j * math.radians(turn)) + x + 1j * y
     return Shape(label, "polygon", [np.stack([corners.real, corners.imag], 1)])  # turned about its upper left corner

@@ -13,7 +13,7 @@ import yaml
 from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue
 from segkit_annotations import files
-from segkit_annotations.dataset import AnnotatedImages, Rule
+from segkit_annotations.dataset import AnnotatedImages, Rule, Unit
 from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Record
 from segkit_folder.splits import SUFFIXES, read_text, split_called
@@ -32,6 +32,7 @@ class YoloDataset(AnnotatedImages):
     """
 
     rule: Rule = "smallest"
+    unit: Unit | None = "share"
     expected = "data.yaml with `names`, `train` and `val`, or classes.txt beside folders of images and labels"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
@@ -44,7 +45,7 @@ class YoloDataset(AnnotatedImages):
             for line in read_text(labels).splitlines() if labels.is_file() else ():
                 label, *corners = line.split() or [""]
                 if label.isdecimal() and int(label) in names:
-                    shapes.append(Shape(names[int(label)], "shares", numbers(corners)))
+                    shapes.append(Shape(names[int(label)], "polygon", [numbers(corners)]))
                 elif label:
                     what = "a line that is no polygon of a known class"
                     issues.append(Issue("line", str(labels), what, advice, line[:60]))

@@ -43,6 +43,11 @@ _OPEN: Mapping[str, Any] = {  # an option that a warning of a data set names -> 
         Answer("yes"),
         Answer("no: take these away, and start again"),
     ),
+    'unit = "percent"': (
+        "in which unit are they",
+        Answer("percent of the image's width and height", {"unit": "percent"}),
+        Answer("pixels", {"unit": "pixel"}),
+    ),
     "first_pixel = 0": (
         "which number has the first one",
         Answer("1, as in most such tables", {"first_pixel": 1}),

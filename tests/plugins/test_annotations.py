@@ -171,10 +171,29 @@ def test_one_rule_says_which_of_overlapping_shapes_counts(overlap: str | None, m
     assert rows(dataset) == ["111111", middle, middle, "111111", "111111"]
 
 
-def test_shapes_in_shares_of_the_image_are_refused_where_pixels_are_meant(tmp_path: Path) -> None:
-    coco(tmp_path, cat([0.1, 0.1, 0.9, 0.1, 0.9, 0.8]), cat([0.2, 0.2, 1, 0.1, 1, 0.8]))
-    with pytest.raises(DataError, match=r"c\.json: all shapes lie in one pixel; .*shares of width and height"):
-        one("coco", tmp_path)
+def test_corners_are_pixels_shares_or_percent_and_what_is_not_said_is_told(tmp_path: Path) -> None:
+    wanted = rows(one("coco", coco(tmp_path, cat(FLAT))))
+    shares = [each / side for each, side in zip(FLAT, 4 * (6, 5), strict=True)]
+    with pytest.warns(UserWarning, match=r'as all lie in 0 to 1; unit = "pixel"'):
+        assert rows(one("coco", coco(tmp_path, cat(shares)))) == wanted
+    percent = cat([100 * each for each in shares])
+    assert rows(one("coco", coco(tmp_path, percent), unit="percent")) == wanted
+    with pytest.raises(LabelError, match=r"ten times its size: corners are shares, percent or pixels, as `unit` says"):
+        one("coco", coco(tmp_path, percent), unit="share").mask(0)
+    picture(coco(tmp_path, cat(FLAT), images=[{"id": 7, "file_name": "a.png"}]) / "a.png", (300, 400))
+    with pytest.warns(UserWarning, match=r'as of percent; unit = "percent" takes them for these'):
+        assert one("coco", tmp_path).mask(0).sum() == 6
+    assert one("coco", tmp_path, unit="percent").mask(0).sum() == 12 * 6
+
+
+def test_init_asks_in_which_unit_corners_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture(tmp_path / f"{number}.png", (300, 400 + number))
+    images = [{"id": number, "file_name": f"{number}.png"} for number in range(12)]
+    annotations = [{"image_id": number, **cat([number, *FLAT[1:]])} for number in range(12)]
+    save(tmp_path / "c.json", {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]})
+    assert main(["init", str(tmp_path), "-o", str(tmp_path / "mine.toml")]) == 1
+    assert "in which unit are they?" in " ".join(capsys.readouterr().out.split())
 
 
 def test_of_two_shapes_of_one_size_the_later_counts(tmp_path: Path) -> None:
@@ -663,7 +682,7 @@ def test_yolo_without_a_yaml(names: str | None, tmp_path: Path) -> None:
         ("7 0 0 1 0 1 1", r"a\.txt: a line that is no polygon of a known class \(7 0 0 1 0 1 1\)"),
         ("0 zero 0 1 0 1 1", "no pairs of numbers"),
         ("0 0.5 0.5 0.2 0.2", "fewer than 3 points"),
-        ("0 0.5 0.5 20 0.2 7 7", "corners are not in 0 to 1"),
+        ("0 0.5 0.5 20 0.2 7 7", "goes beyond its image, ten times its size: corners are shares, percent or pixels"),
         ("0 0.5 0.5 0.2", "no pairs of numbers"),
     ],
 )
@@ -1647,8 +1666,8 @@ def test_shapes_of_label_studio_are_percents_and_turn_about_their_corner(tmp_pat
     save(tmp_path / "export.json", [*tasks, {**task, "annotations": [cancelled, done]}])
     with pytest.warns(UserWarning, match=r"not read: 2 images .*cancelled: b\.jpg, c\.jpg"):
         assert rows(one("labelstudio", tmp_path))[0][:2] == "11"
-    save(tmp_path / "export.json", [{**task, "annotations": [{"result": [result("brush", rle=[1, 2])]}]}])
-    with pytest.raises(LabelError, match="brushlabels, which Label Studio exports as COCO"):
+    save(tmp_path / "export.json", [{**task, "annotations": [{"result": [results[0], result("keypoint", x=1, y=2)]}]}])
+    with pytest.raises(LabelError, match=r"covers no pixels .*keypointlabels"):
         one("labelstudio", tmp_path).mask(0)
     own = {**results[0].pop("value"), "original_width": 20, "original_height": 10}  # JSON-MIN, of an uploaded image
     save(tmp_path / "export.json", [{"image": "/data/upload/1/0a1b2c3d-a.jpg", "label": [own], "annotator": 1}])
@@ -1692,6 +1711,40 @@ def test_shapes_whose_y_runs_upwards_below_0_are_refused_though_they_would_be_cu
     save(tmp_path / "a.geojson", {"features": [{"type": "Feature", "properties": {}, "geometry": ring}]})
     with pytest.raises(DataError, match=r"a\.geojson: shapes above the image, as where y runs upwards"):
         one("polygons", tmp_path, outside="cut")
+
+
+def packed(rgba: np.ndarray, sizes: tuple[int, ...] = (3, 4, 8, 16)) -> list[int]:
+    """As Label Studio packs a painted mask: every second chunk is one of values that differ."""
+    values, bits = rgba.ravel().tolist(), [f"{rgba.size:032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in sizes)]
+    while values:
+        length = next((at for at, value in enumerate(values) if value != values[0]), len(values))
+        which = next(at for at, size in enumerate(sizes) if length <= 1 << size)
+        count = length if length > 1 or len(values) < 3 else 3
+        bits += ["1" if length > 1 else "0", f"{which:02b}", f"{count - 1:0{sizes[which]}b}"]
+        bits += [f"{value:08b}" for value in (values[:1] if length > 1 else values[:count])]
+        values = values[count:]
+    text = "".join(bits)
+    return [int(text[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(text), 8)]
+
+
+def test_what_a_brush_of_label_studio_has_painted(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", (10, 20))
+    alpha = np.random.default_rng(0).choice([0, 0, 0, 90, 255], (10, 20))
+    alpha[3:6] = 255
+    rgba = np.stack([np.full((10, 20), each) for each in (7, 8, 9)] + [alpha], 2)
+
+    def task(rle: list[int], kind: str = "brushlabels") -> list[dict[str, Any]]:
+        result = {"original_width": 20, "original_height": 10, "value": {"format": "rle", "rle": rle, kind: ["cat"]}}
+        return [{"data": {"image": "a.png"}, "annotations": [{"result": [result]}]}]
+
+    for drawn in (rgba, alpha[..., None].repeat(4, 2)):
+        save(tmp_path / "export.json", task(packed(drawn)))
+        assert (one("labelstudio", tmp_path).mask(0).numpy() == (alpha > 127)).all()
+    whole = packed(rgba)
+    for rle, message in ((whole[:-20], "damaged or cut short"), (packed(rgba[:9]), "another size than its image")):
+        save(tmp_path / "export.json", task(rle))
+        with pytest.raises(LabelError, match=f"a brush's mask .*{message}"):
+            one("labelstudio", tmp_path).mask(0)
 
 
 @pytest.mark.parametrize(("name", "found"), [("0ab1c2d3-7.png", "7.png"), ("20230101-7.png", "20230101-7.png")])
