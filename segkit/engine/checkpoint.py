@@ -252,7 +252,7 @@ class CheckpointManager:
         self._saved, self.best = self._place(), state["best"]
 
     def _place(self) -> tuple[Any, ...]:
-        return self.loop.step, len(self.history), self.history.stop, self.pace.plan
+        return self.loop.step, len(self.history), self.history.stop, self.pace.minutes and self.pace.plan
 
     def _state(self) -> dict[str, Any]:
         return {

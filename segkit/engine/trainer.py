@@ -121,7 +121,8 @@ class Trainer:
         self.checkpoints.restore(state)
         self._agree()
         folder, done = self.inputs.folder, len(self.history)
-        if done > asked and not self.pace.minutes:
+        more = self.loop.step > self.loop.steps  # an epoch that max_steps once ended counts whole
+        if done > asked and more and not self.pace.minutes:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
         for note in notes:
             self.console.warn(note)

@@ -568,10 +568,11 @@ def test_a_run_is_not_resumed_with_other_settings(make_job: MakeJob) -> None:
     newer = {"stop_on_collapse": False, "clip_norm": 0.0}  # settings that the first version did not know, unchanged
     longer = {"config": {"train": {"batch_size": 4, "epochs": 2, **newer}, "loss": [{"name": "dice"}]}}
     train_and_evaluate(make_job(epochs=2, fields={"record": longer}), resume=True)
-    longer["config"]["train"] |= {"epochs": 3, "max_steps": 5}
-    job = make_job(epochs=3, max_steps=5, fields={"record": longer})
-    train_and_evaluate(job, resume=True)
-    assert checkpoint.load(job.folder / "last.pt")["step"] == 5
+    for steps in (5, 6, 6):  # of two an epoch, so that there are four epochs in the end
+        longer["config"]["train"] |= {"epochs": 3, "max_steps": steps}
+        job = make_job(epochs=3, max_steps=steps, fields={"record": longer})
+        train_and_evaluate(job, resume=True)
+        assert checkpoint.load(job.folder / "last.pt")["step"] == steps
     clipped = {"config": {"train": {"batch_size": 4, "epochs": 3, "clip_norm": 1.0}, "loss": [{"name": "dice"}]}}
     with pytest.raises(RunFolderError, match=r"train\.clip_norm was 0\.0 and is 1\.0"):
         train_and_evaluate(make_job(epochs=3, fields={"record": clipped}), resume=True)
