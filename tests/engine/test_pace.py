@@ -316,6 +316,26 @@ def test_the_time_of_scores_is_that_of_small_images_and_large_ones(
     assert costs["scores"] == pytest.approx(28 * 0.05 + 1e-6 * 3 * 12 * 16 * 14 * 101, rel=0.2)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_of_twelve_bands_are_trained_on_in_time(
+    make_job: MakeJob, clock: Clock, tiny_net: Any, halves: Any, workers: int
+) -> None:
+    class Bands(halves):  # type: ignore[misc]
+        channels = tuple(f"band {number}" for number in range(1, 13))
+
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return sample._replace(image=100 * sample.image.repeat(4, 1, 1).float())
+
+    began, model = clock.now, Slow(tiny_net(in_channels=12), clock, lambda: 1.0)
+    splits = {"train": Bands(8), "val": Bands(4, 100)}
+    job = make_job("run", {"model": model, "splits": splits}, minutes=1.0, epochs=None, workers=workers)
+    result = train_and_evaluate(job)
+    assert 50 <= clock.now - began <= 63
+    assert result.splits["val"]["mean_iou"] > 0.9
+    assert len(read(job.folder, "config.json")["normalisation"]["mean"]) == 12
+
+
 @pytest.mark.parametrize("later", [1.0, 3.0])
 @pytest.mark.parametrize("fail_at", [20.0, 38.0])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
