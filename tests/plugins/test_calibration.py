@@ -78,8 +78,6 @@ def test_sums_of_several_processes_are_the_same_to_the_last_bit() -> None:
             merged.merge(parts[number])
         assert torch.equal(merged.sums, whole.sums)
         assert merged.compute() == whole.compute()
-    with pytest.raises(DataError, match=r"\(5, 255, 15\) and \(5, 255, 10\) do not add up"):
-        whole.merge(CalibrationError(5, 255, bins=10))
     whole.update(torch.zeros(1, 5, 1, 1), torch.tensor([[[7]]]))
     with pytest.raises(LabelError, match="1 pixels hold labels that do not exist"):
         whole.compute()
