@@ -94,7 +94,8 @@ class Pace:
         """
         self.costs = costs
         self.loop.steps = self.planned()
-        self._resize_epochs()
+        if self.minutes:
+            self._resize_epochs()
         if self.loop.steps < 1:
             least = (self.elapsed + costs.step + costs.epoch + self.end) / AIM
             raise ConfigError(
@@ -120,9 +121,10 @@ class Pace:
         if not (self.metrics and before):  # they are shown the floor, too, in the first epoch and at the end
             costs.scores = before * costs.scores + (1 - before) * share * (scored - began)
         costs.observers = min(costs.observers or now - saved, now - saved)
-        costs.report = (costs.report + waited() * REPORT) / 2
         self.since = self.since and (self.since[0], self.since[1] + now - began)
-        self._resize_epochs()
+        if self.minutes:
+            costs.report = (costs.report + waited() * REPORT) / 2
+            self._resize_epochs()
 
     def _resize_epochs(self) -> None:
         """Make epochs equal, and so long that their ends take little time; but the first one shows what they take."""
@@ -130,7 +132,7 @@ class Pace:
         wanted = costs.epoch + min(max(self.a_pass * costs.step, costs.epoch / SCORING), self.seconds / 3)
         steps = (left / max(1, round(left / wanted)) - costs.epoch) / costs.step
         longer = not self.loop.step or steps > 1.1 * self.order.steps  # a plan that holds stays
-        if self.minutes and longer and self.loop.step < self.loop.steps:
+        if longer and self.loop.step < self.loop.steps:
             self.order.steps = max(1, int(steps))
             self.loop.steps = self.fitting()
 
@@ -160,19 +162,18 @@ class Pace:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the plan; the start of a resumed run costs none of its time, so that the plan can stay."""
-        self.began, self.since = time.monotonic() - state["seconds"], state.get("since")
-        self.costs = Costs(**{name: state["costs"][name] for name in vars(self.costs)})
-        self.order.steps = state.get("epoch", self.order.steps)
+        self.began, self.since = time.monotonic() - state["seconds"], state["since"]
+        self.costs, self.order.steps = Costs(**state["costs"]), state["epoch"]
         if self.minutes:
             self.loop.steps = state["steps"] if self.minutes == state["minutes"] else self.fitting()
 
     def rehearse(self) -> Costs:
         """Time a few steps, and val's scores; the loop is as before afterwards."""
-        loop, order, main = self.loop, self.order, PROCESSES.broadcast_from_main
+        loop, order = self.loop, self.order
         planned, state = (loop.steps, order.steps), copy.deepcopy(loop.state_dict())
 
         def between() -> str:
-            if main(lambda: time.monotonic() - began > REHEARSAL):
+            if PROCESSES.broadcast_from_main(lambda: time.monotonic() - began > REHEARSAL):
                 loop.steps = loop.step
             return ""
 
@@ -195,14 +196,13 @@ class Pace:
                 one.evaluate(indices=chosen)
         scoring = (time.monotonic() - began) / sum(sizes[index] for index in chosen)  # seconds a pixel
         waiting = waited()
-        costs = Costs(
+        return Costs(
             step=seconds,
             epoch=scoring * sum(sizes) + written / DISK + waiting * DRAWING,
             scores=scoring * sum(map(sum, self.pixels.values())),
             report=waiting * REPORT,
             disk=2 * written,  # last.pt twice, best.pt, the model
         )
-        return main(lambda: costs)
 
 
 def waited() -> float:
