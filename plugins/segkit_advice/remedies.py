@@ -14,7 +14,6 @@ from typing import Any
 
 import segkit
 from segkit.data.resize import resized_size
-from segkit.engine.history import LEAST_AT_THE_END
 from segkit.engine.history import stuck as stuck
 from segkit.files import write_atomically
 from segkit.registry import REGISTRIES
@@ -25,6 +24,7 @@ _FEW = 200  # steps of a run; even an easy data set takes hundreds
 _IMBALANCED = 0.2  # the largest class's share of the pixels, beyond an even one
 _WILD = 3.0  # times the loss of knowing nothing, log(classes); weights that begin at random stay below
 _FAST = 10.0  # times the learning rate that serves most
+_LITTLE = {"mean_iou": 0.03, "mean_accuracy": 0.1}  # of the way from the floor to 1, that a whole run should get
 _WIDTH = 80  # characters of a line of advice
 _UNSEEN = {  # issues of the scan behind which nothing can be learned
     "constant_image": "images without content",
@@ -54,7 +54,7 @@ def for_memorised(folder: Path) -> str:
     run = segkit.read_run(folder)
     split, last = list(run.splits.items())[-1]
     train, model = run.splits["train"], run.config.get("model", {})
-    if run.result.get("collapsed") or not stuck(last, LEAST_AT_THE_END):
+    if run.result.get("collapsed") or not stuck(last, _LITTLE):
         return ""
     encoder = " and an encoder that was trained before" + (": model.name=smp model.weights=imagenet" if model else "")
     return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import segkit
+from segkit.compose import build_splits
+from segkit.config import read_config
 from segkit.data.read import file_of, suffixes
 from segkit.data.sample import Colour
 from segkit.engine.console import final_table
@@ -21,7 +22,6 @@ from segkit.errors import DataError, LabelError, SegkitError, first_few
 from segkit.inference.predictor import Predictor
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.metric.scores import split_scores
-from segkit.options import create
 from segkit_folder.files import VOID, PairedFiles
 from segkit_folder.masks import NO_NUMBER
 from segkit_folder.splits import composed
@@ -155,15 +155,16 @@ def options_of(run: Path) -> dict[str, Any]:
 
 
 def _dataset_of(run: Path, predictor: Predictor) -> PairedFiles | None:
-    """A copy of the run's own dataset, where it is one of files and at hand."""
+    """The run's own dataset, where it is one of files and at hand."""
     options = options_of(run)
     options |= {"download": False} if "download" in options else {}  # masks are read, nothing is fetched
     try:
-        dataset = create(segkit.datasets.find(options.pop("name")), options, {"split": "train"})
+        config = read_config({**segkit.read_run(run).config, "dataset": options})
+        dataset = build_splits(config)[0]["train"]
     except (SegkitError, KeyError, TypeError, ValueError):  # no run of a config, a folder that has moved
         return None
-    same = isinstance(dataset, PairedFiles) and dataset.classes == predictor.classes
-    return copy.copy(dataset) if same and dataset.ignore_index == predictor.ignore_index else None
+    wanted = predictor.classes, predictor.ignore_index
+    return dataset if isinstance(dataset, PairedFiles) and (dataset.classes, dataset.ignore_index) == wanted else None
 
 
 def _as_recorded(run: Path, predictor: Predictor) -> PairedFiles:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
+import tomllib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, did_you_mean
-from segkit.options import Written, options_of
+from segkit.options import options_of
 from segkit.plugins import installed
 from segkit.registry import REGISTRIES
 from segkit.testing.suite import KINDS, checks, rules_of
@@ -152,8 +153,11 @@ def _assigned(
             there = dict.fromkeys(name for each in asked for name in names(each))
             close = f"{did_you_mean(key, there) or ';'} there are {', '.join(there) or 'none'}"
             raise ConfigError(f"{flag} {text}: {owner or 'what is checked'} has no '{key}'{close}")
+        read: Any = value
+        with suppress(tomllib.TOMLDecodeError):  # else it is a text, as a reason is
+            read = tomllib.loads(f"value = {value}")["value"] if flag == "--option" else value
         for component in having:
-            chosen[component][key] = Written(value)
+            chosen[component][key] = read
     return chosen
 
 

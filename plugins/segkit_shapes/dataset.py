@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 
 import segkit
 from segkit.data.sample import SPLITS, Dataset, voc_palette
@@ -86,16 +84,3 @@ class ShapesDataset(Dataset):
             self._drawn[index] = segkit.Sample(image, torch.from_numpy(labels), f"{self.split}_{index:04d}")
         image, mask, name = self._drawn[index]
         return segkit.Sample(image.clone(), mask.clone(), name)  # who changes them in place leaves the kept ones alone
-
-    @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a few pictures and masks, to look at: the dataset itself reads no files."""
-        palette = [part for colour in voc_palette(256) for part in colour]
-        for split in SPLITS:
-            for folder in ("images", "masks"):
-                (Path(root) / folder / split).mkdir(parents=True, exist_ok=True)
-            for image, labels, name in (cls(split)[index] for index in range(4)):
-                Image.fromarray(image.permute(1, 2, 0).numpy()).save(Path(root) / "images" / split / f"{name}.png")
-                mask = Image.fromarray(labels.numpy()).convert("P")
-                mask.putpalette(palette)
-                mask.save(Path(root) / "masks" / split / f"{name}.png")

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit_shapes.outlines import Inside, Pixels, Variety, inside
+from segkit_shapes.outlines import OUTLINES, Inside, Pixels, Variety
 
 VOID = 255
 
@@ -85,7 +85,7 @@ def _object(variety: Variety, label: int, size: int, random: np.random.Generator
     y = (np.arange(size, dtype=np.int64) - row)[:, None]
     u: Pixels = (x * cosine + y * sine) * 100  # [size,size], in units of pixel / 25600
     v: Pixels = (y * cosine - x * sine) * 100
-    return inside(variety.classes[label], u, v, radius * 256)
+    return OUTLINES[variety.classes[label]](u, v, radius * 256)
 
 
 def _grown(inside: Inside) -> Inside:

@@ -12,14 +12,6 @@ Pixels = NDArray[np.int64]
 Inside = NDArray[np.bool_]
 
 
-def inside(name: str, u: Pixels, v: Pixels, radius: int) -> Inside:
-    """The pixels of an object: ``u`` is how far each one is to the right of its middle, ``v`` how far below it.
-
-    Lengths share one unit, of which ``radius`` has thousands; what an outline says of them it says in hundredths.
-    """
-    return _OUTLINES[name](u, v, radius)
-
-
 def _box(u: Pixels, v: Pixels, r: int, left: int, right: int, top: int, bottom: int) -> Inside:
     return (u * 100 >= r * left) & (u * 100 <= r * right) & (v * 100 >= r * top) & (v * 100 <= r * bottom)
 
@@ -41,7 +33,9 @@ def _crescent(u: Pixels, v: Pixels, r: int) -> Inside:
     return (u * u + v * v <= r * r // 100 * 144) & (bite * bite + v * v * 10_000 >= r * r * 9_000)
 
 
-_OUTLINES: dict[str, Callable[[Pixels, Pixels, int], Inside]] = {
+# Of an object: u is how far a pixel is to the right of its middle, v how far below it, in one unit of which the radius
+# has thousands; what an outline says of lengths it says in hundredths.
+OUTLINES: dict[str, Callable[[Pixels, Pixels, int], Inside]] = {
     "disc": lambda u, v, r: u * u + v * v <= r * r,
     "square": lambda u, v, r: np.maximum(np.abs(u), np.abs(v)) * 100 <= r * 89,
     "triangle": lambda u, v, r: (v * 100 >= -r * 67) & (np.abs(u) * 173 + v * 100 <= r * 133),
@@ -83,7 +77,7 @@ class Variety(NamedTuple):
 
 VARIETIES = {
     "few": Variety(
-        classes=("background", *list(_OUTLINES)[:5]),
+        classes=("background", *list(OUTLINES)[:5]),
         shares=(25, 22, 21, 19, 13),  # rings are rare, as some class always is
         objects=(2, 6),
         radius=(130, 180),
@@ -91,7 +85,7 @@ VARIETIES = {
         smallest=32,
     ),
     "many": Variety(
-        classes=("background", *_OUTLINES),
+        classes=("background", *OUTLINES),
         shares=(14, 12, 11, 10, 9, 9, 8, 7, 6, 5, 5, 4),
         objects=(6, 13),
         radius=(86, 112),
