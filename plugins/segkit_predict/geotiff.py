@@ -18,7 +18,6 @@ from segkit_samples.sheets import WRITER
 MOST_WHOLE = 50_000_000  # pixels of an image that is read at once: 150 MB as RGB, 2.4 GB of 12 bands
 _MOST_SHOWN = 25_000_000  # pixels in pictures of it
 _LOSSY = ("jpeg", "webp", "jpeg2000", "jxl", "lerc", "lerc_deflate", "lerc_zstd")
-_ROWS = 512  # written at a time
 
 
 def is_installed() -> bool:
@@ -115,7 +114,6 @@ def save_geotiff(
     """
     import rasterio
     from rasterio.io import MemoryFile
-    from rasterio.windows import Window
 
     values = labels[..., None] if labels.ndim == 2 else labels
     height, width, count = values.shape
@@ -137,9 +135,7 @@ def save_geotiff(
     }
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", **how, **place) as target:
-            for top in range(0, height, _ROWS):
-                rows = values[top : top + _ROWS]
-                target.write(np.moveaxis(rows, 2, 0), window=Window(0, top, width, len(rows)))
+            target.write(np.moveaxis(values, 2, 0))
             if count == 1 and values.dtype == np.uint8:
                 target.write_colormap(1, {label: tuple(colour) for label, colour in colours.items()})
             target.update_tags(TIFFTAG_SOFTWARE=WRITER)

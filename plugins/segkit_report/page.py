@@ -61,9 +61,7 @@ def _write(
 
 def _render(template: str, values: dict[str, Any]) -> str:
     """A template filled in, with its style and script."""
-    script, style = (
-        files(__package__).joinpath("templates", name).read_text("utf-8") for name in ("sort.js", "style.css")
-    )
+    script, style = ((files(__package__) / "templates" / name).read_text("utf-8") for name in ("sort.js", "style.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     own = {"script": Markup(script), "style": Markup(style), "digest": digest, "version": segkit.__version__}
     return _environment().get_template(template).render(values, **own)
