@@ -34,7 +34,7 @@ def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(pla
     assert f"{place.path() / 'last.pt'} could not be written: " in warning
     assert "bytes are needed, " in warning
     assert "are free on the disk" in warning
-    assert "what was there is intact; the run goes on" in warning
+    assert "the previous file is intact; the run goes on" in warning
     assert not list(place.path().glob(".*.tmp"))
     place.assert_same(whole)
 
