@@ -43,17 +43,14 @@ class CocoDataset(AnnotatedImages):
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         content, key = files.load_json(path, _packed), self.attribute or "name"
         categories = sorted(content["categories"], key=lambda each: files.natural(str(each["id"])))
-        called = _by_id(path, "categories", ((each["id"], str(each[key]).strip()) for each in categories))
+        called = _by_id(path, "categories", ((each["id"], files.text(each[key])) for each in categories))
         images = _by_id(path, "images", ((each["id"], str(each["file_name"])) for each in content["images"]))
         shapes: dict[str, list[Shape]] = {number: [] for number in images}
         for each in content["annotations"]:
             for field, part, known in (("category_id", "categories", called), ("image_id", "images", images)):
                 if str(each[field]) not in known:
-                    what, advice = (
-                        f"an annotation whose {field} is no id in {part!r}",
-                        "correct or export it again",
-                    )
-                    raise DataError(Issue("malformed", str(path), what, advice, f"{field} {each[field]!r}"))
+                    what = f"an annotation whose {field} is no id in {part!r}"
+                    raise DataError(Issue("malformed", str(path), what, "export it again", f"{field} {each[field]!r}"))
             name = called[str(each["category_id"])] + (CROWD if each.get("iscrowd") else "")
             shapes[str(each["image_id"])].append(_shape(name, each.get("segmentation")))
         used = {str(each["category_id"]) for each in content["annotations"]}
@@ -63,7 +60,7 @@ class CocoDataset(AnnotatedImages):
                 names[called[str(each["id"])]] = None
         folder = path.stem.rpartition("_")[2]  # train2017 of instances_train2017.json
         for each in content["images"]:
-            size = (each["height"], each["width"]) if each.get("height") else None
+            size = each.get("height"), each.get("width")
             yield Record(str(each["file_name"]), shapes[str(each["id"])], size, folder=folder)
 
     @classmethod
@@ -107,7 +104,8 @@ def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str,
 def _packed(each: dict[str, Any]) -> dict[str, Any]:
     """An object of the file, with the corners of its polygons as arrays: of 100,000 as text they are of gigabytes."""
     if isinstance(outline := each.get("segmentation"), list):
-        each["segmentation"] = [numbers(part) for part in outline]
+        parts = outline if not outline or isinstance(outline[0], list) else [outline]
+        each["segmentation"] = [numbers(part) for part in parts]
     return each
 
 

@@ -83,11 +83,13 @@ class CvatDataset(AnnotatedImages):
 
 def _of_xml(path: Path, names: dict[str, None]) -> Iterator[Record]:
     tree = files.load_xml(path)
+    if tree.find("track") is not None:
+        raise DataError(f"{path}: CVAT for video; export it as CVAT for images")
     names |= {str(each.findtext("name")): None for each in tree.iterfind("meta//labels/label")}
     for image in tree.iter("image"):
         subset = image.get("subset") or ""
         shapes = sorted((each for each in image if each.tag != "tag"), key=lambda each: int(each.get("z_order") or 0))
-        size = int(image.attrib["height"]), int(image.attrib["width"])
+        size = image.get("height"), image.get("width")
         yield Record(image.attrib["name"], [_shape(each) for each in shapes], size, split_called(subset), subset)
 
 

@@ -162,7 +162,9 @@ class AnnotatedImages(PairedFiles):
                             continue
                         of, image = each.split or split, each.image
                         image = image if isinstance(image, Path) else finder(path.parent, of, each.folder)(image)
-                        entries.append(each._replace(image=image, split=of, sources=each.sources or (path,)))
+                        height, width = (int(float(side or 0)) for side in each.size or (0, 0))
+                        size = (height, width) if height and width else None
+                        entries.append(Record(image, each.shapes, size, of, sources=each.sources or (path,)))
         refuse(issues)
         if blank:
             what = "images that are not annotated, or whose annotation was cancelled"

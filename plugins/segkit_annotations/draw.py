@@ -65,22 +65,25 @@ def points_of(data: Any, least: int = 3) -> Points:
         ShapeError: they are no numbers, or fewer than ``least``.
     """
     try:
-        points = np.asarray(data, np.float64).reshape(-1, 2)
+        given = np.asarray(data, np.float64)
+        points = given.reshape(-1, 2)
     except (TypeError, ValueError):
-        points = np.array([[math.nan] * 2])
-    if not np.isfinite(points).all():
+        points = given = np.array([math.nan])
+    if not np.isfinite(points).all() or given.shape[1:] not in ((), (2,)):
         raise ShapeError("a shape whose points are no pairs of numbers", f"{data!r:.60}")
     if len(points) < least:
         raise ShapeError(f"a shape of fewer than {least} points", f"{len(points)}")
     return points
 
 
+def _are_points(array: Points) -> bool:
+    return bool(array.size) and array.size % 2 == 0 and array.shape[1:] in ((), (2,))
+
+
 def bounds(data: Any) -> tuple[float, float, float, float] | None:
     """The least x and y and the largest x and y of the points of a shape; None where it has none."""
     arrays = data if isinstance(data, tuple | list) else [data]
-    points = [
-        each.reshape(-1, 2) for each in arrays if isinstance(each, np.ndarray) and each.size and each.size % 2 == 0
-    ]
+    points = [each.reshape(-1, 2) for each in arrays if isinstance(each, np.ndarray) and _are_points(each)]
     whole = points[0] if len(points) == 1 else np.concatenate(points) if points else None
     return None if whole is None else (*whole.min(0).tolist(), *whole.max(0).tolist())
 
@@ -88,7 +91,7 @@ def bounds(data: Any) -> tuple[float, float, float, float] | None:
 def scaled(data: Any, across: float, down: float) -> Any:
     """The data of a shape with its points multiplied by these."""
     if isinstance(data, np.ndarray):
-        return data.reshape(-1, 2) * (across, down) if data.size % 2 == 0 else data
+        return data.reshape(-1, 2) * (across, down) if _are_points(data) else data
     return [scaled(each, across, down) for each in data] if isinstance(data, list | tuple) else data
 
 

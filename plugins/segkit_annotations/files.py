@@ -8,8 +8,10 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,10 +19,10 @@ from PIL import Image
 
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, reason
-from segkit_annotations.draw import Shape, Size
-from segkit_folder.pictures import folders_in, path_in
+from segkit_annotations.draw import Shape
+from segkit_folder.pictures import folders_in, listing, path_in
 from segkit_folder.propose import propose_layout
-from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, split_called
+from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, composed, split_called
 
 DEPTH = 5  # folders below the root that are looked into
 _OF_MASKS = re.compile(r"(?i)mask|label|annot|seg|(?<![a-z])gt")  # words of folders
@@ -34,7 +36,7 @@ class Record(NamedTuple):
     Attributes:
         image: its file, or what the annotations call it.
         shapes: in the order of the annotations.
-        size: height and width of the image as the annotations have it; None where they do not say.
+        size: height and width of the image as the annotations have it; None, or without one, where they do not say.
         split: that it belongs to, if the annotations or their place say so.
         folder: a word by which the folder of the image may be called.
         sources: the files that its shapes are read from; left out: the one that says this.
@@ -42,7 +44,7 @@ class Record(NamedTuple):
 
     image: Any
     shapes: Sequence[Shape]
-    size: Size | None = None
+    size: tuple[Any, Any] | None = None
     split: str | None = None
     folder: str = ""
     sources: tuple[Path, ...] = ()
@@ -132,11 +134,22 @@ def load_xml(path: Path) -> ElementTree.Element:
         raise DataError(Issue("broken", str(path), "no XML, or cut short", "export it again", str(error))) from None
 
 
+def text(value: Any) -> str:
+    """The name of a class.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if value is None or not (name := str(value).strip()):
+        raise ValueError("an object or class without a name")
+    return name
+
+
 def head(path: Path, size: int = 1 << 16) -> str:
     """The first characters of a file, "" where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(size).decode("utf-8", errors="replace")
+            return file.read(size).decode("utf-8-sig", errors="replace")
     except OSError:
         return ""
 
@@ -196,37 +209,54 @@ def image_finder(root: Path, images: str, beside: Path, split: str | None, word:
         bases = [each for each in (beside, beside.parent, root) if each.is_relative_to(root)]
         below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split or "", ()))]
         folders = [*dict.fromkeys(base / part for base in bases for part in below)]
-    elsewhere: dict[str, list[Path]] = {}
-    places_known = (root, *(folders if images else ()))
+    allowed = (root, *(folders if images else ()))
+
+    @cache
+    def elsewhere() -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        given = [path_in(folder, name) for folder in folders for name in listing(folder)[1]]
+        for path in given if images else walk(root, "*"):
+            found.setdefault(_alike(path.name), []).append(path)
+        return found
 
     def find(name: str) -> Path:
         own = name.replace("\\", "/")
-        own = own.removeprefix("../") if images else own  # what is relative to the annotations
-        endings = ("",) if own.lower().endswith(SUFFIXES) else ("", *SUFFIXES)
-        last = own.rpartition("/")[2]
-        called = dict.fromkeys((own, last, _UPLOAD.sub("", last)))
-        names = [f"{each}{ending}" for each in called for ending in endings]
+        names = _names_of(own.removeprefix("../") if images else own)  # what is relative to the annotations
         for each, folder in ((each, folder) for each in names for folder in folders):
-            if os.path.isfile(f"{folder}/{each}"):  # noqa: PTH113  (of 100,000 images in 10 folders)
+            if os.path.isfile(os.path.join(folder, each)):  # noqa: PTH113, PTH118  (of 100,000 images)
                 path = path_in(folder, each)
-                if "/" not in each or is_inside(path, *places_known):
+                if "/" not in each or is_inside(path, *allowed):
                     if folder is not folders[0]:  # where one lies, the next ones mostly lie too
                         folders.remove(folder)
                         folders.insert(0, folder)
                     return path
-        if not images and not elsewhere:
-            for path in walk(root, "*"):
-                elsewhere.setdefault(path.name, []).append(path)
-        there = [*dict.fromkeys(path for each in names for path in elsewhere.get(each, ()))]
+        there = [*dict.fromkeys(path for each in names for path in elsewhere().get(_alike(each), ()))]
         for nearer in (
+            [path for path in there if path.name in names],
             [path for path in there if path.is_relative_to(beside)],
             [path for path in there if split_in(path.parent.as_posix()) == split],
             [path for path in there if not _OF_MASKS.search(path.parent.name)],
         ):
             there = [path for path in there if path in nearer] or there
-        return there[0] if len(there) == 1 else folders[0] / last
+        return there[0] if len(there) == 1 else folders[0] / own.rpartition("/")[2]
 
     return find
+
+
+def _names_of(text: str) -> list[str]:
+    """What the file may be called that annotations name, by a path or an address, and with any suffix."""
+    parts = [
+        text,
+        *(unquote(part) for part in re.split(r"\?(?:d=)?", text)),
+    ]  # of Label Studio's local files follows ?d=
+    last = [part.rpartition("/")[2] for part in parts]
+    called = dict.fromkeys(filter(None, [*parts, *last, *(_UPLOAD.sub("", each) for each in last)]))
+    return [f"{x}{y}" for x in called for y in (("",) if x.lower().endswith(SUFFIXES) else ("", *SUFFIXES))]
+
+
+def _alike(name: str) -> str:
+    """A name as Windows and macOS compare it, which may have written it."""
+    return composed(name).casefold()
 
 
 # ---- miniatures ----

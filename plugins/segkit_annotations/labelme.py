@@ -42,9 +42,8 @@ class LabelmeDataset(AnnotatedImages):
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         content = files.load_json(path)
         if name := content.get("imagePath", content.get("imageName")):
-            shapes = [_shape(each, str(each[self.attribute or "label"])) for each in content["shapes"]]
-            size = (content.get("imageHeight"), content.get("imageWidth"))
-            yield Record(str(name), shapes, size if all(size) else None)
+            shapes = [_shape(each, files.text(each[self.attribute or "label"])) for each in content["shapes"]]
+            yield Record(str(name), shapes, (content.get("imageHeight"), content.get("imageWidth")))
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
@@ -71,8 +70,8 @@ def _shape(its: Mapping[str, Any], label: str) -> Shape:
         (x, y), radius = points[0], math.dist(points[0], points[1]) if kind == "circle" else POINT_RADIUS
         corners = [x - radius, y - radius, x + radius, y + radius]
         return Shape(label, "pillow", ("ellipse", numbers(corners) if kind == "circle" else corners, 2))
-    if kind == "rectangle":
-        points = [*zip(*map(sorted, zip(*points, strict=True)), strict=True)]  # the upper left corner first
+    if kind == "rectangle" and len(points) > 1:  # the upper left corner first; of two corners or of four
+        points = [[least(axis) for axis in zip(*points, strict=True)] for least in (min, max)]
     kind = "polygon" if kind == "rotation" else kind  # of X-AnyLabeling
-    least = {"polygon": 3, "rectangle": 2, "line": 2, "linestrip": 2}.get(kind, 0)
-    return Shape(label, "pillow" if least else kind, (kind.removesuffix("strip"), numbers(points), least))
+    needed = {"polygon": 3, "rectangle": 2, "line": 2, "linestrip": 2}.get(kind, 0)
+    return Shape(label, "pillow" if needed else kind, (kind.removesuffix("strip"), numbers(points), needed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,8 @@ from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, ellipse, numbers, scaled
 from segkit_annotations.files import Record
 from segkit_folder.splits import SUFFIXES
+
+_PICTURE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})(\?|$)", re.IGNORECASE)  # its path or address
 
 
 class LabelStudioDataset(AnnotatedImages):
@@ -30,7 +33,9 @@ class LabelStudioDataset(AnnotatedImages):
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record | str]:
         for task in files.load_json(path):
             data = task.get("data", task)  # of JSON-MIN all stands in the task itself
-            image = next(str(each) for each in data.values() if str(each).lower().endswith(SUFFIXES))
+            image = next((str(each) for each in data.values() if _PICTURE.search(str(each))), None)
+            if image is None:
+                raise ValueError("a task without a picture")
             made = [each["result"] for each in task.get("annotations", ()) if not each.get("was_cancelled")]
             lists = [each for each in data.values() if isinstance(each, list)] if data is task else []
             made += [[each for those in lists for each in those if isinstance(each, dict)]] if lists else []
@@ -39,9 +44,9 @@ class LabelStudioDataset(AnnotatedImages):
                 continue
             named = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", each))]
             drawn = [each for each in named if each.get("type") != "relation"]
-            sizes = [(int(each["original_height"]), int(each["original_width"])) for each in drawn]
+            sizes = [(float(each["original_height"]), float(each["original_width"])) for each in drawn]
             shapes = [_shape(each.get("value", each), *size) for each, size in zip(drawn, sizes, strict=True)]
-            yield Record(image.rpartition("/")[2], shapes, (*sizes, None)[0])
+            yield Record(image, shapes, (*sizes, None)[0])
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
@@ -59,7 +64,7 @@ class LabelStudioDataset(AnnotatedImages):
             (Path(root) / split / "project.json").write_text(json.dumps(tasks))
 
 
-def _shape(value: Mapping[str, Any], height: int, width: int) -> Shape:
+def _shape(value: Mapping[str, Any], height: float, width: float) -> Shape:
     kind = next(key for key in value if key.endswith("labels"))
     label = " and ".join(value[kind])
     if "rle" in value:

@@ -190,10 +190,7 @@ def _of_geojson(path: Path) -> list[Shape]:
         its = {key.lower(): value for key, value in (feature.get("properties") or {}).items()}
         named = its.get("classification") or next((its[key] for key in _NAMES if its.get(key)), "object")
         label = str(named["name"] if isinstance(named, dict) else named)
-        kind, parts = feature["geometry"]["type"], feature["geometry"].get("coordinates")
-        polygons = parts if kind == "MultiPolygon" else [parts]
-        is_area = kind in ("Polygon", "MultiPolygon")
-        shapes += [Shape(label, "rings" if is_area else kind, [numbers(ring) for ring in each]) for each in polygons]
+        shapes += _of_geometry(feature["geometry"], label)
     boxes = [box for each in shapes if each.kind == "rings" and (box := bounds(each.data))]
     in_degrees = bool(boxes) and all(box[2] - box[0] < 1 and box[3] - box[1] < 1 for box in boxes)  # no pixel wide
     in_degrees = in_degrees and any(not 0 <= each <= 1 for box in boxes for each in box)
@@ -204,3 +201,16 @@ def _of_geojson(path: Path) -> list[Shape]:
         what, advice = "shapes above the image, as where y runs upwards", "write y as pixels below the upper edge"
         raise DataError(Issue("upwards", str(path), what, advice, f"y {min(box[1] for box in boxes):g} and more"))
     return shapes
+
+
+def _of_geometry(geometry: Mapping[str, Any] | None, label: str) -> list[Shape]:
+    """The shapes of a geometry, which may be none (RFC 7946, 3.2); heights are left out."""
+    kind = geometry["type"] if geometry else "GeometryCollection"
+    if kind == "GeometryCollection":
+        inside = geometry["geometries"] if geometry else []
+        return [shape for each in inside for shape in _of_geometry(each, label)]
+    if geometry is None or kind not in ("Polygon", "MultiPolygon"):
+        return [Shape(label, kind, None)]
+    parts = geometry["coordinates"] if kind == "MultiPolygon" else [geometry["coordinates"]]
+    rings = [[numbers([corner[:2] for corner in ring]) for ring in each] for each in parts]
+    return [Shape(label, "rings", each) for each in rings if each]

@@ -133,12 +133,11 @@ def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, i
 
     By what the cells hold, or else by what the columns are called.
     """
-    csv.field_size_limit(_LONGEST)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            heading, *rows = map(_cells, islice(filter(None, csv.reader(file, skipinitialspace=True)), _SOME))
+        (_, heading), *others = islice(_rows(path), _SOME)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError):  # ValueError: no line
         return None
+    rows = [cells for _, cells in others]
     columns = [[row[at] for row in rows if at < len(row)] for at in range(len(heading))]
     runs = next((at for at, name in enumerate(heading) if _RUNS.fullmatch(name)), None)
     if runs is None:
@@ -177,8 +176,15 @@ def _are_names(cells: Sequence[str]) -> bool:
     return 1 < len(names) <= min(_MOST_CLASSES, len(cells) // 2) and not any(re.search(r"\d{3}|\.", x) for x in names)
 
 
-def _cells(row: Sequence[str]) -> list[str]:
-    return [cell.strip(' "\r\n\ufeff') for cell in row]
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each line that is not empty, with its number; between them are commas, or semicolons as of Excel."""
+    csv.field_size_limit(_LONGEST)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        heading = file.readline()
+        file.seek(0)
+        rows = csv.reader(file, skipinitialspace=True, delimiter=",;"[heading.count(";") > heading.count(",")])
+        for row in filter(None, rows):
+            yield rows.line_num, [cell.strip(' "\r\n\ufeff') for cell in row]
 
 
 class _Line(NamedTuple):
@@ -202,26 +208,25 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line
     image, label, runs = columns
     try:
         needed = 1 + max(image, runs, label or 0)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, skipinitialspace=True)
-            headings = _cells(next(rows))
-            heading = headings[image]
-            sides = [re.sub(r"(?i)^(image|img|mask)_?", "", each).lower() for each in headings]
-            sized = [sides.index(side) for side in ("height", "width") if sides.count(side) == 1]
-            for cells in map(_cells, filter(None, rows)):
-                place = f"{path}, line {rows.line_num}"
-                if len(cells) < needed:
-                    raise DataError(f"{place}: {len(cells)} cells; it needs {needed}")
-                name, called = cells[image], "object" if label is None else cells[label]
-                if label is None and "_" in heading and _CLASS.fullmatch(heading):
-                    name, _, called = name.rpartition("_")
-                encoded = cells[runs] if cells[runs].casefold() not in _NONE else ""
-                if not name or (encoded and not called):
-                    raise DataError(f"{place}: {'no class' if name else 'no image'}; each line with runs has both")
-                encoded = encoded.strip("[]").replace(",", " ")
-                size = [int(cells[at]) for at in sized if at < len(cells) and cells[at].isdecimal() and int(cells[at])]
-                of = f"class_{called}" if called.isdecimal() else called
-                yield _Line(name, of, encoded, (size[0], size[1]) if len(size) == 2 else None)
+        rows = _rows(path)
+        _, headings = next(rows)
+        heading = headings[image]
+        sides = [re.sub(r"(?i)^(image|img|mask)_?", "", each).lower() for each in headings]
+        sized = [sides.index(side) for side in ("height", "width") if sides.count(side) == 1]
+        for number, cells in rows:
+            place = f"{path}, line {number}"
+            if len(cells) < needed:
+                raise DataError(f"{place}: {len(cells)} cells; it needs {needed}")
+            name, called = cells[image], "object" if label is None else cells[label]
+            if label is None and "_" in heading and _CLASS.fullmatch(heading):
+                name, _, called = name.rpartition("_")
+            encoded = cells[runs] if cells[runs].casefold() not in _NONE else ""
+            if not name or (encoded and not called):
+                raise DataError(f"{place}: {'no class' if name else 'no image'}; each line with runs has both")
+            encoded = encoded.strip("[]").replace(",", " ")
+            size = [int(cells[at]) for at in sized if at < len(cells) and cells[at].isdecimal() and int(cells[at])]
+            of = f"class_{called}" if called.isdecimal() else called
+            yield _Line(name, of, encoded, (size[0], size[1]) if len(size) == 2 else None)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = reason(error) if isinstance(error, OSError) else error
         raise DataError(f"{path} cannot be read as text: {why}") from None

@@ -38,7 +38,7 @@ class SuperviselyDataset(AnnotatedImages):
         if path.parent.name != "ann":  # meta.json
             names |= {str(each["title"]): None for each in content["classes"]}
             return
-        size = (int(content["size"]["height"]), int(content["size"]["width"]))
+        size = content["size"]["height"], content["size"]["width"]
         words = [*(str(tag["name"]) for tag in content.get("tags") or ()), path.parent.parent.name]
         split = next((split for word in words if (split := split_called(word))), None)
         image = path.parent.parent / "img" / path.name.removesuffix(".json")

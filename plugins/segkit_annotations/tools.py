@@ -83,7 +83,7 @@ def records(path: Path) -> Iterator[Record]:
     for image in _held(content, tool.images):
         if objects := _held(image, tool.objects):
             shapes = [shape for its in _held(objects, "*.*") if isinstance(its, dict) for shape in _shape(its)]
-            sizes = [(int(each["height"]), int(each["width"])) for each in _held(image, tool.size) if "height" in each]
+            sizes = [(each["height"], each["width"]) for each in _held(image, tool.size) if "height" in each]
             name = str(_held(image, tool.name)[0]).rpartition("/")[2] if tool.name else path
             yield Record(name, shapes, (*sizes, None)[0])
 

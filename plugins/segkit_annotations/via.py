@@ -69,7 +69,7 @@ class ViaDataset(AnnotatedImages):
 def _table(path: Path) -> dict[str, Any]:
     """The content of a CSV, a line a region or an image without one, as the JSON has it."""
     content: dict[str, Any] = {}
-    for row in csv.DictReader(read_text(path).splitlines()):
+    for row in csv.DictReader(read_text(path).removeprefix("#").splitlines()):  # version 1 has "#filename"
         regions = content.setdefault(row["filename"], {"filename": row["filename"], "regions": []})["regions"]
         shape, region = (json.loads(row[f"region_{key}attributes"] or "{}") for key in ("shape_", ""))
         regions += [{"shape_attributes": shape, "region_attributes": region}] if shape else []

@@ -43,7 +43,7 @@ class YoloDataset(AnnotatedImages):
         for split, image in found:
             labels, shapes = _label_file(image), []
             for line in read_text(labels).splitlines() if labels.is_file() else ():
-                label, *corners = line.split() or [""]
+                label, *corners = re.sub(r"^(\d+)\.0+(?=\s)", r"\1", line.strip()).split() or [""]
                 if label.isdecimal() and int(label) in names:
                     shapes.append(Shape(names[int(label)], "polygon", [numbers(corners)]))
                 elif label:

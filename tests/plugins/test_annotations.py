@@ -1713,6 +1713,89 @@ def test_shapes_whose_y_runs_upwards_below_0_are_refused_though_they_would_be_cu
         one("polygons", tmp_path, outside="cut")
 
 
+def of_coco(**image: Any) -> dict[str, Any]:
+    objects = [{"image_id": 1, "category_id": 1, "segmentation": image.pop("segmentation", [FLAT])}]
+    images = [{"id": 1, "file_name": "a.png", **image}]
+    return {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
+
+
+def of_geojson(kind: str, **geometry: Any) -> dict[str, Any]:
+    return {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": {"type": kind, **geometry}}]}
+
+
+RING = [[*corner, 0.5] for corner in [*SQUARE, SQUARE[0]]]  # with heights
+VIA_1 = (
+    "#filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\r\n"
+    'a.png,1,"{}",1,0,"{""name"":""polygon"",""all_points_x"":[1,4,4,1],""all_points_y"":[1,1,3,3]}","{}"\r\n'
+)
+PAINTED = {"points": [[100 / 6, 20], [400 / 6, 20], [400 / 6, 60], [100 / 6, 60]], "polygonlabels": ["cat"]}
+RESULT = {"original_width": 6.0, "original_height": 5, "value": PAINTED}
+ODD = {  # format, its file, the picture, what stands in the file
+    "a mark of UTF-8": ("coco", "c.json", "a.png", "\ufeff" + json.dumps(of_coco())),
+    "sizes as float and text": ("coco", "c.json", "a.png", of_coco(height=5.0, width="6")),
+    "a polygon that is no list of polygons": ("coco", "c.json", "a.png", of_coco(segmentation=FLAT)),
+    "pairs in a polygon": ("coco", "c.json", "a.png", of_coco(segmentation=[SQUARE])),
+    "a path of Windows": ("coco", "c.json", "images/b/a.png", of_coco(file_name="b\\a.png")),
+    "an umlaut of a Mac": ("coco", "c.json", "Ba\u0308r 1.png", of_coco(file_name="B\u00e4r 1.png")),
+    "capital letters": ("coco", "c.json", "IMG.PNG", of_coco(file_name="img.png")),
+    "an address": ("coco", "c.json", "b c.png", of_coco(file_name="https://host/x/b%20c.png?key=a/b")),
+    "heights": ("polygons", "a.geojson", "a.png", of_geojson("Polygon", coordinates=[RING])),
+    "a collection": (
+        "polygons",
+        "a.geojson",
+        "a.png",
+        of_geojson("GeometryCollection", geometries=[{"type": "MultiPolygon", "coordinates": [[RING]]}]),
+    ),
+    "version 1 and lines of Windows": ("via", "v.csv", "a.png", VIA_1),
+    "a class as float": ("yolo", "labels/train/a.txt", "images/train/a.png", "0.0 .17 .2 .66 .2 .66 .6 .17 .6\r\n"),
+    "a file on a server": (
+        "labelstudio",
+        "p.json",
+        "b c.png",
+        [{"data": {"image": "/data/local-files/?d=x%2Fb%20c.png"}, "annotations": [{"result": [RESULT]}]}],
+    ),
+    "a signed address": (
+        "labelstudio",
+        "p.json",
+        "a.png",
+        [{"data": {"image": "s3://x/a.png?key=1"}, "annotations": [{"result": [RESULT]}]}],
+    ),
+    "semicolons": ("rle", "t.csv", "images/a.png", "ImageId;EncodedPixels\r\na.png;7 2 12 2 17 2\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_odd_but_legal_is_read(kind: str, tmp_path: Path) -> None:
+    name, file, image, content = ODD[kind]
+    picture(tmp_path / image)
+    save(tmp_path / file, content)
+    if name == "yolo":
+        save(tmp_path / "data.yaml", "names: [cat]\ntrain: images/train")
+    assert rows(one(name, tmp_path)) == ["000000", "011100", "011100", "000000", "000000"]
+
+
+def test_a_rectangle_of_labelme_may_have_four_corners(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    shape = {"label": "cat", "shape_type": "rectangle", "points": SQUARE}
+    save(tmp_path / "a.json", {"imagePath": "a.png", "shapes": [shape]})
+    assert rows(one("labelme", tmp_path))[1:4] == ["011110"] * 3
+
+
+def test_what_cannot_be_meant_is_refused_by_the_name_of_its_file(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    save(tmp_path / "a.json", {"imagePath": "a.png", "shapes": [{"label": None, "points": SQUARE}]})
+    with pytest.raises(DataError, match=r"a\.json: .*an object or class without a name"):
+        one("labelme", tmp_path)
+    save(tmp_path / "p.json", [{"data": {"text": "x"}, "annotations": [{"result": [RESULT]}]}])
+    with pytest.raises(DataError, match=r"p\.json: .*a task without a picture"):
+        one("labelstudio", tmp_path, annotations="p.json")
+    save(tmp_path / "v.xml", "<annotations><version>1.1</version><track label='cat'/></annotations>")
+    with pytest.raises(DataError, match=r"v\.xml: CVAT for video; export it as CVAT for images"):
+        one("cvat", tmp_path)
+    with pytest.raises(ShapeError, match="no pairs of numbers"):
+        points_of(np.zeros((4, 3)))
+
+
 def packed(rgba: np.ndarray, sizes: tuple[int, ...] = (3, 4, 8, 16)) -> list[int]:
     """As Label Studio packs a painted mask: every second chunk is one of values that differ."""
     values, bits = rgba.ravel().tolist(), [f"{rgba.size:032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in sizes)]
