@@ -338,5 +338,5 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_taken(
         (last.parent / name).write_bytes(b"none")
     assert main(["run", str(config), "train.epochs=3", "--resume"]) == 2
     error = capsys.readouterr().err
-    assert "last.pt is no file of weights, or is damaged" in error
+    assert "last.pt is not a weights file, or is damaged" in error
     assert "Traceback" not in error

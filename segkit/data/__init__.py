@@ -1,1 +1,1 @@
-"""Samples, mask reading, splits, augmentation and loaders."""
+"""Datasets, image reading, the scan, augmentation and loaders."""

@@ -1,6 +1,6 @@
-"""Read every image and mask once before training: the statistics of each sample, and all issues by file name.
+"""Read every image and mask once before training: collect statistics of each sample, and all issues by file name.
 
-The counts give the class weights and the floors.
+Class weights and floors are computed from the label counts.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
 from segkit.metric.scores import floor
 from segkit.settings import DataSettings
 
-SPOTS = 8  # samples of a split that are read again where data.scan = "once" believes the others
+SPOTS = 8  # samples of a split that are re-read to verify cached results with data.scan = "once"
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found in the splits.
+    """The result of scanning the splits.
 
     Attributes:
-        splits: the datasets, without the samples that cannot be used.
-        statistics: per split, of each sample of ``splits``.
-        issues: what is wrong or odd.
+        splits: the datasets without unusable samples.
+        statistics: for each split, the statistics of each of its samples.
+        issues: errors and warnings.
     """
 
     splits: Mapping[str, Dataset]
@@ -53,37 +53,37 @@ class Scan:
 
     @property
     def warnings(self) -> list[Issue]:
-        """The issues that a run prints and goes on with."""
+        """The issues that a run prints without stopping."""
         return [issue for issue in self.issues if issue.severity == "warning"]
 
     @property
     def hint(self) -> str:
-        """What helps where files can be left out, and every split then has images; else empty."""
+        """Advice to skip unusable files, if every split would still have images; else ""."""
         skip_helps = any(issue.skippable for issue in self.errors) and all(self.statistics.values())
-        return 'data.on_bad = "skip" goes on without the files that cannot be used' if skip_helps else ""
+        return 'data.on_bad = "skip" continues without the files that cannot be used' if skip_helps else ""
 
     def pixels(self, split: str) -> NDArray[np.int64]:
-        """Pixels by image and class, the last column void, ``[N,C+1]``."""
+        """Count pixels by image and class, ``[N,C+1]``; the last column is void."""
         classes = len(self.splits[split].classes)
         return np.array([each.counts for each in self.statistics[split]], np.int64).reshape(-1, classes + 1)
 
     def counts(self, split: str) -> LabelCounts:
-        """How often the classes occur in a split."""
+        """Return how often each class occurs in a split."""
         return LabelCounts(self.pixels(split))
 
     def floor(self, split: str) -> dict[str, Any]:
-        """As :func:`segkit.metric.scores.floor`, of a split."""
+        """Return the floor of a split's scores, see :func:`segkit.metric.scores.floor`."""
         return floor(self.counts(split).pixels.tolist(), self.splits[split].classes)
 
     def refuse_errors(self) -> Scan:
-        """The same scan, where there is no error.
+        """Return this scan if it has no errors.
 
         Raises:
-            LabelError: with all errors.
+            LabelError: there are errors; the message lists them all.
         """
         if self.errors:
             empty = any(issue.kind == "empty_split" for issue in self.errors)
-            why = [issue for issue in self.warnings if issue.skippable and empty]  # what was left out
+            why = [issue for issue in self.warnings if issue.skippable and empty]  # the files that were left out
             raise LabelError("\n".join(filter(None, [*map(str, [*why, *self.errors]), self.hint])))
         return self
 
@@ -95,24 +95,24 @@ def scan_splits(
     checks: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Scan:
-    """Read every sample of every split, or what the cache holds of it.
+    """Read every sample of every split, or its cached statistics.
 
     Args:
         splits: datasets by name.
-        settings: ``[data]``.
-        issues: what was wrong when the datasets were built, by split.
-        checks: further checks by name (see :func:`segkit.hookspecs.segkit_checks`).
-        progress: whether to show a bar.
+        settings: the table ``[data]``.
+        issues: the issues found while building the datasets, by split.
+        checks: the plugins' checks by name (see :func:`segkit.hookspecs.segkit_checks`).
+        progress: whether to show a progress bar.
 
     Raises:
-        PluginError: a check fails.
+        PluginError: a check raises an error.
     """
     settings, checks = settings or DataSettings(), checks or {}
     splits = {name: as_dataset(dataset, name) for name, dataset in splits.items()}
     skip, once = settings.on_bad == "skip", settings.scan == "once"
     built = [replace(issue, split=name) for name, those in (issues or {}).items() for issue in those]
     stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
-    uses = Counter(stamp for those in stamps.values() for stamp in those)  # several samples of one file are not cached
+    uses = Counter(stamp for those in stamps.values() for stamp in those)  # samples that share their files: no caching
     kept: dict[str, Dataset] = {}
     samples: dict[str, list[SampleStatistics]] = {}
     unreadable: list[Issue] = []
@@ -125,10 +125,10 @@ def scan_splits(
         unreadable += [each for each in results if isinstance(each, Issue)]
         kept[name] = dataset if len(usable) == len(results) else Subset(dataset, [*usable])
         if once and not read and dataset.reading is None:
-            text = f'only {SPOTS} of {len(dataset)} samples were read anew, as data.scan = "once" has it'
+            text = f'only {SPOTS} of {len(dataset)} samples were read again, because data.scan = "once"'
             found.append(Issue("believed", what=text, severity="warning", split=name))
         if not usable and (skip or not results) and name not in {issue.split for issue in built}:
-            found.append(Issue("empty_split", what="not one image that can be used", split=name))
+            found.append(Issue("empty_split", what="there is no image that can be used", split=name))
     found += _issues(kept, samples, built, unreadable, skip)
     return Scan(kept, samples, [*found, *_judged(checks, samples)])
 
@@ -140,8 +140,8 @@ def _issues(
     unreadable: Sequence[Issue],
     skip: bool,
 ) -> Iterator[Issue]:
-    """What is wrong with files, merged over all splits, and odd about labels; ``skip``: files are left out."""
-    # a file without its partner is never skipped: which images are dealt to which split would depend on it
+    """Yield issues of files, merged over all splits, and issues of labels; ``skip``: unusable files are left out."""
+    # an image without a mask is never skipped: the division into splits would depend on it
     yield from rules.merged(built)
     for issue in rules.merged(unreadable):
         issue = replace(issue, skippable=True)
@@ -158,20 +158,20 @@ def _issues(
     }
     misread = list(next(iter(kept.values())).judge(files, unreadable))
     yield from misread
-    if not any(issue.severity == "error" for issue in misread):  # else what is odd about the classes follows from it
+    if not any(issue.severity == "error" for issue in misread):  # else issues of the classes follow from the misreading
         whole = skip or not (unreadable or built)
         for name, those in samples.items():
             yield from rules.label_issues(those, kept[name], name, whole) if those else ()
 
 
 def _judged(checks: Mapping[str, Any], samples: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:
-    """The issues that further checks find."""
+    """Yield the issues that the plugins' checks report."""
     for name, check in checks.items():
         with _named(name):
             measured = {split: [(each, each.measured[name]) for each in those] for split, those in samples.items()}
             for issue in check.judge(measured):
                 if not isinstance(issue, Issue):
-                    raise TypeError(f"judge gave {issue!r:.60}; segkit.errors.Issue is needed")
+                    raise TypeError(f"judge returned {issue!r:.60}; it must return segkit.errors.Issue")
                 yield issue
 
 
@@ -183,7 +183,7 @@ def _read_split(
     checks: Mapping[str, Any],
     progress: bool,
 ) -> tuple[list[SampleStatistics | Issue], int]:
-    """Of each sample the statistics or what is wrong with it; and how many were not in the cache."""
+    """Return the statistics or the issue of each sample, and how many samples were not in the cache."""
     measures = [(name, type(check).__module__, getattr(check, "version", 0)) for name, check in checks.items()]
     reading = f"{reading_of(dataset, split)} {measures}"
     if dataset.reading is None:
@@ -195,7 +195,7 @@ def _read_split(
         if stamp and (known := cache.get(stamp)):
             results[index] = SampleStatistics(*known)._replace(size=tuple(known[1]))
     unread = [index for index in range(len(dataset)) if index not in results]
-    threads = 1 if dataset.reading is None else None  # one that names no files may hold one that it reads on in
+    threads = 1 if dataset.reading is None else None  # without `reading` it may share one open file between samples
     description = f"labels of {split}" if progress else ""
     read = read_ahead(lambda index: measure(dataset, index, split, checks), unread, description, threads)
     try:
@@ -204,8 +204,8 @@ def _read_split(
             if (stamp := stamps[index]) and isinstance(result, SampleStatistics):
                 cache.add(stamp, result)
     finally:
-        cache.save()  # what was read before Ctrl-C need not be read again
-    for index, name in enumerate(dataset.names or ()):  # in another list of files it may have been longer
+        cache.save()  # also after Ctrl-C
+    for index, name in enumerate(dataset.names or ()):  # cached names may come from another list of files
         if isinstance(result := results[index], SampleStatistics):
             results[index] = result._replace(name=name)
     return [results[index] for index in range(len(dataset))], len(unread)
@@ -214,7 +214,7 @@ def _read_split(
 def measure(
     dataset: Dataset, index: int, split: str, checks: Mapping[str, Any] | None = None
 ) -> SampleStatistics | Issue:
-    """Read one sample as training will, image and mask: its statistics, or what is wrong with it."""
+    """Read one sample as training will; return its statistics, or the issue that makes it unusable."""
     files = dataset.files(index)
     try:
         sample, inspected = dataset.inspect(index)
@@ -222,15 +222,15 @@ def measure(
         image, mask = sample.image.numpy(), sample.mask.numpy()
         if dataset.no_data == "stop":
             with_holes(image.transpose(1, 2, 0), None, "stop", str(files[0]) if files else place)
-    except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
+    except (Exception, SystemExit) as error:  # third-party datasets may raise anything
         if isinstance(error, DataError) and error.issue:
             file = str(files[0]) if files and error.issue.kind == "channels" else error.issue.file
             return replace(error.issue, split=split, file=file)
         place = str(files[0]) if files else f"{split}: {dataset.kind.rpartition('.')[2]}[{index}]"
         detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-        return Issue("unusable", place, "cannot be read by its dataset", detail=detail, split=split)
+        return Issue("unusable", place, "its dataset cannot read it", detail=detail, split=split)
     classes, void = len(dataset.classes), dataset.ignore_index
-    pixels = Image.fromarray(mask).histogram()  # of 256 labels; five times as fast as bincount
+    pixels = Image.fromarray(mask).histogram()  # [256]; five times faster than bincount
     stored = {label: count for label, count in enumerate(pixels) if count}
     if wrong := {label: count for label, count in stored.items() if label >= classes and label != void}:
         advice = f"allowed are 0 to {classes - 1} and {void} (void)"
@@ -238,7 +238,7 @@ def measure(
     measured = {}
     for name, check in (checks or {}).items():
         with _named(name):
-            measured[name] = json.loads(json.dumps(check.measure(sample)))  # as the cache will give it
+            measured[name] = json.loads(json.dumps(check.measure(sample)))  # in the form that the cache returns
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return SampleStatistics(
@@ -248,14 +248,14 @@ def measure(
         digest=digest.hexdigest(),
         dtype=str(image.dtype),
         channels=[] if image.dtype == np.uint8 and tuple(dataset.channels) == RGB else moments(image).tolist(),
-        inspected=json.loads(json.dumps(inspected)),  # as the cache will give it
+        inspected=json.loads(json.dumps(inspected)),  # in the form that the cache returns
         measured=measured,
     )
 
 
 @contextmanager
 def _named(check: str) -> Iterator[None]:
-    """Errors within are those of a check."""
+    """Convert errors in the body to a PluginError that names the check."""
     try:
         yield
     except SegkitError:

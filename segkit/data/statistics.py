@@ -1,4 +1,4 @@
-"""What a scan keeps of each sample; how often the classes occur in a split, and what they then weigh."""
+"""Statistics of a sample, class frequencies of a split, and class weights computed from them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from segkit.settings import FORMULAS
 
 
 class SampleStatistics(NamedTuple):
-    """What a scan keeps of one sample, as JSON holds it.
+    """The scan's statistics of one sample; JSON-serialisable.
 
     Attributes:
-        name: what the dataset calls it.
-        size: height and width, pixels.
+        name: the sample's name.
+        size: height and width of the mask, pixels.
         counts: ``[C+1]``, pixels of each class, then of void.
-        digest: of the image's pixels and shape: equal for equal images.
-        dtype: of the image, ``uint8`` or ``float32``.
-        channels: ``[C,3]``, see :func:`segkit.data.normalise.moments`; none of RGB of 8 bits.
-        inspected: what its dataset says of its files (see :meth:`segkit.data.sample.Dataset.inspect`).
-        measured: check -> what it has measured.
+        digest: hash of the image's dtype, shape and pixels.
+        dtype: dtype of the image, ``uint8`` or ``float32``.
+        channels: ``[C,3]``, see :func:`segkit.data.normalise.moments`; empty for 8-bit RGB.
+        inspected: facts about its files (see :meth:`segkit.data.sample.Dataset.inspect`).
+        measured: name of a plugin's check -> its measurement.
     """
 
     name: str
@@ -37,18 +37,18 @@ class SampleStatistics(NamedTuple):
 
 
 class LabelCounts:
-    """How often the classes occur in a split.
+    """Class frequencies of a split.
 
     Args:
         counts: int64 ``[N,C+1]``, pixels by image and class; the last column is void.
 
     Attributes:
-        pixels: int64 ``[C]``, labelled pixels of each class.
-        image_pixels: int64 ``[C]``, labelled pixels of the images that contain the class.
-        images: int64 ``[C]``, images that contain the class.
-        shares: float64 ``[C]``, of each class in the labelled pixels.
-        void: pixels without a label.
-        void_images: images with such pixels.
+        pixels: int64 ``[C]``, pixels of each class.
+        image_pixels: int64 ``[C]``, all labelled pixels of the images that contain the class.
+        images: int64 ``[C]``, number of images that contain the class.
+        shares: float64 ``[C]``, share of each class in the labelled pixels.
+        void: number of void pixels.
+        void_images: number of images with void pixels.
     """
 
     def __init__(self, counts: NDArray[np.int64]) -> None:
@@ -59,25 +59,25 @@ class LabelCounts:
         self.void, self.void_images = int(void.sum()), int(np.count_nonzero(void))
 
     def class_weights(self, formula: str) -> list[float]:
-        """One weight for each class by the name of a formula, which keeps rare classes from being drowned out.
+        """Compute one weight per class with a named formula; rare classes get larger weights.
 
         - ``median_frequency``: ``median(f) / f``, where f is the share of the class in the images that contain it; void
           is not counted. Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels with a Common
           Multi-Scale Convolutional Architecture", ICCV 2015, arXiv 1411.4734.
-        - ``sqrt_median_frequency``: its square root: rare classes are found too, and large ones lose less to them.
-        - ``inverse``: ``1 / share`` over all images, scaled to a mean of 1: every class has the same say, noisy rare
-          ones too.
+        - ``sqrt_median_frequency``: the square root of it; a milder correction that costs large classes less accuracy.
+        - ``inverse``: ``1 / share`` over all images, scaled to a mean of 1; every class counts equally, even rare noisy
+          ones.
         - ``effective_number``: ``(1 - beta) / (1 - beta ** n)`` for n pixels, scaled to a mean of 1. Cui et al.,
-          "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, arXiv 1901.05555. Their betas up to
-          0.9999 are for thousands of images; with millions of pixels all weights would be equal. Here beta is 1 - 1/N
-          with N the median class's pixels, whatever the resolution: rarer classes than that are weighted nearly as by
-          ``inverse``, larger ones nearly alike.
+          "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, arXiv 1901.05555. Their betas of up to
+          0.9999 suit thousands of images; with millions of pixels all weights would be equal. Here beta is 1 - 1/N, N
+          being the median of the classes' pixel counts, at any resolution: classes rarer than the median get nearly the
+          weights of ``inverse``, more frequent ones nearly equal weights.
 
-        A class without a pixel gets the weight 1: training never uses it, and in the loss of another split, which may
-        hold the class, it counts like an ordinary class.
+        A class without pixels gets the weight 1: training never uses it, and in the loss of another split that contains
+        the class it counts like an ordinary class.
 
         Raises:
-            ConfigError: there is no such formula.
+            ConfigError: the formula is unknown.
             DataError: no class has a pixel.
         """
         if formula not in get_args(FORMULAS):

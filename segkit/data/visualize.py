@@ -1,4 +1,4 @@
-"""Labels in their colours, and images under them."""
+"""Draw masks in the classes' colours, alone or over their images."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-if TYPE_CHECKING:  # torch is not needed to draw
+if TYPE_CHECKING:  # drawing does not need torch
     from segkit.data.sample import Colour
 
-VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC's borders, which no class of its palette has
-MOST_SHOWN = 25_000_000  # pixels of an overlay: 5,000 x 5,000; what is larger no viewer shows at once
-LONGEST_SIDE = 65_500  # pixels of a JPEG
-_BAND = 1 << 20  # pixels that are painted at a time
+VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC's object borders; no class of its palette has this colour
+MOST_SHOWN = 25_000_000  # most pixels of an overlay, 5,000 x 5,000; no viewer shows more at once
+LONGEST_SIDE = 65_500  # longest side of a JPEG, pixels
+_BAND = 1 << 20  # pixels that are drawn at a time
 
 Pixels = NDArray[np.uint8]
 
 
 def colour_mask(mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255) -> Pixels:
-    """Labels ``[H,W]`` in their colours, ``[H,W,3]``: black where there is no class."""
+    """Colour a mask ``[H,W] -> [H,W,3]``; labels without a class are black."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
     table[ignore_index] = VOID_COLOUR
@@ -30,7 +30,7 @@ def colour_mask(mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255
 
 
 def overlay(image: Pixels, mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255) -> Pixels:
-    """The image ``[H,W,3]`` under its labels' colours, half and half; void and what would be black are left out."""
+    """Blend the classes' colours into an image ``[H,W,3]``, half and half; void and black pixels show the image."""
     colours = colour_mask(mask, palette, ignore_index)  # [H,W,3]
     blended = image * 0.5 + colours * 0.5
     left = (mask == ignore_index) | ~colours.any(2)
@@ -38,7 +38,7 @@ def overlay(image: Pixels, mask: Pixels, palette: Sequence[Colour], ignore_index
 
 
 def overlay_picture(image: Pixels, mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255) -> Image.Image:
-    """As :func:`overlay`; reduced by a whole factor where it were too large, in the memory that this takes."""
+    """Draw :func:`overlay` in bands, to save memory; reduce it by an integer factor if it would be too large."""
     height, width = mask.shape
     factor = math.ceil(max(math.sqrt(height * width / MOST_SHOWN), height / LONGEST_SIDE, width / LONGEST_SIDE))
     rows = max(1, _BAND // (width * factor)) * factor

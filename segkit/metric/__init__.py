@@ -1,1 +1,1 @@
-"""One confusion matrix and what is read off it."""
+"""The confusion matrix and the scores computed from it."""

@@ -1,4 +1,4 @@
-"""The confusion matrix, from which all our scores are computed, and the checks of a target beside its logits."""
+"""The confusion matrix, from which all built-in scores are computed, and checks of logits and target shapes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from segkit.errors import DataError, LabelError, ModelError
 
 
 def check_shapes(logits: Tensor, target: Tensor, num_classes: int) -> None:
-    """Require logits ``[B,num_classes,H,W]`` and integers ``[B,H,W]``; reads no value, so it never waits for a device.
+    """Require logits ``[B,num_classes,H,W]`` and an integer target ``[B,H,W]``; reads no values, so never waits.
 
     Raises:
-        ModelError: logits of another shape or number of classes.
-        LabelError: a target of another size, or not of integers.
+        ModelError: the logits have another shape or number of classes.
+        LabelError: the target has another size or no integer dtype.
     """
     if logits.dim() != 4 or logits.shape[1] != num_classes:
         raise ModelError(
@@ -23,15 +23,15 @@ def check_shapes(logits: Tensor, target: Tensor, num_classes: int) -> None:
     wanted = [logits.shape[0], *logits.shape[2:]]
     if list(target.shape) != wanted:
         raise LabelError(
-            f"the target is {list(target.shape)}; beside logits {list(logits.shape)} it must be {wanted}: "
-            "class indices, not one-hot, and the logits resized to the mask's size, never the mask"
+            f"the target is {list(target.shape)}; for logits {list(logits.shape)} it must be {wanted}: "
+            "class indices, not one-hot; resize the logits to the mask's size, never the mask"
         )
     if target.is_floating_point() or target.is_complex():
-        raise LabelError(f"the target holds {target.dtype}; labels are integers, for example torch.uint8")
+        raise LabelError(f"the target is {target.dtype}; labels must be integers, for example torch.uint8")
 
 
 def unknown_labels(pixels: int, num_classes: int, ignore_index: int) -> LabelError:
-    """The error for labels that are neither a class nor void."""
+    """Create the error for labels that are neither a class nor void."""
     return LabelError(
         f"{pixels} pixels hold labels that do not exist; allowed are 0..{num_classes - 1} and {ignore_index} (void): "
         "check the masks, or the dataset's list of classes"
@@ -39,10 +39,10 @@ def unknown_labels(pixels: int, num_classes: int, ignore_index: int) -> LabelErr
 
 
 class ConfusionMatrix:
-    """Counts of pixels by true and predicted class, on the device of the predictions, without waiting for it.
+    """Counts pixels by true and predicted class on the device of the predictions, without synchronising.
 
-    ``counts`` is int64 ``[C+2,C]``: a row for each true class, one for void and one for labels that do not exist; the
-    columns are the predicted classes. To combine several processes, sum it.
+    ``counts`` is int64 ``[C+2,C]``: one row per true class, one for void and one for labels that do not exist; one
+    column per predicted class. To combine processes, sum their counts.
 
     Args:
         num_classes: the number of classes C.
@@ -58,29 +58,29 @@ class ConfusionMatrix:
         """Count a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``.
 
         Raises:
-            ModelError: logits of another shape or number of classes.
-            LabelError: a target of another size, or not of integers.
+            ModelError: the logits have another shape or number of classes.
+            LabelError: the target has another size or no integer dtype.
         """
         check_shapes(logits, target, self.num_classes)
-        self.update_labels(logits.max(dim=1).indices, target)  # as argmax, and up to 4 times as fast on a CPU
+        self.update_labels(logits.max(dim=1).indices, target)  # equals argmax, up to 4 times faster on a CPU
 
     @torch.no_grad()
     def update_labels(self, predicted: Tensor, target: Tensor) -> None:
-        """Count predicted classes beside a target, integers of one shape; a count takes 8 bytes a pixel."""
+        """Count predicted and target labels, integer tensors of equal shape; takes 8 bytes per pixel meanwhile."""
         classes = self.num_classes
         labels = target.long()
         rows = labels.masked_fill((labels < 0) | (labels >= classes), classes + 1)
         rows.masked_fill_(labels == self.ignore_index, classes)
         cells = (rows * classes + predicted).flatten()  # [N], the index of each pixel's count
-        with torch.inference_mode(False):  # else counts that moved there could not be changed outside
+        with torch.inference_mode(False):  # counts moved in inference mode could not be changed outside of it
             self.counts = self.counts.to(cells.device)
         if cells.device.type == "cpu":
             self.counts += torch.bincount(cells, minlength=self.counts.numel()).view_as(self.counts)
-        else:  # bincount sizes its result on the host, which would wait
+        else:  # bincount would wait for the device: its result's size depends on the values
             self.counts.view(-1).scatter_add_(0, cells, torch.ones_like(cells))
 
     def compute(self) -> Tensor:
-        """int64 ``[C,C]`` on the CPU: rows are the truth, columns the prediction; void is left out.
+        """Return int64 ``[C,C]`` on the CPU without void: rows are true classes, columns predicted ones.
 
         Raises:
             LabelError: a target held labels that do not exist.
@@ -92,20 +92,20 @@ class ConfusionMatrix:
         return counts[: self.num_classes].clone()
 
     def is_like(self, other: ConfusionMatrix) -> bool:
-        """Whether it is of the same classes and void."""
+        """Whether another matrix has the same number of classes and the same void label."""
         return (self.num_classes, self.ignore_index) == (other.num_classes, other.ignore_index)
 
     def merge(self, other: ConfusionMatrix) -> None:
-        """Add the counts of another matrix, of another process or part of the data.
+        """Add the counts of a matrix from another process or part of the data.
 
         Raises:
-            DataError: the other one has other classes.
+            DataError: the matrices differ in number of classes or void label.
         """
         if not self.is_like(other):
             ours, theirs = ((each.num_classes, each.ignore_index) for each in (self, other))
-            raise DataError(f"confusion matrices of (num_classes, ignore_index) {ours} and {theirs} do not add up")
+            raise DataError(f"confusion matrices of (num_classes, ignore_index) {ours} and {theirs} cannot be merged")
         self.counts += other.counts.to(self.counts.device)
 
     def reset(self) -> None:
-        """Forget everything that was counted."""
+        """Set all counts to zero."""
         self.counts.zero_()

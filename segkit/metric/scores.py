@@ -1,12 +1,11 @@
-"""Scores computed from a confusion matrix, and their floor: what the majority-class baseline scores.
+"""Scores computed from a confusion matrix, and their floor: the scores of the majority-class baseline.
 
-Rows of the matrix are the truth, columns the prediction, void is left out, and a mean over classes skips NaN:
+Rows of the matrix are true classes, columns predicted ones; void is excluded, and means over classes skip NaN:
 
-- A class without a pixel in the target is NaN, predicted or not: there is nothing to score, so it is never 0 and never
-  1, and the scores and the floor of a split are means over the same classes. mmsegmentation, torchmetrics and
-  scikit-learn count it as 0 as soon as one pixel is predicted as it, so that their mean is over more classes for one
-  network than for another.
-- A class that is in the target and never predicted has precision 0 (scikit-learn's ``zero_division=0``).
+- A class without pixels in the target scores NaN, predicted or not, so that the scores and the floor of a split are
+  means over the same classes. mmsegmentation, torchmetrics and scikit-learn count it as 0 as soon as one pixel is
+  predicted as this class, so the number of classes in their mean depends on the network.
+- A class in the target that is never predicted has precision 0 (scikit-learn's ``zero_division=0``).
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from segkit.metric.confusion import ConfusionMatrix
 
 CLASS_SCORES = ("mean_iou", "mean_dice", "mean_accuracy", "precision", "recall")
 OVERALL_SCORES = ("pixel_accuracy", "frequency_weighted_iou")
-ALWAYS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice")  # of a split, whatever metrics a config asks for
-RESERVED_KEYS = ("class", "class_iou", "floor", "lift", "loss", "losses", "predicted")  # of a split's scores
+ALWAYS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice")  # computed for every split in every run
+RESERVED_KEYS = ("class", "class_iou", "floor", "lift", "loss", "losses", "predicted")  # metrics may not use these
 
 
 def class_score(name: str, matrix: Tensor) -> Tensor:
-    """One of ``CLASS_SCORES`` for each class, float64 ``[C]``; 0 where it is 0 / 0, NaN without a pixel in the target.
+    """Compute one of ``CLASS_SCORES`` per class, float64 ``[C]``; 0 / 0 is 0, a class not in the target is NaN.
 
     The accuracy of a class is its recall.
     """
@@ -44,12 +43,12 @@ def class_score(name: str, matrix: Tensor) -> Tensor:
 
 
 def class_iou(matrix: Tensor) -> Tensor:
-    """Intersection over union, float64 ``[C]``."""
+    """Compute the intersection over union of each class, float64 ``[C]``."""
     return class_score("mean_iou", matrix)
 
 
 def score(name: str, matrix: Tensor) -> float:
-    """A score by its name: the mean over the classes that are not NaN, or the overall figure; NaN without a pixel."""
+    """Compute a score by name: a mean over the classes in the target, or an overall score; NaN for an empty matrix."""
     target = matrix.sum(1).to("cpu", torch.float64)
     if name == "pixel_accuracy":
         return float(matrix.diagonal().sum() / target.sum())
@@ -59,14 +58,14 @@ def score(name: str, matrix: Tensor) -> float:
 
 
 def floor(class_pixels: Sequence[int], classes: Sequence[str] = ()) -> dict[str, Any]:
-    """Every score of predicting the largest class everywhere, and that ``class``.
+    """Compute the majority-class baseline: all scores of predicting the largest class everywhere, and that ``class``.
 
-    It is the majority-class baseline. The largest class is the best for all scores at once: each is a rising function
-    of that class's share, or, for accuracy and recall, the same for every class that is there.
+    No other constant prediction scores higher: each score increases with the predicted class's share, except mean
+    accuracy and recall, which are the same for every class in the target.
 
     Args:
         class_pixels: labelled pixels of each class, ``[C]``.
-        classes: their names; without them ``class`` is an index.
+        classes: class names; without them ``class`` is an index.
 
     Raises:
         DataError: there is no labelled pixel.
@@ -84,12 +83,12 @@ def floor(class_pixels: Sequence[int], classes: Sequence[str] = ()) -> dict[str,
 
 
 class Score:
-    """One score of a confusion matrix, its own or one that an evaluation shares between scores.
+    """A score of a confusion matrix; an evaluation may share one matrix between several scores.
 
     Attributes:
-        name: its key in the result of :meth:`compute`.
-        higher_is_better: read where the best epoch is chosen by this score.
-        confusion: the matrix it is computed from.
+        name: key of the score in the result of :meth:`compute`.
+        higher_is_better: how this score selects the best epoch.
+        confusion: the confusion matrix.
     """
 
     name: str
@@ -104,19 +103,19 @@ class Score:
         self.confusion.update(logits, target)
 
     def compute(self) -> dict[str, float]:
-        """The score by its name; NaN without a labelled pixel."""
+        """Return the score by name; NaN without a labelled pixel."""
         return {self.name: score(self.name, self.confusion.compute())}
 
     def merge(self, other: Score) -> None:
-        """Add what another process counted; scores that share a matrix are merged once, by any one of them.
+        """Add the counts of another process; of scores that share a matrix, merge only one.
 
         Raises:
-            DataError: the other one has other classes.
+            DataError: the other score has other classes.
         """
         self.confusion.merge(other.confusion)
 
     def reset(self) -> None:
-        """Forget every batch."""
+        """Reset the confusion matrix."""
         self.confusion.reset()
 
 
@@ -137,7 +136,7 @@ class MeanDice(Score):
 
 
 class MeanAccuracy(Score):
-    """Mean over the classes in the target of the share of their pixels that are right."""
+    """Mean accuracy over the classes in the target: correct pixels of the class / target pixels of the class."""
 
     name = "mean_accuracy"
 
@@ -155,13 +154,13 @@ class Recall(Score):
 
 
 class PixelAccuracy(Score):
-    """Share of the labelled pixels that are right; read it beside its floor, the largest class's share."""
+    """Share of the labelled pixels that are correct; compare it with its floor, the largest class's share."""
 
     name = "pixel_accuracy"
 
 
 class FrequencyWeightedIoU(Score):
-    """Intersection over union of the classes, weighted with their shares of the labelled pixels.
+    """Mean intersection over union, each class weighted by its share of the labelled pixels.
 
     Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, arXiv 1411.4038.
     """
@@ -170,20 +169,20 @@ class FrequencyWeightedIoU(Score):
 
 
 def named_values(name: str, metric: Any) -> dict[str, Any]:
-    """What a metric computes, by name: a dict as it is, a number under the metric's name.
+    """Return a metric's results by name: a dict unchanged, a single number under the metric's name.
 
     Raises:
-        ConfigError: it holds something else than numbers, texts, and lists and dicts of these.
+        ConfigError: a result is not a number, a text, or a list or dict of these.
     """
 
-    def plain(value: Any) -> Any:  # tensors and numpy's numbers become Python's own: a checkpoint holds nothing else
+    def plain(value: Any) -> Any:  # checkpoints hold only Python's own types, no tensors or NumPy numbers
         value = value.tolist() if hasattr(value, "tolist") else value
         if isinstance(value, Mapping):
             return {str(key): plain(each) for key, each in value.items()}
         if isinstance(value, list | tuple):
             return [plain(each) for each in value]
         if not isinstance(value, str | int | float | None):
-            raise ConfigError(f"the metric '{name}' gives {value!r:.80}; a metric gives a number, or numbers by name")
+            raise ConfigError(f"the metric '{name}' returns {value!r:.80}; it must be a number or a dict of numbers")
         return value
 
     found = metric.compute()
@@ -197,17 +196,17 @@ def split_scores(
     metrics: Mapping[str, Any] | None = None,
     lowest: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The scores of a split, but for its loss: ``ALWAYS``, ``class_iou`` by class, what is ``predicted``, and more.
+    """Return the scores of a split except its loss: ``ALWAYS``, those of ``metrics``, ``class_iou`` by class, more.
 
     Args:
-        confusion: that has counted the split.
-        classes: their names.
-        metrics: further ones by name, which have seen it all.
-        lowest: the ``floor`` of the scores; left out: that of the confusion's own targets. The ``lift`` is how far the
-            mean IoU is on its way from there (0) to perfect (1), and None where the floor is perfect itself.
+        confusion: the confusion matrix of the whole split.
+        classes: class names.
+        metrics: further metrics by name, updated with the whole split.
+        lowest: the ``floor`` of the scores; default: computed from the confusion matrix. The ``lift`` is the mean IoU
+            rescaled so that the floor is 0 and a perfect score 1; None where the floor is perfect.
 
     Raises:
-        ConfigError: a metric of somebody else gives a score of a name that is taken.
+        ConfigError: a third-party metric returns a score under a name that is taken.
         LabelError: a mask held values outside the classes.
         DataError: no floor is given, and no pixel is labelled.
     """
@@ -215,10 +214,10 @@ def split_scores(
     result: dict[str, Any] = {name: score(name, matrix) for name in ALWAYS}
     for name, metric in (metrics or {}).items():
         values = named_values(name, metric)
-        ours = isinstance(metric, Score) and type(metric).compute is Score.compute  # the same figure again
+        ours = isinstance(metric, Score) and type(metric).compute is Score.compute  # the same value as in result
         taken = [key for key in values if key in RESERVED_KEYS or (key in result and not ours)]
         if taken:
-            raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")
+            raise ConfigError(f"the metric '{name}' returns '{taken[0]}', a name that is taken; rename it")
         result.update(values)
     result["class_iou"] = dict(zip(classes, class_iou(matrix).tolist(), strict=True))
     columns = matrix.sum(0)  # [C]

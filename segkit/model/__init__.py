@@ -1,1 +1,1 @@
-"""Models: a UNet written from scratch and the segmentation-models-pytorch baseline."""
+"""Models: a UNet written from scratch, and segmentation-models-pytorch as the baseline."""

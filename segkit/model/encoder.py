@@ -1,4 +1,4 @@
-"""Weights from a local file, whoever wrote it, and parameters of an encoder that are not to be trained."""
+"""Load encoder weights from a local file of any common layout, and freeze parameters that get no gradient."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from torch.func import functional_call
 
 from segkit.errors import CheckpointError, ModelError, first_few, reason
 
-# Layers that turn features into ImageNet's classes, and a counter that old files lack: an encoder can do without.
+# Names of classifier layers, and of a BatchNorm counter that old files lack; an encoder needs neither.
 _HEADS = ("fc.", "classifier.", "head.", "head_dist.", "last_linear.", "_fc.", "aux", "norm.", "fc_norm.")
 _COUNTER = "num_batches_tracked"
 
 
 def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collection[str] = ()) -> None:
-    """Load ``path`` (.pth, .pt, .bin or .safetensors) into an encoder; every one of its tensors must be there.
+    """Load ``path`` (.pth, .pt, .bin or .safetensors) into an encoder; the file must hold all tensors of the encoder.
 
-    The file may hold a plain encoder, torchvision's or timm's classifier (its head is left out), a whole segmentation
-    model or a training checkpoint: the part whose names fit best is taken.
+    The file may hold a plain encoder, a classifier of torchvision or timm (its head is ignored), a whole segmentation
+    model or a training checkpoint; the part whose names match best is used.
 
     Args:
-        encoder: is given the weights.
-        path: where they are.
-        besides: names of tensors that the file may hold and the encoder lacks, other than those of usual heads.
+        encoder: the module to load the weights into.
+        path: the weights file.
+        besides: names of further tensors to ignore in the file, in addition to the usual heads.
 
     Raises:
         CheckpointError: the file is missing or damaged, or holds more than tensors.
-        ModelError: it does not fit.
+        ModelError: the weights do not fit.
     """
     path, expected = Path(path), encoder.state_dict()
     weights, left = fitting(expected, tensors_of(read_file(path)))
@@ -45,15 +45,15 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
 
 
 def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a file by a network's own names for them, and the names of those it has no use for.
+    """Match a file's tensors to a network's names; return them by these names, and the names of unmatched tensors.
 
-    Either may put something before the names, as "encoder." or "module.": what gives the most fits is taken away.
+    The names of both may have a prefix such as "encoder." or "module."; the prefixes with the most matches are removed.
     """
     if tensors.keys() == set(names):
         return dict(tensors), []
     plain = {_plain(key): (key, value) for key, value in tensors.items()}
     own = [_plain(key) for key in names]
-    shifts, parts = {("", "")}, own[0].split(".")  # what a file puts before its names, and the network before its own
+    shifts, parts = {("", "")}, own[0].split(".")  # pairs of prefixes: the file's and the network's
     for cut in range(max(1, len(parts) - 1)):
         rest, ours = ".".join(parts[cut:]), "".join(f"{part}." for part in parts[:cut])
         alike = [
@@ -74,7 +74,7 @@ def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict
 def misfits(
     expected: Mapping[str, Tensor], found: Mapping[str, Tensor], missing: Collection[str], unexpected: Collection[str]
 ) -> str:
-    """What of the tensors that were ``found`` for a network does not fit it, in words; empty where all does."""
+    """Describe how the tensors ``found`` in a file do not fit a network; "" if all fit."""
     pairs = {key: (tuple(value.shape), tuple(expected[key].shape)) for key, value in found.items()}
     problems = {
         "missing": list(missing),
@@ -85,13 +85,13 @@ def misfits(
 
 
 def read_file(path: Path) -> Any:
-    """What a file of PyTorch or safetensors holds, on the CPU; no code in it is run.
+    """Read a PyTorch or safetensors file to the CPU without running code from it.
 
     Raises:
         CheckpointError: the file is missing or damaged, or holds more than tensors and plain values.
     """
-    if not path.is_file():  # to open a pipe would wait for ever
-        raise CheckpointError(f"there is no file of weights {path}")
+    if not path.is_file():  # opening a pipe would block forever
+        raise CheckpointError(f"there is no weights file {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -99,35 +99,35 @@ def read_file(path: Path) -> Any:
             begins = file.read(2)
         if begins == b"PK":
             refuse_damage(path)
-        elif not begins.startswith(b"\x80"):  # of a pickle, as PyTorch once wrote them
-            raise ValueError("it begins as no file that PyTorch has saved")
+        elif not begins.startswith(b"\x80"):  # a pickle, PyTorch's old format
+            raise ValueError("it does not begin like a file saved by PyTorch")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} holds more than tensors and plain values; it was not loaded") from error
     except MemoryError:
         raise
-    except Exception as error:  # what is raised for a file that was made to harm is anything
-        raise CheckpointError(f"{path} is no file of weights, or is damaged: {reason(error)}") from error
+    except Exception as error:  # a malicious file can cause any exception
+        raise CheckpointError(f"{path} is not a weights file, or is damaged: {reason(error)}") from error
 
 
 def refuse_damage(path: Path) -> None:
-    """Compare the parts of a file of PyTorch with their checksums, which torch.load does not look at.
+    """Verify the checksums in a PyTorch file, which torch.load ignores.
 
     Raises:
-        OSError, zipfile.BadZipFile: it is not as it was written.
+        OSError, zipfile.BadZipFile: the file has changed since it was written.
     """
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-            raise OSError("it is compressed")  # torch compresses nothing; a few kB would unpack to any size
-        # torch would take what is marked as a folder for one, and read what happens to be in the memory
+            raise OSError("it is compressed")  # torch never compresses; a few kB could unpack to any size
+        # torch treats an entry marked as a folder as one, and would return uninitialised memory
         marked = next((part.filename for part in parts if part.external_attr), None)
         if damaged := marked or archive.testzip():
-            raise OSError(f"{damaged} in it is not what was written")
+            raise OSError(f"{damaged} in it has changed since it was written")
 
 
 def tensors_of(content: Any) -> dict[str, Tensor]:
-    """The state dict in what a file holds, which may lie some levels deeper; averaged weights are preferred."""
+    """Find the state dict in a file's content, also in nested dicts; averaged (EMA) weights are preferred."""
     if not isinstance(content, Mapping):
         return {}
     for key in ("ema", "average", "state_dict_ema", "model_ema", "model", "state_dict"):
@@ -137,20 +137,20 @@ def tensors_of(content: Any) -> dict[str, Tensor]:
 
 
 def is_dense(value: object) -> bool:
-    """Whether a value is a tensor that holds numbers; sparse and "meta" ones would leave weights as they were."""
+    """Whether a value is a dense CPU tensor; sparse and meta tensors would leave the weights unchanged."""
     return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 
 def _plain(key: str) -> str:
-    """timm's feature extractors call ``stages_0`` what its classifiers call ``stages.0``; torch.compile adds a part."""
+    """Unify names: timm has ``stages_0`` in feature extractors, ``stages.0`` in classifiers; torch.compile a prefix."""
     return key.replace("_orig_mod.", "").replace("_", ".")
 
 
 def freeze_unused(network: nn.Module, part: nn.Module, image_shape: tuple[int, int, int, int]) -> None:
     """Set ``requires_grad = False`` on the parameters of a part of a network that no gradient can reach.
 
-    They stay in the state_dict, so that weights of others fit. Found by one forward pass in evaluation on torch's meta
-    device, which computes nothing; where a network does not run there, all stay as they are.
+    They stay in the state_dict, so that pretrained weights fit. They are found by a forward pass in eval mode on the
+    meta device, which computes nothing; if the network does not run there, nothing is changed.
     """
     parameters, own = dict(network.named_parameters()), set(part.parameters())
     meta = {
@@ -163,7 +163,7 @@ def freeze_unused(network: nn.Module, part: nn.Module, image_shape: tuple[int, i
         with torch.enable_grad():
             output = functional_call(network.eval(), meta, (torch.empty(image_shape, device="meta"),))
             gradients = torch.autograd.grad(output.sum(), [meta[name] for name in names], allow_unused=True)
-    except Exception:  # a layer without an implementation for the meta device, or one that reads values
+    except Exception:  # a layer that lacks a meta implementation or reads values
         return
     finally:
         network.train(training)

@@ -1,4 +1,4 @@
-"""What the networks share: mirrored padding to any size, doubling of feature maps, and blocks that are recomputed."""
+"""Layers shared by the networks: mirror padding to any size, upsampling, and activation checkpointing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.utils.checkpoint import checkpoint
 def mirror_pad(image: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
     """``[B,C,H,W] -> [B,C,top+H+bottom,left+W+right]``, mirrored at the borders as often as needed.
 
-    ``F.pad(mode="reflect")`` stops at ``H - 1`` pixels; this one continues to and fro, down to images of one pixel.
-    Zeros would be an edge that no photograph has.
+    ``F.pad(mode="reflect")`` allows at most ``H - 1`` pixels; this function keeps reflecting, even images of one pixel.
+    Zero padding would create edges that no photograph has.
     """
 
     def mirrored(length: int, before: int, after: int) -> Tensor:
-        """The positions ``-before ... length + after - 1`` folded into ``0 ... length - 1``."""
+        """Fold the positions ``-before ... length + after - 1`` into ``0 ... length - 1``."""
         period = max(2 * length - 2, 1)  # 0 1 2 3 2 1 | 0 1 2 ...: the edge itself is not repeated
         position = torch.arange(-before, length + after, device=image.device).remainder(period)
         return torch.minimum(position, period - position)
@@ -29,20 +29,19 @@ def mirror_pad(image: Tensor, top: int, bottom: int, left: int, right: int) -> T
 
 
 def pad_to_multiple(image: Tensor, multiple: int, least: int = 0) -> Tensor:
-    """``[B,C,H,W]`` with H and W mirrored up to the next multiple, at the bottom and the right only.
+    """Mirror-pad ``[B,C,H,W]`` at the bottom and right, so that H and W are multiples of ``multiple``.
 
-    The top left corner stays where it is, so ``logits[..., :H, :W]`` undoes the padding. An image that needs none is
-    returned as it is; ``torch.export`` then keeps any multiples as free sizes. ``least``, itself a multiple, is the
-    smallest side that is wanted.
+    ``logits[..., :H, :W]`` undoes the padding. An image that needs no padding is returned unchanged; ``torch.export``
+    then allows all multiples as dynamic sizes. ``least``, itself a multiple, is the minimum of H and W.
     """
     bottom, right = (max(-side % multiple, least - side) for side in image.shape[-2:])
     return mirror_pad(image, 0, bottom, 0, right) if bottom or right else image
 
 
 class Upsampling(nn.ConvTranspose2d):
-    """A transposed convolution whose taps do not overlap: ``[B,I,H,W] -> [B,O,size*H,size*W]``.
+    """A transposed convolution whose stride equals its kernel size: ``[B,I,H,W] -> [B,O,size*H,size*W]``.
 
-    Trained in 16 bits on a CPU it is one product of matrices, of which the gradient takes a third of the time.
+    For 16-bit training on a CPU it runs as one matrix product, whose gradient takes a third of the time.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int = 2) -> None:
@@ -68,14 +67,14 @@ class Doubled(nn.Module):
 
 
 def doubled(x: Tensor) -> Tensor:
-    """``[B,C,H,W] -> [B,C,2H,2W]``, each pixel four times, in the precision of ``x``; channels_last.
+    """Upsample by nearest neighbour, ``[B,C,H,W] -> [B,C,2H,2W]``, in the dtype of ``x``; channels_last.
 
-    ``F.interpolate`` computes in float32 under autocast, and so do all concatenations after it; and its compiled
-    backward on CUDA adds up with atomics. On a CPU it is used, outside of autocast: there the gradient of repeated
-    pixels takes 20 times as long.
+    Under autocast ``F.interpolate`` computes in float32, and so do all concatenations after it; on CUDA its compiled
+    backward uses atomics, which is not deterministic. On a CPU it is used with autocast disabled, because there the
+    gradient of ``expand`` takes 20 times longer.
     """
     if x.device.type == "cpu":
-        # no context of autocast in exported graphs
+        # enter no autocast context in exported graphs
         with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
             return F.interpolate(x, scale_factor=2.0, mode="nearest")
     batch, channels, height, width = x.shape
@@ -85,7 +84,7 @@ def doubled(x: Tensor) -> Tensor:
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """``block(x)``, whose inner tensors are not kept, but computed again for the backward pass; equal gradients.
+    """Compute ``block(x)`` with activation checkpointing: activations are recomputed in the backward pass.
 
     Tianqi Chen et al.: Training Deep Nets with Sublinear Memory Cost, arXiv 1604.06174.
     """
@@ -99,7 +98,7 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """The second time the running statistics of batch normalisation are updated in copies: once is enough."""
+    """During recomputation update copies of the BatchNorm running statistics, so that they count each batch once."""
     layers = [layer for layer in block.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     own = [dict(layer._buffers) for layer in layers]
     for layer in layers:

@@ -104,7 +104,7 @@ def test_every_fault_of_every_split_is_told_at_once(root: Path, check: Check) ->
     assert len(scan.errors) == 7
     with pytest.raises(LabelError, match=r"train0\.png") as caught:
         scan.refuse_errors()
-    assert str(caught.value) == f'{told}\ndata.on_bad = "skip" goes on without the files that cannot be used'
+    assert str(caught.value) == f'{told}\ndata.on_bad = "skip" continues without the files that cannot be used'
 
 
 def test_to_leave_files_out_is_no_advice_where_none_would_be_left(root: Path, check: Check) -> None:
@@ -154,8 +154,8 @@ def test_unusable_samples_can_be_skipped_and_are_listed(root: Path, check: Check
     for path in (root / "images" / "val").iterdir():
         path.write_bytes(b"")
     scan = check(on_bad="skip")
-    assert "val: not one image that can be used" in texts(scan)
-    with pytest.raises(LabelError, match=r"left out: .*\n(?s:.*)val: not one image that can be used"):  # and why
+    assert "val: there is no image that can be used" in texts(scan)
+    with pytest.raises(LabelError, match=r"left out: .*\n(?s:.*)val: there is no image that can be used"):  # and why
         scan.refuse_errors()
 
 
@@ -483,12 +483,12 @@ def test_a_foreign_dataset_is_scanned_too() -> None:
     told = texts(scan_splits({"train": Foreign(7), "val": Foreign(1, OSError("disk on fire"))}, progress=False))
     assert "train: 3 files: labels that are not allowed, 7 (96 pixels in 3 masks)" in told
     assert "allowed are 0 to 1 and 255 (void)" in told
-    assert "val: val: Foreign[1]: cannot be read by its dataset (OSError: disk on fire)" in told
+    assert "val: val: Foreign[1]: its dataset cannot read it (OSError: disk on fire)" in told
     told = texts(
         scan_splits({"train": Foreign(7), "val": Foreign(7), "test": Foreign(1, SystemExit(0))}, progress=False)
     )
     assert "train, val: 6 files: labels that are not allowed" in told
-    assert "test: test: Foreign[1]: cannot be read by its dataset (SystemExit: 0)" in told
+    assert "test: test: Foreign[1]: its dataset cannot read it (SystemExit: 0)" in told
 
 
 def test_samples_of_one_file_are_never_taken_for_each_other(root: Path) -> None:
@@ -619,7 +619,7 @@ def test_a_dataset_that_names_no_files_is_read_once_where_that_is_wanted(
     again, read = scanned()
     assert read == SPOTS
     assert again.pixels("train").tolist() == whole.pixels("train").tolist()
-    assert texts(again, "warning") == 'train: only 8 of 40 samples were read anew, as data.scan = "once" has it'
+    assert texts(again, "warning") == 'train: only 8 of 40 samples were read again, because data.scan = "once"'
     other, read = scanned(first=1000)  # another attribute, another data set
     assert read == SPOTS + 40
     assert other.pixels("train").tolist() != whole.pixels("train").tolist()
@@ -718,7 +718,7 @@ def test_a_check_of_a_plugin_is_asked_and_what_it_measured_is_cached(root: Path)
         assert (issue.kind, issue.files, str(issue)) == ("dark", ("train4",), "train: 1 images are nearly black")
     assert counts == [6, 0, 6]
     assert scanned(None).issues == []
-    needed = "TypeError: judge gave 'dark'; segkit.errors.Issue is needed"
+    needed = "TypeError: judge returned 'dark'; it must return segkit.errors.Issue"
     for error, cause in (("measure", "ValueError: no idea"), ("judge", "SystemExit: 0"), ("issue", needed)):
         Dark.version += 1
         with pytest.raises(PluginError, match=f"the check 'dark' failed: {cause}"):

@@ -101,7 +101,7 @@ def test_what_the_disk_did_not_keep_takes_nobodys_place(tmp_path: Path, monkeypa
         temporary.write_bytes(content)
 
     monkeypatch.setattr(os, "fsync", rot)
-    with pytest.raises(WriteError, match="is not what was written"):
+    with pytest.raises(WriteError, match="has changed since it was written"):
         checkpoint.save(path, {"step": 2, "weights": torch.ones(1000)})
     assert checkpoint.load(path)["step"] == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == ["last.pt"]
@@ -112,7 +112,7 @@ def test_what_the_disk_did_not_keep_takes_nobodys_place(tmp_path: Path, monkeypa
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.pt"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"last\.pt is no file of weights, or is damaged") as caught:
+    with pytest.raises(CheckpointError, match=r"last\.pt is not a weights file, or is damaged") as caught:
         checkpoint.load(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError):

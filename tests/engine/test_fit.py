@@ -740,7 +740,7 @@ def test_a_layer_called_module_keeps_its_name(make_job: MakeJob) -> None:
 
 def test_a_metric_that_gives_what_no_checkpoint_can_hold_is_refused(make_job: MakeJob) -> None:
     metric = SimpleNamespace(update=print, reset=print, compute=lambda: {"seen": [{1, 2}]})
-    with pytest.raises(ConfigError, match=r"the metric 'odd' gives \{1, 2\}; a metric gives a number, or numbers by"):
+    with pytest.raises(ConfigError, match=r"the metric 'odd' returns \{1, 2\}; it must be a number or a dict of"):
         train_and_evaluate(make_job(fields={"metrics": {"odd": metric}}))
 
 
@@ -755,7 +755,7 @@ def test_a_metric_cannot_replace_a_score(make_job: MakeJob) -> None:
         def reset(self) -> None:
             pass
 
-    with pytest.raises(ConfigError, match="the metric 'liar' gives 'mean_iou', which is there already"):
+    with pytest.raises(ConfigError, match="the metric 'liar' returns 'mean_iou', a name that is taken"):
         train_and_evaluate(make_job(fields={"metrics": {"liar": Liar()}}))
 
 

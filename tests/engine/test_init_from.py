@@ -132,10 +132,10 @@ def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[n
     checkpoint.write_model(nn.Sequential(nn.Conv2d(3, 8, 1)), donor)
     with pytest.raises(ModelError, match=r"2 of another shape: layers\.0\.weight \(8, 3, 1, 1\) for \(4, 3, 1, 1\)"):
         said(tiny_net(), donor)
-    with pytest.raises(CheckpointError, match=r"there is no file of weights .*nowhere"):
+    with pytest.raises(CheckpointError, match=r"there is no weights file .*nowhere"):
         said(tiny_net(), tmp_path / "nowhere")
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(CheckpointError, match=r"photo\.jpg is no file of weights, or is damaged: it begins as"):
+    with pytest.raises(CheckpointError, match=r"photo\.jpg is not a weights file, or is damaged: it does not begin"):
         said(tiny_net(), tmp_path / "photo.jpg")
     with pytest.raises(RunFolderError, match=rf"{tmp_path} is no run folder: it holds no weights"):
         said(tiny_net(), tmp_path)

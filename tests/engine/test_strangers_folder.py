@@ -52,7 +52,7 @@ def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
 @pytest.mark.timeout(100)
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match="there is no file of weights"):
+    with pytest.raises(CheckpointError, match="there is no weights file"):
         checkpoint.load(tmp_path / "last.pt")
     os.mkfifo(tmp_path / "run.json")
     with pytest.raises(RunFolderError, match="no regular file"):

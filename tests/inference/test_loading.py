@@ -185,7 +185,7 @@ def test_weights_of_another_model_are_listed(run_folder, write_config):
         (
             lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99),
             CheckpointError,
-            "model.safetensors is no file of weights, or is damaged",
+            "model.safetensors is not a weights file, or is damaged",
         ),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_used(run_folder, change, error, message):
 def test_a_file_cut_short_is_damaged(run_folder):
     path = run_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is no file of weights, or is damaged"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a weights file, or is damaged"):
         segkit.load(run_folder)
 
 

@@ -99,7 +99,7 @@ def test_parts_add_up_and_reset_forgets() -> None:
     assert torch.equal(parts[0].compute(), whole.compute())
     whole.reset()
     assert whole.compute().sum() == 0
-    with pytest.raises(DataError, match=r"\(5, 255\) and \(4, 255\) do not add up"):
+    with pytest.raises(DataError, match=r"\(5, 255\) and \(4, 255\) cannot be merged"):
         whole.merge(ConfusionMatrix(4, VOID))
 
 

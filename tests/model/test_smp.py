@@ -231,10 +231,10 @@ def test_a_file_cannot_run_code(tmp_path):
 @pytest.mark.parametrize("name", ["cut.pth", "cut.safetensors"])
 def test_a_damaged_or_missing_file_is_named(tmp_path, name):
     path = tmp_path / name
-    with pytest.raises(CheckpointError, match=f"there is no file of weights .*{name}"):
+    with pytest.raises(CheckpointError, match=f"there is no weights file .*{name}"):
         Smp(2, encoder="resnet18", weights=str(path))
     path.write_bytes(b"PK\x03\x04 and no more")
-    with pytest.raises(CheckpointError, match=f"{name} is no file of weights, or is damaged"):
+    with pytest.raises(CheckpointError, match=f"{name} is not a weights file, or is damaged"):
         Smp(2, encoder="resnet18", weights=str(path))
 
 

@@ -88,7 +88,7 @@ def test_errors_are_all_told_and_give_a_status(config: Path, capsys: pytest.Capt
     assert f"error: val: {masks}/val/val0.png: the file is empty" in out
     assert out.splitlines()[-2:] == [
         "2 errors, no warnings",
-        '--json names every file; data.on_bad = "skip" goes on without the files that cannot be used',
+        '--json names every file; data.on_bad = "skip" continues without the files that cannot be used',
     ]
 
 
