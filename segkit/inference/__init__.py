@@ -1,1 +1,1 @@
-"""Prediction with a trained model: masks and pictures."""
+"""Prediction with trained models: sliding windows, test-time augmentation, ensembles."""

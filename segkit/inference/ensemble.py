@@ -1,4 +1,4 @@
-"""Several trained models as one (B. Lakshminarayanan et al., "Deep Ensembles", arXiv 1612.01474)."""
+"""Ensembles: average several trained models (B. Lakshminarayanan et al., "Deep Ensembles", arXiv 1612.01474)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segkit.inference.sliding_window import TINY, Inferer
 class Ensemble(Inferer):
     """Averages the probabilities of several networks, each with its own normalisation, precision and temperature.
 
-    Where an image is seen in windows, they are as large as those of the first network.
+    Sliding windows have the size that the first network uses.
     """
 
     def __init__(self, members: Sequence[Inferer]) -> None:
@@ -25,19 +25,19 @@ class Ensemble(Inferer):
         self.members = members
 
     def logits(self, images: Tensor, size: Sequence[int]) -> Tensor:
-        """As a network's own, but the logarithms of the mean probabilities, float32 ``[B,classes,H,W]``."""
+        """Return the logarithms of the mean probabilities in place of logits, float32 ``[B,classes,H,W]``."""
         logits = (member.logits(images, size).float() / member.temperature for member in self.members)
         mean = torch.as_tensor(sum(each.softmax(1) for each in logits)) / len(self.members)
         return mean.clamp_min(TINY).log()
 
 
 def averaged(predictors: Mapping[str, Predictor]) -> Predictor:
-    """The first of several predictors, by the names of their runs, which averages all of them from then on.
+    """Turn the first of several predictors, given by the names of their runs, into their ensemble; return it.
 
-    Warns where some of them have a temperature of their own and others have none.
+    Warns if only some of the runs are calibrated (have a temperature other than 1).
 
     Raises:
-        RunFolderError: they are of other classes, or see their images in another way.
+        RunFolderError: the runs differ in their classes or in how they read their images.
     """
     (name, first), *others = predictors.items()
     for run, each in others:
@@ -48,14 +48,14 @@ def averaged(predictors: Mapping[str, Predictor]) -> Predictor:
             ("channels", each.images.channels, first.images.channels),
             ("data.bands", each.images.bands, first.images.bands),
             ("data.no_data", each.images.no_data, first.images.no_data),
-            ("the type of the images", each.normalisation.dtype, first.normalisation.dtype),
+            ("the image dtype", each.normalisation.dtype, first.normalisation.dtype),
         ):
             if own != wanted:
-                told = f"{what} must be the same, and they are {own!r} and {wanted!r}"
+                told = f"{what} must be the same, but they are {own!r} and {wanted!r}"
                 raise RunFolderError(f"{run} and {name} cannot be averaged: {told}")
     plain = [run for run, each in predictors.items() if each.inferer.temperature == 1]
     if 0 < len(plain) < len(predictors):
-        warnings.warn(f"the other runs are calibrated and these are not: {first_few(plain)}", stacklevel=2)
+        warnings.warn(f"these runs are not calibrated, but the others are: {first_few(plain)}", stacklevel=2)
     first.inferer = Ensemble([each.inferer for each in predictors.values()])
     first.model = first.inferer.model
     return first

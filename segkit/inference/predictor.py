@@ -1,4 +1,4 @@
-"""A trained model with all it takes to use it: image in, labels out, at the image's own size."""
+"""Run a trained model on single images: image in, labels out, at the image's original size."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from segkit.inference.sliding_window import Crop, Inferer, Patch, likeliest
 
 
 class Predictor:
-    """Runs a model on single images, in the way that evaluation does.
+    """Runs a model on single images, exactly as evaluation does.
 
     Args:
-        model: ``[B,I,H,W]`` -> logits ``[B,C,H,W]``; it is moved to the device and put into eval mode.
-        classes: names, one a channel of the logits.
-        palette: an RGB triple a class, for pictures.
-        ignore_index: the label of void in masks; never predicted.
+        model: ``[B,I,H,W]`` -> logits ``[B,C,H,W]``; moved to the device and set to eval mode.
+        classes: class names, one per channel of the logits.
+        palette: one RGB triple per class, for pictures.
+        ignore_index: the label of void in masks; predicted only where a pixel has no data.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        on_cpu: what ``auto`` is on a CPU: that of the run.
-        stored: of each class the labels, or RGB triples, that the run's masks store for it; None where unknown.
-        images: which channels they have, and how they are read and shown.
-        how: ``resize``, ``crop`` and ``normalisation``, as in training, and ``temperature``: see :class:`Inferer`.
+        on_cpu: the precision that ``auto`` selects on a CPU: the run's.
+        stored: for each class the labels, or RGB triples, that stand for it in the run's masks; None if unknown.
+        images: the channels of the images, and how to read and display them.
+        how: ``resize``, ``crop`` and ``normalisation`` of the training, and ``temperature``; see :class:`Inferer`.
 
     Attributes:
         inferer: applies the model to images of any size.
-        most_pixels: of an image, 20,000 x 20,000: 1.2 GB as RGB, 2.8 while it is read. Data sets allow fewer; this file
-            was named by hand.
+        most_pixels: the largest image, 20,000 x 20,000: 1.2 GB as RGB, 2.8 GB while it is read. The limit of data sets
+            is lower, since their files are not named individually by the user.
 
     Raises:
-        ConfigError: no such device, or it lacks the precision.
+        ConfigError: the device does not exist or lacks the precision.
     """
 
     most_pixels = 400_000_000
@@ -79,26 +79,25 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, image: Any, *, name: str = "", progress: str = "", **options: Any) -> Any:
-        """The likeliest class of each pixel, uint8 ``[H,W]``, void where there is no data; of several images a list.
+        """Predict the class of each pixel, uint8 ``[H,W]``, void where a pixel has no data; a list for several images.
 
         Args:
-            image: the path of a file, which is read upright, and whose bands are the run's; of an image whose channels
-                lie in several files all their paths in one text, ``"red/a.tif | nir/a.tif"``; the run's channels
-                ``[H,W,C]``, uint8 or numbers of more than 8 bits, as an array, or as what has its ``shape`` and
-                ``dtype`` and is read where its rows are sliced; a Pillow image; what ``read_picture`` returns; or a
-                list of these, or whatever else gives one after the other.
-            name: what errors call the image; left out: its path, or "the image".
-            progress: what the progress bar of the tiles is called; none is shown without it.
-            options: ``tile``, ``overlap``, ``batch_size``, ``flips`` and ``scales``, as :class:`PredictOptions` says.
+            image: one of: the path of a file, of which the run's bands are read upright; for an image whose channels
+                lie in several files, all their paths in one string, ``"red/a.tif | nir/a.tif"``; an array ``[H,W,C]``
+                of the run's channels, uint8 or of more than 8 bits, or an object with its ``shape`` and ``dtype`` whose
+                rows are read when sliced; a Pillow image; a result of ``read_picture``; or an iterable of these.
+            name: name of the image in errors; default: its path, or "the image".
+            progress: label of the progress bar of the tiles; without it no bar is shown.
+            options: ``tile``, ``overlap``, ``batch_size``, ``flips`` and ``scales``, see :class:`PredictOptions`.
 
         Raises:
             ConfigError: an option is not allowed.
-            DataError: the file cannot be read, or the array is no image.
-            ModelError: the model does not return a channel a class.
-            NotFiniteError: its output is NaN or infinite.
+            DataError: the file cannot be read, or the array is not an image.
+            ModelError: the model does not return one channel per class.
+            NotFiniteError: the model's output is NaN or infinite.
         """
         many = isinstance(image, Iterable) and not isinstance(image, str | np.ndarray | Picture | Image.Image | Tensor)
-        if many and len(getattr(image, "shape", ())) < 2:  # of h5py and zarr, what can be sliced gives its rows too
+        if many and len(getattr(image, "shape", ())) < 2:  # arrays of h5py and zarr are iterable too
             return [self.predict(each, progress=progress, **options) for each in image]
         name = name or _name_of(image)
         picture = self.pixels(image, name)
@@ -113,9 +112,9 @@ class Predictor:
 
     @torch.inference_mode()
     def probabilities(self, image: Any, *, name: str = "", progress: str = "", **options: Any) -> NDArray[np.float32]:
-        """The probability of each class at each pixel, float32 ``[C,H,W]``: of 4,000 x 3,000 and 21 classes 1 GB.
+        """Predict the probability of each class, float32 ``[C,H,W]``: 1 GB for 4,000 x 3,000 pixels and 21 classes.
 
-        Args and Raises are those of :meth:`predict`, of one image.
+        Args and Raises: see :meth:`predict`; one image only.
         """
         name = name or _name_of(image)
         pixels = self.pixels(image, name).pixels
@@ -127,14 +126,14 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, image: Any) -> Tensor:
-        """Of an image that is seen whole, float32 ``[C,H,W]`` on the device; Args and Raises as :meth:`predict`."""
+        """Return logits of a whole image, float32 ``[C,H,W]`` on the device; Args and Raises: see :meth:`predict`."""
         pixels = self.pixels(image, _name_of(image)).pixels
         return torch.cat([values.float() for *_, values in self._patches(pixels, {"tile": 0})], 1)
 
     def overlay(self, image: Any, **options: Any) -> Image.Image:
-        """The image under the colours of its predicted classes, which a notebook shows.
+        """Predict an image and blend the classes' colours into it; notebooks display the result.
 
-        Args and Raises are those of :meth:`predict`, of one image.
+        Args and Raises: see :meth:`predict`; one image only.
         """
         name = _name_of(image)
         picture = self.pixels(image, name)
@@ -142,11 +141,11 @@ class Predictor:
         return self.drawn(picture.pixels[:], labels)
 
     def drawn(self, image: Pixels, labels: NDArray[np.uint8]) -> Image.Image:
-        """An image ``[H,W,C]`` under the colours of its labels ``[H,W]``."""
+        """Blend the colours of labels ``[H,W]`` into an image ``[H,W,C]``."""
         return overlay_picture(displayable(image, self.images.rgb), labels, self.palette, self.ignore_index)
 
     def _repr_html_(self) -> str:
-        """For notebooks: the network, what it takes, and its classes in their colours."""
+        """Describe the predictor in notebooks: network, device, input channels, and classes with their colours."""
         swatch = "<li><span style='display:inline-block;width:1em;height:1em;background:rgb{}'></span> {}</li>"
         colours = zip(self.classes, self.palette, strict=True)
         rows = "".join(swatch.format(tuple(colour), html.escape(name)) for name, colour in colours)
@@ -154,13 +153,13 @@ class Predictor:
         return f"<b>{type(self.model).__name__}</b> on {self.precision.device}, takes {takes}<ul>{rows}</ul>"
 
     def pixels(self, image: Any, name: str) -> Picture:
-        """``[H,W,I]`` of the type that the model was trained on, and where there is no data.
+        """Convert an image to pixels ``[H,W,I]`` in the dtype of the training images, and the mask of missing data.
 
-        Grey is repeated where the model takes three channels. What is read where it is sliced is not read here; it has
-        to be of that type, and may say in ``holes`` where the rows that were read have no data.
+        A grey image is repeated to three channels if the model needs them. Lazily sliced arrays are not read here; they
+        must have the right dtype, and may have ``holes``, the mask of missing data in the rows read so far.
 
         Raises:
-            DataError: the file cannot be read, the array is no image, or it has other channels or another depth.
+            DataError: the file cannot be read, or the array is not an image or has other channels or another dtype.
         """
         how, wanted, count = self.images, self.normalisation.dtype, len(self.normalisation.mean)
         of_file = isinstance(image, str | Path)
@@ -171,7 +170,7 @@ class Predictor:
         pixels, holes = getattr(image, "pixels", image), getattr(image, "holes", None)
         if isinstance(pixels, Tensor) or not all(hasattr(pixels, part) for part in ("shape", "dtype", "__getitem__")):
             kind = type(image).__name__
-            raise DataError(f"an image is a path, an array {wanted} [H,W,{count}], or Pillow's; not {kind}")
+            raise DataError(f"an image is a path, a {wanted} array [H,W,{count}] or a Pillow image, not {kind}")
         given = f"{pixels.dtype} {list(pixels.shape)}"
         if isinstance(pixels, np.ndarray):
             pixels = pixels[..., None] if pixels.ndim == 2 and count == 1 else pixels
@@ -185,43 +184,43 @@ class Predictor:
         if not known or pixels.shape[2] != count:
             names = "RGB" if how.channels == RGB else first_few(how.channels, 12)
             raise DataError(f"an image is {names}, {wanted} [H,W,{count}]; this one is {given}")
-        if isinstance(image, np.ndarray):  # as a file's, and the caller's array stays as it is
+        if isinstance(image, np.ndarray):  # treat it like a file, without changing the caller's array
             no_data = "void" if how.no_data == "stop" and self.normalisation.no_data else how.no_data
-            written = no_data != "stop" and wanted == "float32"  # where there is no data
+            written = no_data != "stop" and wanted == "float32"  # with_holes writes NaN where there is no data
             pixels, holes = with_holes(pixels.copy() if written else pixels, None, no_data, name)
         if of_file and self.is_out_of_range(pixels):
-            text = "its values are of another range than those the model was trained on, perhaps of another unit"
+            text = "its values have another range than the training images, perhaps another unit"
             warnings.warn(f"{name}: {text}", stacklevel=3)
         return Picture(pixels, holes)
 
     def read(self, path: str | Path, most_pixels: int = most_pixels) -> Picture:
-        """An image from its file, or from several as :func:`segkit.data.read.places_of` says, with the run's bands.
+        """Read the run's bands of an image from a file, or from several (see :func:`segkit.data.read.places_of`).
 
         Raises:
-            DataError: it cannot be read, or is one of several files of an image.
+            DataError: the file cannot be read, or is only one of the files of an image.
         """
         how = self.images
         if len(places_of(path)) < min(2, len(how.files)) and read_header(path, most_pixels).is_grey:
-            what = "one grey file, and the channels of this run's images lie in several"
-            raise DataError(f'{path}: {what}; give these as one path, "{" | ".join(how.files)}"')
+            what = "a single grey file, but this run's images have their channels in several files"
+            raise DataError(f'{path}: {what}; give all of them as one path, "{" | ".join(how.files)}"')
         return read_picture(path, most_pixels, how.bands, how.no_data)
 
     def refuse_other_depth(self, dtype: str, name: str) -> None:
-        """Refuse 8 bits a channel where the model was trained on more, and the reverse.
+        """Refuse 8-bit images if the model was trained on more bits, and the reverse.
 
         Raises:
-            DataError: the images of the training had another type.
+            DataError: the training images had another dtype.
         """
         wanted = self.normalisation.dtype
         if dtype != wanted:
             depth = "8 bits" if wanted == "uint8" else "more than 8 bits"
             raise DataError(
-                f"{name}: its values are {dtype}, and the model was trained on images of {depth} a channel "
-                f"({wanted}); give images of the same kind"
+                f"{name}: its values are {dtype}, but the model was trained on images of {depth} per channel "
+                f"({wanted}); use images of the same dtype"
             )
 
     def is_out_of_range(self, image: Pixels) -> bool:
-        """Whether float32 ``[H,W,I]`` have values of another unit or range than those the model was trained on."""
+        """Whether a float32 image ``[H,W,I]`` has values in another unit or range than the training images."""
         return image.dtype == np.float32 and self.normalisation.is_far(moments(image.transpose(2, 0, 1)))
 
     def _patches(self, image: Pixels, options: dict[str, Any], **how: Any) -> Iterator[Patch]:
@@ -229,14 +228,14 @@ class Predictor:
 
 
 class _Channels:
-    """An image ``[C,H,W]`` of which rows are read where it is sliced; those of the last few slices are kept."""
+    """An image ``[C,H,W]`` whose rows are read when sliced; the rows of the last four slices are cached."""
 
     device = torch.device("cpu")
 
     def __init__(self, image: Pixels) -> None:
         self.shape = (image.shape[2], *image.shape[:2])
 
-        @functools.lru_cache(4)  # windows side by side, and their views
+        @functools.lru_cache(4)  # for neighbouring windows, and their views
         def read(first: int, last: int) -> Tensor:
             rows = np.ascontiguousarray(image[first:last])
             return torch.from_numpy(rows if rows.flags.writeable else rows.copy()).permute(2, 0, 1)  # else torch warns
@@ -249,9 +248,9 @@ class _Channels:
 
 
 def crop_of(image: Pixels) -> Crop:
-    """Parts of an image ``[H,W,C]`` at any size, cut out of the whole at that size as evaluation has it.
+    """Return a function that cuts parts from an image ``[H,W,C]`` resized to any size, with evaluation's pixels.
 
-    Of what is larger than an evaluation reads, they are made one by one: no whole one has to fit into memory.
+    The whole resized image is cached; for images larger than data sets allow, only the requested part is computed.
     """
     source: Any = _Channels(image)
     if image.shape[0] * image.shape[1] > MAX_PIXELS or not isinstance(image, np.ndarray):
@@ -261,7 +260,7 @@ def crop_of(image: Pixels) -> Crop:
 
 
 def _refuse_not_finite(largest: Tensor, name: str) -> None:
-    """Refuse the largest logits or probabilities of pixels where they are NaN or infinite."""
+    """Refuse NaN or infinite values in the per-pixel maximum of logits or probabilities."""
     if not torch.stack(largest.aminmax()).isfinite().all():
         raise NotFiniteError(name)
 

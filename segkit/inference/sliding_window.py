@@ -1,9 +1,9 @@
-"""A network applied to images of any size: whole or in sliding windows, with test-time augmentation.
+"""Apply a network to images of any size: whole or in sliding windows, with test-time augmentation.
 
-Evaluation and prediction share :class:`Inferer`, so the same tiles, resize, precision and views give the same pixels.
+Evaluation and prediction share :class:`Inferer`, so equal tiles, resize, precision and views give equal pixels.
 
-Only a strip as high as one window is held as probabilities, so memory does not grow with the image's height: when a row
-of windows is done, the rows above the next one are final; they are handed out, and the rows below move up.
+Only a strip of probabilities as high as one window is in memory, so memory does not grow with the image's height: after
+each row of windows, the rows above the next one are final and are yielded, and the rest of the strip moves up.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from segkit.inference.options import PredictOptions
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS, Window, WindowAxis, WindowGrid, window_grid
 
 STRIP_BYTES = 1 << 30
-"""Of the strip: 512 rows of 20,000 pixels and 21 classes are 860 MB. What is wider or has more classes is predicted in
-panels side by side, whose seams lie in windows that are computed for both."""
+"""Largest size of the strip: 512 rows of 20,000 pixels and 21 classes are 860 MB. Wider images are predicted in panels
+side by side; windows that reach into two panels are computed for both."""
 
 BAND_ROWS = {"cpu": 32, "cuda": 512}
-"""Rows whose softmax is computed together: on a CPU so few that those of a window fit into a core's cache."""
+"""Rows per softmax call; on a CPU so few that they fit into a core's cache."""
 
-PATCH_ROWS = 256  # of an image that are handed out together
-TINY = torch.finfo(torch.float32).tiny  # the least probability, of which there is a logarithm
+PATCH_ROWS = 256  # most rows per patch
+TINY = torch.finfo(torch.float32).tiny  # lower limit of probabilities, so that their logarithm is finite
 
 Size = tuple[int, int]
 Crop = Callable[[Size, Span, Span], Tensor]
-"""(height and width of the whole, rows, columns) -> these of the image at that size, ``[C,rows,columns]``."""
+"""(height and width, rows, columns) -> these rows and columns of the image resized to that, ``[C,rows,columns]``."""
 
 Patch = tuple[slice, slice, Tensor]
-"""The rows and columns of a part of an image, and ``[classes,rows,columns]``, a value of each class for each of its
-pixels; these are overwritten when the next patch is asked for."""
+"""Rows and columns of a part of an image, and the values of each class there, ``[classes,rows,columns]``; the values
+are overwritten when the next patch is computed."""
 
 Seen = tuple[Tensor, tuple[float, float], Size]
-"""Logits ``[classes,h,w]``; how many of their rows and columns there are for one of the image; where they begin."""
+"""Logits ``[classes,h,w]``; their scale relative to the original image; their first row and column at that scale."""
 
 
 @dataclass(eq=False)
@@ -54,12 +54,12 @@ class Inferer:
 
     Args:
         model: ``[B,C,H,W]`` -> logits ``[B,classes,H,W]``, in eval mode on the device.
-        precision: of the forward pass, and the device.
+        precision: precision and device of the forward pass.
         classes: the number of classes.
-        resize: as ``data.resize``.
-        crop: as ``augment.crop``, for the size of windows.
-        normalisation: the run's.
-        temperature: what logits are divided by, so that their probabilities are as often right as they say.
+        resize: value of ``data.resize``.
+        crop: value of ``augment.crop``, which determines the size of windows.
+        normalisation: the run's normalisation.
+        temperature: divisor of the logits that calibrates their probabilities.
     """
 
     model: nn.Module
@@ -71,12 +71,12 @@ class Inferer:
     temperature: float = 1.0
 
     def logits(self, images: Tensor, size: Sequence[int]) -> Tensor:
-        """Stored pixels ``[B,C,h,w]``, seen whole -> logits ``[B,classes,H,W]`` at ``size = (H, W)``.
+        """Run the network on stored pixels ``[B,C,h,w]``; return logits ``[B,classes,H,W]``, ``size = (H, W)``.
 
-        They are in float32 where they were resized, else as the network computed them.
+        Logits are float32 if they were resized, else in the network's dtype.
 
         Raises:
-            ModelError: the model returns something else than logits of its classes.
+            ModelError: the model does not return logits of its classes.
         """
         images = self.normalisation.normalise(images.to(self.precision.device, non_blocking=True))
         with self.precision.autocast():
@@ -86,40 +86,39 @@ class Inferer:
         return F.interpolate(logits.float(), tuple(size), mode="bilinear", align_corners=False)
 
     def evaluate(self, images: Tensor, size: Size) -> Tensor:
-        """float32 logits ``[B,classes,H,W]`` of images that are at the network's size, as a prediction compares them.
+        """Return float32 logits ``[B,classes,H,W]``, divided by the temperature, whose argmax equals the prediction.
 
-        Of images that a prediction sees in windows they are the logarithms of the probabilities. They are divided by
-        the temperature.
+        For images that are predicted in windows, these are the logarithms of the averaged probabilities.
 
         Args:
             images: ``[B,C,h,w]`` after ``data.resize``.
-            size: H and W, before it.
+            size: H and W before ``data.resize``.
         """
         if window_grid(size, options := PredictOptions(), self.resize, self.crop).is_whole:
             whole = self.logits(images, size).float()
             return whole if self.temperature == 1 else whole / self.temperature
         logits = torch.empty(len(images), self.classes, *size, device=self.precision.device)
         for image, values in zip(images, logits, strict=True):
-            for rows, columns, found in self.predict(partial(resized_part, image), size, options):  # at its own size
+            for rows, columns, found in self.predict(partial(resized_part, image), size, options):  # no resize
                 values[:, rows, columns] = found
         return logits.clamp_(min=TINY).log_().div_(self.temperature)
 
     def predict(
         self, crop: Crop, size: Size, options: PredictOptions, *, softmax: bool = False, progress: str = ""
     ) -> Iterator[Patch]:
-        """The values of an image, patch by patch; the largest of a pixel's is its class.
+        """Yield the values of an image patch by patch; the class of a pixel is the argmax of its values.
 
         Args:
-            crop: cuts from the image at any size.
+            crop: returns parts of the image at any size.
             size: height and width of the image.
-            options: of the prediction.
-            softmax: whether the values have to be float32 probabilities; one view of a whole image gives logits, in the
-                precision of the network, otherwise.
-            progress: what the progress bar of the windows is called; none is shown without it.
+            options: the prediction options.
+            softmax: return float32 probabilities in any case; otherwise a single view of a whole image yields logits in
+                the network's dtype.
+            progress: label of the progress bar; without it no bar is shown.
 
         Raises:
-            ConfigError: the options are of tiles, and there are none.
-            ModelError: the model returns something else than logits of its classes.
+            ConfigError: tile options are given, but no tiles are used.
+            ModelError: the model does not return logits of its classes.
         """
         options.refuse_unused(self.resize)
         grid = window_grid(size, options, self.resize, self.crop)
@@ -133,7 +132,7 @@ class Inferer:
             yield rows, columns, values
 
     def _whole(self, crop: Crop, grid: WindowGrid, options: PredictOptions) -> Iterator[Patch]:
-        """The logits of an image that is seen whole, once; they come to its own size in bands."""
+        """Yield the logits of a single view of a whole image, resized to the original size in bands."""
         ((values, steps, starts),) = self._view(crop, grid, grid.rows.windows[0], grid.columns.windows, *options.views)
         height, width = grid.size
         for top in range(0, height, PATCH_ROWS):
@@ -141,13 +140,13 @@ class Inferer:
             yield slice(top, below), slice(0, width), _resampled(values, steps, starts, ((top, below), (0, width)))
 
     def _slide(self, crop: Crop, grid: WindowGrid, options: PredictOptions, progress: str = "") -> Iterator[Patch]:
-        """The probabilities of an image: at each pixel the mean over the windows by their weights, and the views."""
+        """Yield the probabilities of an image: the weighted mean over the windows, and the mean over the views."""
         device, rows = self.precision.device, grid.rows.windows
         weights = {each: torch.from_numpy(each.weights).to(device) for axis in grid for each in axis.windows}
         height = max(window.last - window.first for window in rows)
         panels = _panels(grid.columns, 4 * self.classes * height)
         total = len(rows) * sum(len(windows) for *_, windows in panels)
-        # its first row is that of a row of windows; all panels use the same memory
+        # the strip starts at the first row of the current windows; all panels share its memory
         whole = torch.zeros(self.classes, height, max(right - left for left, right, _ in panels), device=device)
         with tqdm(desc=progress, total=total, unit="tile", leave=False, disable=None if progress else True) as bar:
             for left, right, windows in panels:
@@ -163,7 +162,7 @@ class Inferer:
                     for top in range(0, done, PATCH_ROWS):
                         below = min(top + PATCH_ROWS, done)
                         yield slice(row.first + top, row.first + below), slice(left, right), strip[:, top:below]
-                    for top in range(done, height, done):  # parts that do not overlap need no memory
+                    for top in range(done, height, done):  # copy in parts that do not overlap, to need no buffer
                         below = min(top + done, height)
                         strip[:, top - done : below - done] = strip[:, top:below]
                     strip[:, height - done :] = 0
@@ -171,7 +170,7 @@ class Inferer:
     def _row(
         self, crop: Crop, grid: WindowGrid, row: Window, columns: Sequence[Window], options: PredictOptions, bar: Any
     ) -> Iterator[tuple[Window, Tensor]]:
-        """Windows of a row with the logits ``[classes,h,w]`` of the image's own pixels, each once a view."""
+        """Yield each window of a row, once per view, with its logits ``[classes,h,w]`` at the original size."""
         together = options.batch_size or (8 if self.precision.device.type == "cuda" else 1)
         for number in range(0, len(columns), together):
             batch = columns[number : number + together]
@@ -188,9 +187,9 @@ class Inferer:
         columns: Sequence[Window],
         view: tuple[float, tuple[int, ...]],
     ) -> Iterator[Seen]:
-        """What the network says of windows of a row, at the scale of a view and mirrored as it.
+        """Run the network on windows of a row for one view, which is a scale and the dimensions to flip.
 
-        Of an image of few pixels that is seen whole it is brought to the image's own size, as evaluation does.
+        The logits of a small image predicted whole are resized to the original size, exactly as in evaluation.
         """
         scale, flip = view
         height, width = (max(1, round(scale * axis.seen)) for axis in grid)
@@ -207,39 +206,39 @@ class Inferer:
 
 
 def check_logits(output: object, images: Tensor, classes: int | None = None) -> Tensor:
-    """What a model returned for images ``[B,C,H,W]``, if it is logits ``[B,classes,H,W]``.
+    """Return a model's output for images ``[B,C,H,W]`` if it is logits ``[B,classes,H,W]``; None: any ``classes``.
 
     Raises:
-        ModelError: it is no tensor of floats, or has another shape. The number of classes may be left open.
+        ModelError: the output is not a floating-point tensor, or has another shape.
     """
     output = output["out"] if isinstance(output, Mapping) and "out" in output else output  # torchvision's models
     if not isinstance(output, Tensor):
-        raise ModelError(f"the model returned {type(output).__name__}; a model returns logits, a tensor [B,C,H,W]")
+        raise ModelError(f"the model returned {type(output).__name__}; it must return logits, a tensor [B,C,H,W]")
     batch, _, height, width = images.shape
     wanted = [batch, output.shape[1] if classes is None and output.ndim == 4 else classes or "C", height, width]
     if list(output.shape) != wanted or not output.is_floating_point():
         dtype = str(output.dtype).removeprefix("torch.")
         shown = f"{batch} images of {height} x {width}" + (f" and {classes} classes" if classes else "")
         raise ModelError(
-            f"the model returned {dtype} {list(output.shape)} for {shown}; a model returns logits, floats "
+            f"the model returned {dtype} {list(output.shape)} for {shown}; it must return logits, floats "
             f"[{', '.join(map(str, wanted))}], at the size of its images"
         )
     return output
 
 
 def _add_softmax(strip: Tensor, logits: Tensor, weights: Tensor) -> None:
-    """Add the probabilities of logits ``[classes,h,w]`` to a strip of the same shape, by their weights ``[h,w]``."""
+    """Add the softmax of logits ``[classes,h,w]``, times ``weights`` ``[h,w]``, to a strip of the same shape."""
     step = BAND_ROWS.get(strip.device.type, 512)
     for top in range(0, strip.shape[1], step):
         rows = slice(top, top + step)
-        band = logits[:, rows].contiguous()  # as they lie, the softmax would take twice as long
+        band = logits[:, rows].contiguous()  # without it the softmax takes twice as long
         strip[:, rows].addcmul_(band.softmax(0, dtype=torch.float32), weights[rows])
 
 
 def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The class of the largest value at each pixel, uint8, the first of several, and that value, ``[rows,columns]``.
+    """Return the argmax (uint8, the first of equal ones) and maximum over the classes, ``[rows,columns]`` each.
 
-    That is ``values.max(0)`` of ``[classes,rows,columns]``, which takes three times as long on a CPU.
+    Equals ``values.max(0)`` of ``[classes,rows,columns]``, which takes three times as long on a CPU.
     """
     values, last = values if values.stride(2) == 1 else values.contiguous(), len(values) - 1
     largest = values.amax(0)
@@ -248,9 +247,9 @@ def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _resampled(values: Tensor, steps: Sequence[float], starts: Sequence[int], spans: Sequence[Span]) -> Tensor:
-    """Rows and columns of the image, each a span, from ``values`` as :data:`Seen` has them.
+    """Resize logits, given as in :data:`Seen`, to spans of rows and columns of the original image.
 
-    Bilinear in float32, as ``F.interpolate`` has it.
+    Bilinear in float32, like ``F.interpolate``.
     """
     for dimension, (step, start, span) in enumerate(zip(steps, starts, spans, strict=True), 1):
         if step == 1:
@@ -267,7 +266,7 @@ def _resampled(values: Tensor, steps: Sequence[float], starts: Sequence[int], sp
 
 
 def _panels(columns: WindowAxis, bytes_per_column: int) -> list[tuple[int, int, list[Window]]]:
-    """The first and the last column but one of each panel, with the windows that reach into it."""
+    """Return the first column, the last column + 1 and the windows of each panel."""
     widest = max(window.last - window.first for window in columns.windows)
     count = -(-columns.length // max(widest, STRIP_BYTES // bytes_per_column))
     edges = [number * columns.length // count for number in range(count + 1)]

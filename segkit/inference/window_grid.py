@@ -1,10 +1,10 @@
-"""The windows in which an image is shown to a network: where they lie, and what each weighs at each pixel.
+"""The sliding windows of an image: their positions and their weights at each pixel.
 
-Windows are cut from the image as the network would see it whole, that is after ``data.resize``. They begin on a grid
-of 32 pixels, so that pooling happens at the same places as in the whole image; the last one ends with the image.
+Windows are cut from the image after ``data.resize``. They start on a grid of 32 pixels, so that pooling is aligned as
+in the whole image; the last window ends at the image's border.
 
-Overlapping windows are averaged under a Gaussian whose deviation is an eighth of the side, as in nnU-Net (Isensee et
-al., Nature Methods 2021, arXiv 1809.10486). It is a product of one along each axis, and so is the sum of the weights.
+Overlapping windows are averaged with Gaussian weights, whose standard deviation is an eighth of the side, as in nnU-Net
+(Isensee et al., Nature Methods 2021, arXiv 1809.10486). The weights, and so their sum, are separable into both axes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segkit.data.resize import Resize, Span, resized_size
 from segkit.inference.options import PredictOptions
 
 MAX_WHOLE_PIXELS = 2048 * 2048
-"""Pixels that a network sees at once under ``tile = "auto"``: a UNet 64 wide takes about 5 GB for them."""
+"""Most pixels per forward pass with ``tile = "auto"``: a UNet of width 64 needs about 5 GB for them."""
 
 GRID = 32  # pixels; networks halve their resolution 4 or 5 times
 MIN_SIDE, MAX_SIDE = 512, 1024  # pixels; larger windows gain little, and a row of them takes more memory
@@ -28,12 +28,12 @@ MIN_SIDE, MAX_SIDE = 512, 1024  # pixels; larger windows gain little, and a row 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A window along one side of an image.
+    """A window along one axis of an image.
 
     Attributes:
-        start, end: its pixels among those that the network sees, the last one excluded.
-        first, last: the image's own pixels whose centres lie in it, the last one excluded.
-        weights: float32 ``[last - first]``, its share of each of these; the shares of all windows add up to 1.
+        start, end: the window's range of pixels in the resized image, ``end`` excluded.
+        first, last: the range of original pixels whose centres lie in the window, ``last`` excluded.
+        weights: float32 ``[last - first]``, weight of the window at each of these; the windows' weights add up to 1.
     """
 
     start: int
@@ -44,13 +44,13 @@ class Window:
 
 
 class WindowAxis:
-    """The windows along one side of an image.
+    """The windows along one axis of an image.
 
     Args:
-        length: pixels of the side.
-        seen: pixels of it that the network would see, after ``data.resize``.
-        side: pixels of a window, of those that the network sees; the last window is larger by less than a grid step.
-        overlap: of neighbouring windows, a share of their side.
+        length: size of the original image, pixels.
+        seen: size after ``data.resize``, pixels.
+        side: size of a window in pixels of the resized image; the last window may be larger by less than a grid step.
+        overlap: overlap of neighbouring windows, as a share of their side.
     """
 
     def __init__(self, length: int, seen: int, side: int, overlap: float) -> None:
@@ -72,11 +72,11 @@ class WindowAxis:
             window.weights[:] /= total[window.first : window.last]
 
     def _first_pixel(self, position: int) -> int:
-        """The image's first pixel whose centre is not before a position among the pixels that the network sees."""
+        """Return the first original pixel whose centre is not before a position in the resized image."""
         return -(-max(0, 2 * position * self.length - self.seen) // (2 * self.seen))
 
     def at_scale(self, window: Window, seen: int, mirrored: bool) -> Span:
-        """Where a window lies when the network sees ``seen`` pixels: on the grid, from the other end if mirrored."""
+        """Return a window's range when the axis is resized to ``seen`` pixels, aligned to the grid after mirroring."""
         start, end = (self.seen - window.end, self.seen - window.start) if mirrored else (window.start, window.end)
         start = start * seen // self.seen // self.grid * self.grid
         end = -(-end * seen // self.seen)
@@ -84,13 +84,13 @@ class WindowAxis:
 
 
 def gaussian(positions: NDArray[np.float64], side: int) -> NDArray[np.float32]:
-    """float32: 1 in the middle of a side and 0.0003 at its ends: never 0, as pixels at the border have one window."""
+    """Return float32 weights: 1 at the centre, 0.0003 at the ends; never 0, as one window covers the border alone."""
     weights: NDArray[np.float32] = np.exp(-0.5 * ((positions - side / 2) / (side / 8)) ** 2).astype(np.float32)
     return weights
 
 
 class WindowGrid(NamedTuple):
-    """The windows along the height and the width of an image; a network sees a small image in a single one."""
+    """The windows along the height and the width of an image; a small image has a single window."""
 
     rows: WindowAxis
     columns: WindowAxis
@@ -102,20 +102,20 @@ class WindowGrid(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is only one window."""
+        """Whether a single window covers the image."""
         return len(self.rows.windows) == len(self.columns.windows) == 1
 
 
 def window_grid(
     size: tuple[int, int], options: PredictOptions, resize: Resize = None, crop: int | Sequence[int] | None = None
 ) -> WindowGrid:
-    """The windows of an image.
+    """Create the windows of an image.
 
     Args:
         size: height and width of the image.
-        options: of the prediction.
-        resize: as ``data.resize``; a network that was trained at a fixed size has never seen a part of an image.
-        crop: as ``augment.crop``.
+        options: the prediction options.
+        resize: value of ``data.resize``; with [height, width] the network was trained on whole images, so no windows.
+        crop: value of ``augment.crop``.
     """
     seen = resized_size(*size, resize)
     if options.tile == 0 or isinstance(resize, Sequence):

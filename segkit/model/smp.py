@@ -1,4 +1,4 @@
-"""Architectures of segmentation_models_pytorch on its encoders and timm's: the baseline to compare with."""
+"""Architectures of segmentation_models_pytorch with its own encoders or timm's, as a baseline for comparison."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segkit.model.layers import doubled, pad_to_multiple
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _IMAGENET = {"mean": list(MEAN), "std": list(STD)}
 _HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
-_OTHERS = {  # encoders of smp's own whose usual weights were trained on others, by the beginning of their names
+_OTHERS = {  # name prefix of smp's own encoders -> normalisation of their default weights, if not ImageNet's
     **dict.fromkeys(("inception", "xception", "timm-tf_efficientnet_lite"), _HALF),
     "dpn": {"mean": [124 / 255, 117 / 255, 104 / 255], "std": [1 / (0.0167 * 255)] * 3},
 }
@@ -31,8 +31,8 @@ _FILES = (".pth", ".pt", ".bin", ".safetensors")
 class Smp(nn.Module):
     """A model of segmentation_models_pytorch with one of its encoders, or one of timm's.
 
-    ``[B,in_channels,H,W] -> logits [B,num_classes,H,W]``, any H and W: the image is mirrored up to a multiple
-    of the encoder's output stride. Encoders of a fixed input size (swin, maxvit, ...) see the image
+    ``[B,in_channels,H,W] -> logits [B,num_classes,H,W]``, any H and W: the image is mirror-padded to a multiple
+    of the encoder's output stride. For encoders with a fixed input size (swin, maxvit, ...) the image is
     resized to it. Pavel Iakubovskii: Segmentation Models PyTorch, github.com/qubvel-org, 2019.
 
     Args:
@@ -40,17 +40,17 @@ class Smp(nn.Module):
         in_channels: Channels of the image; 3 for RGB.
         architecture: "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "deeplabv3",
             "deeplabv3plus", "upernet", "segformer" or "dpt".
-        encoder: "resnet34" (smp's own default), "efficientnet-b0", "mit_b0", ..., or "tu-" and a model of timm.
-        weights: "imagenet" or another set the encoder has (for "tu-" the set is part of the name), fetched from the
-            Hugging Face hub; or a local .pth or .safetensors file with the encoder's weights. None trains from scratch.
-            With weights, images are normalised as their own configuration says; a file's are taken for the usual ones
-            of its encoder.
+        encoder: "resnet34" (smp's default), "efficientnet-b0", "mit_b0", ..., or "tu-" and the name of a timm model.
+        weights: "imagenet" or another set of weights of the encoder (for "tu-" the set is part of the name), fetched
+            from the Hugging Face hub; or a local .pth or .safetensors file with the encoder's weights. None trains from
+            scratch. Images are normalised as the configuration of the weights says; weights from a file use the
+            normalisation of the encoder's default weights.
 
     Attributes:
-        normalisation: mean and deviation of RGB in 0..1 that the weights were trained on; None without weights.
+        normalisation: mean and std of RGB in 0..1 with which the weights were trained; None without weights.
 
     Raises:
-        ModelError: an unknown name, a combination that does not exist, or weights that cannot be fetched or do not fit.
+        ModelError: unknown name, unsupported combination, or weights that cannot be fetched or do not fit.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Smp(nn.Module):
 
         named = weights is not None and not (weights.endswith(_FILES) or "/" in weights or Path(weights).is_file())
         _check_names(architecture, encoder, weights if named else None)
-        # of timm's encoders the name says which weights; smp warns of a string
+        # a timm encoder's name selects its weights, so smp expects True and warns about a string
         pretrained = (True if _of_timm(encoder) else weights) if named else None
         options: dict[str, Any] = {"encoder_name": encoder, "encoder_weights": pretrained}
         options |= {"in_channels": in_channels, "classes": num_classes}
@@ -75,18 +75,18 @@ class Smp(nn.Module):
             self.normalisation = None if weights is None else _normalisation(encoder, weights if named else None)
         for block in self.network.modules():
             if type(block) is UnetDecoderBlock and block.interpolation_mode == "nearest":
-                block.forward = partial(_decode, block)  # a bound method would not be pickled
+                block.forward = partial(_decode, block)  # a bound method could not be pickled
         if weights is not None and not named:
             load_encoder_weights(_unwrapped(self.network.encoder), weights, _classifier_names(encoder))
         self.fixed_size = None if any_size else _fixed_size(self.network.encoder)
         stride = self.network.encoder.output_stride
         self.multiple, self.least = (1, 0) if self.fixed_size else _padding(architecture, encoder, stride)
         size = self.fixed_size or (max(64, self.least),) * 2
-        freeze_unused(self.network, self.network.encoder, (1, in_channels, *size))  # last layers, and heads of timm's
+        freeze_unused(self.network, self.network.encoder, (1, in_channels, *size))  # last layers, and timm's heads
 
     @property
     def encoder(self) -> nn.Module:
-        """What may have been trained before; ``train.encoder_lr_mult`` is a factor on its learning rate."""
+        """The part that may be pretrained; ``train.encoder_lr_mult`` scales its learning rate."""
         return self.network.encoder  # type: ignore[no-any-return]
 
     def forward(self, image: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Smp(nn.Module):
 def _decode(
     block: Any, feature_map: Tensor, target_height: int, target_width: int, skip_connection: Tensor | None = None
 ) -> Tensor:
-    """As a decoder block of smp's Unet, but that under autocast its upsampling is not in float32."""
+    """Run a decoder block of smp's Unet, but upsample in the input's dtype under autocast instead of in float32."""
     height, width = feature_map.shape[2:]
     if (target_height, target_width) == (2 * height, 2 * width):
         x = doubled(feature_map)
@@ -115,12 +115,12 @@ def _decode(
 
 
 def _of_timm(encoder: str) -> str | None:
-    """The name of an encoder in timm; None of smp's own."""
+    """Return the timm name of an encoder, or None for smp's own encoders."""
     return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
 
 
 def _check_names(architecture: str, encoder: str, weights: str | None) -> None:
-    """Refuse names that there are not, before anything is fetched; ``weights`` are those of a name."""
+    """Refuse unknown names before anything is fetched; ``weights`` is the name of a set of weights, not a file."""
     import segmentation_models_pytorch as smp
     import timm
 
@@ -130,22 +130,22 @@ def _check_names(architecture: str, encoder: str, weights: str | None) -> None:
             raise ModelError(f"smp: there is no {what} '{name}'{close} There are: {first_few(list(known), 12)}")
 
     require_known("architecture", architecture, smp.MODEL_ARCHITECTURES_MAPPING)
-    if not _NAME.fullmatch(encoder):  # for timm "hf-hub:" and "local-dir:" lead to whatever somebody has put there
-        raise ModelError(f"smp: {encoder!r} is no encoder's name: letters, digits, '-', '_' and '.' are allowed")
+    if not _NAME.fullmatch(encoder):  # timm would load arbitrary content from "hf-hub:" or "local-dir:" names
+        raise ModelError(f"smp: {encoder!r} is not an encoder name: letters, digits, '-', '_' and '.' are allowed")
     name = _of_timm(encoder) or ""
     if not timm.is_model(name):
         require_known("encoder", encoder, [*smp.encoders.encoders, *(f"tu-{each}" for each in timm.list_models())])
     if weights is not None and not name:
         own = smp.encoders.encoders[encoder]["pretrained_settings"]
-        require_known(f"local file ({', '.join(_FILES)}), and no set of weights of '{encoder}',", weights, own)
+        require_known(f"local file ({', '.join(_FILES)}) or set of weights of '{encoder}' called", weights, own)
     elif weights is not None and (weights != "imagenet" or not timm.models.is_model_pretrained(name)):
         tags = [f"tu-{each}" for each in timm.list_pretrained(name.partition(".")[0])]
-        told = f'with weights = "imagenet" the encoder\'s name says which; there are: {first_few(tags) or "none"}'
+        told = f'set weights = "imagenet" and select them by the encoder name: {first_few(tags) or "none exist"}'
         raise ModelError(f"smp: there are no weights '{weights}' of the encoder '{encoder}'; {told}")
 
 
 def _normalisation(encoder: str, weights: str | None) -> dict[str, list[float]]:
-    """What the configuration of pretrained weights says; None are the usual ones of the encoder, from a file."""
+    """Return the normalisation of a set of weights; None means a file, taken for the encoder's default weights."""
     import segmentation_models_pytorch as smp
     import timm
 
@@ -156,17 +156,17 @@ def _normalisation(encoder: str, weights: str | None) -> dict[str, list[float]]:
     if weights is None:
         return usual
     try:
-        config = smp.encoders.get_preprocessing_params(encoder, pretrained=weights)  # from the hub, as the weights
-    except KeyError:  # the file there says nothing
+        config = smp.encoders.get_preprocessing_params(encoder, pretrained=weights)  # from the hub, like the weights
+    except KeyError:  # the file there has no normalisation
         return usual
     space, most = config["input_space"], max(config["input_range"])  # 1 or 255
     if space != "RGB":
-        raise ModelError(f"smp: the weights '{weights}' of '{encoder}' take {space}, and images are RGB")
+        raise ModelError(f"smp: the weights '{weights}' of '{encoder}' expect {space} images, but segkit's are RGB")
     return {key: [value / most for value in config[key]] for key in ("mean", "std")}
 
 
 def _create(architecture: str, options: dict[str, Any]) -> tuple[Any, bool]:
-    """The model, and whether a transformer in it was told to take images of any size."""
+    """Create the model; also return whether its encoder was configured to accept images of any size."""
     import segmentation_models_pytorch as smp
 
     try:
@@ -174,7 +174,7 @@ def _create(architecture: str, options: dict[str, Any]) -> tuple[Any, bool]:
             with contextlib.suppress(TypeError):  # not every transformer has the option
                 return smp.create_model(architecture, **options, dynamic_img_size=True), True
         return smp.create_model(architecture, **options), False
-    except OSError:  # what was to be fetched could not be
+    except OSError:  # a download failed; _fetching reports it
         raise
     except Exception as error:
         encoder = options["encoder_name"]
@@ -182,14 +182,14 @@ def _create(architecture: str, options: dict[str, Any]) -> tuple[Any, bool]:
 
 
 def _unwrapped(encoder: nn.Module) -> nn.Module:
-    """A timm model without what smp and timm put around it, whose levels of names no file from elsewhere has."""
+    """Remove the wrappers of smp and timm around a timm model; weights files lack the name prefixes of these."""
     while isinstance(inner := getattr(encoder, "model", None) or getattr(encoder, "body", None), nn.Module):
         encoder = inner
     return encoder
 
 
 def _classifier_names(encoder: str) -> set[str]:
-    """What timm's classifier calls its tensors, of which some are left out where only its features are wanted."""
+    """Return the tensor names of timm's full classifier, some of which its feature extractor lacks."""
     name = _of_timm(encoder)
     if name is None:
         return set()
@@ -200,12 +200,12 @@ def _classifier_names(encoder: str) -> set[str]:
 
 
 def _padding(architecture: str, encoder: str, stride: int) -> tuple[int, int]:
-    """What the sides must be a multiple of, and the smallest side: two decoders want more than smp's stride says."""
-    if architecture == "dpt":  # halves on to 1/32, whatever the size of the patches
+    """Return the multiple and the minimum of H and W; two decoders need more than the encoder's stride."""
+    if architecture == "dpt":  # downsamples to 1/32 for any patch size
         if 32 % stride:
             raise ModelError(f"smp: 'dpt' cannot use the encoder '{encoder}': its patches of {stride} do not divide 32")
         return 32, 0
-    return stride, 128 if architecture == "pan" else 0  # pan pools three times more after a stride of 16
+    return stride, 128 if architecture == "pan" else 0  # pan pools three more times after a stride of 16
 
 
 def _fixed_size(encoder: nn.Module) -> tuple[int, int] | None:
@@ -215,10 +215,10 @@ def _fixed_size(encoder: nn.Module) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def _fetching(encoder: str, weights: str) -> Iterator[None]:
-    """Fetch from the hub, or from its cache where the hub is out of reach; fail at once and in one line.
+    """Fetch weights from the hub, or from the local cache if the hub is unreachable; fail fast with a short message.
 
-    The hub's library tries for most of a minute and prints a line for each attempt. So it is asked once; without an
-    answer it is set offline, and then looks in its cache only.
+    huggingface_hub would retry for most of a minute and print a line per attempt. So one request tests the connection;
+    if it fails, the library is set to offline mode and uses its cache only.
     """
     what = f"the weights '{weights}' of the encoder '{encoder}'"
     from huggingface_hub import constants, get_session
@@ -226,14 +226,14 @@ def _fetching(encoder: str, weights: str) -> Iterator[None]:
     offline, cause = constants.HF_HUB_OFFLINE, ""
     try:
         get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:  # requests' or httpx's, according to the release
+    except Exception as error:  # of requests or httpx, depending on the release
         cause = " ".join(str(error).split())
         constants.HF_HUB_OFFLINE = True
     try:
         yield
     except OSError as error:
         raise ModelError(
-            f"smp: could not fetch {what} from {constants.ENDPOINT}: {cause or error}; fetch them where there is a "
+            f"smp: could not fetch {what} from {constants.ENDPOINT}: {cause or error}; fetch them on a machine with "
             'network and set weights = "path/to/model.safetensors", or leave weights out to train from scratch'
         ) from error
     finally:

@@ -2,8 +2,8 @@
 
 Olaf Ronneberger, Philipp Fischer, Thomas Brox: U-Net: Convolutional Networks for Biomedical Image
 Segmentation, MICCAI 2015, arXiv 1505.04597. ``norm="none", padding="valid", dropout=0.5`` is the
-paper's network. The defaults differ where ten years have taught better: batch normalisation trains
-deeper and faster, and padded convolutions waste no border.
+paper's network. The defaults follow later practice: batch normalisation trains faster and allows deeper
+networks, and padded convolutions do not lose the border.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class UNet(nn.Module):
         num_classes: Channels of the logits.
         in_channels: Channels of the image; 3 for RGB.
         width: Channels at full resolution, doubled at each level; 64 is the paper's. Halving it quarters the work.
-        depth: How often the resolution is halved; 4 is the paper's.
-        norm: What follows each convolution. "batch" wants some images a batch; "group" (16 channels a group,
-            arXiv 1803.08494) does not; "none" is the paper's.
-        dropout: Probability at the end of the contracting path; 0, since batch normalisation and augmentation
-            regularise already.
-        upsample: "transposed" is the paper's learned 2x2; "nearest" is smaller and free of checkerboards.
+        depth: Number of times the resolution is halved; 4 is the paper's.
+        norm: Normalisation after each convolution. "batch" needs several images per batch; "group" (16 channels per
+            group, arXiv 1803.08494) does not; "none" is the paper's.
+        dropout: Dropout probability at the end of the contracting path; 0 by default, since batch normalisation and
+            augmentation already regularise.
+        upsample: "transposed" is the paper's learned 2x2; "nearest" is smaller and free of checkerboard artefacts.
         padding: "same" keeps the size; "valid" is the paper's: unpadded convolutions, centre-cropped skips, and here
-            an input mirrored at its borders, so that the logits have its size. It costs far more on small images.
-        checkpointing: What a block computed is computed again for the backward pass (arXiv 1604.06174): less memory,
+            a mirror-padded input, so that the logits have its size. It costs far more on small images.
+        checkpointing: Recompute the activations of each block in the backward pass (arXiv 1604.06174): less memory,
             about a third more time, the same gradients.
-        patch_size: Side of the square of pixels that becomes one position of the network, by a strided convolution as
-            in ConvNeXt (arXiv 2201.03545); a transposed one makes the logits of its pixels. 2 or 4 looks at whole
-            images for the work of halved or quartered ones. 1 is the paper's.
+        patch_size: Side of the patches of pixels that a strided convolution embeds, as in ConvNeXt (arXiv 2201.03545);
+            a transposed one maps back to full-resolution logits. 2 or 4 reduces the work to that of images at half or
+            a quarter of the resolution. 1 is the paper's.
 
     Raises:
         ModelError: an option is out of range.
@@ -65,8 +65,8 @@ class UNet(nn.Module):
         counts = {"num_classes": num_classes, "in_channels": in_channels, "width": width, "patch_size": patch_size}
         for name, count in counts.items():
             _require(count >= 1, name, count, "must be at least 1")
-        _require(1 <= depth <= 10, "depth", depth, "is no number of halvings from 1 to 10")
-        _require(0 <= dropout < 1, "dropout", dropout, "is not a probability from 0 up to, not including, 1")
+        _require(1 <= depth <= 10, "depth", depth, "must be from 1 to 10")
+        _require(0 <= dropout < 1, "dropout", dropout, "must be at least 0 and less than 1")
         _one_of("norm", norm, ("batch", "group", "none"))
         _one_of("upsample", upsample, ("transposed", "nearest"))
         _one_of("padding", padding, ("same", "valid"))
@@ -97,13 +97,13 @@ class UNet(nn.Module):
         return self.network(image)[..., :height, :width]
 
     def network(self, x: Tensor) -> Tensor:
-        """The network of the paper's figure 1, without any padding of the input.
+        """Run the network of the paper's figure 1, without padding the input.
 
         With ``padding="same"`` H and W must be multiples of ``patch_size * 2**depth``; with ``"valid"`` each map must
         be even before it is pooled, and the logits are smaller: at depth 4 an image of 572 x 572 gives 388 x 388.
         """
         skips: list[Tensor] = []
-        x = self.stem(x)  # [B,width,H/patch,W/patch]; nothing at patch_size 1
+        x = self.stem(x)  # [B,width,H/patch,W/patch]; the identity at patch_size 1
         for level, block in enumerate(self.down):
             x = self._run(block, F.max_pool2d(x, 2) if level else x)  # [B,width*2^l,H/2^l,W/2^l]
             skips.append(x)
@@ -122,7 +122,7 @@ class UNet(nn.Module):
 
 
 class DoubleConvolution(nn.Sequential):
-    """Two 3x3 convolutions, each with normalisation and ReLU: ``[B,I,H,W] -> [B,O,H,W]``, 4 pixels less if valid."""
+    """Two 3x3 convolutions, each with normalisation and ReLU: ``[B,I,H,W] -> [B,O,H,W]``; H-4 and W-4 if valid."""
 
     def __init__(self, inputs: int, outputs: int, norm: str, padding: str) -> None:
         border = int(padding == "same")
@@ -133,13 +133,13 @@ class DoubleConvolution(nn.Sequential):
 
 
 def _convolution(inputs: int, outputs: int, size: int, norm: str, stride: int = 1, padding: int = 0) -> list[nn.Module]:
-    """A convolution, its normalisation and ReLU."""
-    # A normalisation that follows subtracts the mean, and has a bias of its own.
+    """Create a convolution, its normalisation and ReLU."""
+    # A bias before a normalisation is redundant: the normalisation subtracts the mean and has a bias itself.
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, size, stride, padding, bias=norm == "none")]
     if norm == "batch":
         layers.append(nn.BatchNorm2d(outputs))
     elif norm == "group":
-        # Groups of 16 channels and not 32 groups: a narrow network at 1x1 pixel keeps something to normalise.
+        # Groups of 16 channels, not 32 groups: so each group has several values even in a narrow network at 1x1 pixel.
         layers.append(nn.GroupNorm(math.gcd(outputs, max(1, outputs // 16)), outputs))
     return [*layers, nn.ReLU(inplace=True)]
 
@@ -148,36 +148,36 @@ def _upsampling(inputs: int, outputs: int, upsample: str) -> nn.Module:
     """``[B,I,H,W] -> [B,O,2H,2W]``."""
     if upsample == "transposed":
         return Upsampling(inputs, outputs)
-    # A 1x1 convolution commutes with repeating pixels: before it, it costs a quarter. The 3x3 ones that follow smooth.
+    # A 1x1 convolution commutes with nearest upsampling and costs a quarter before it. 3x3 convolutions smooth later.
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=1), Doubled())
 
 
 def _initialise(module: nn.Module) -> None:
-    """He initialisation, as in the paper: a deviation of sqrt(2 / N), N the inputs of one output.
+    """Initialise weights as in the paper (He): a standard deviation of sqrt(2 / N) for N inputs per output.
 
-    It keeps the variance from layer to layer: the 2 makes up for the half that a ReLU drops, so it is 1
-    where no ReLU follows, as after the upsampling and the classifier.
+    This keeps the variance constant across layers: the factor 2 compensates for the half that a ReLU drops, so it is 1
+    where no ReLU follows, in the upsampling and the classifier.
     """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        # The taps of a transposed convolution do not overlap, as its stride is its size: one tap feeds an output.
+        # The stride of a transposed convolution is its kernel size here, so one tap contributes to each output.
         taps = 1 if isinstance(module, nn.ConvTranspose2d) else math.prod(module.kernel_size)
-        gain = 2 if taps > 1 else 1  # the convolutions with a ReLU are those over several pixels
+        gain = 2 if taps > 1 else 1  # exactly the convolutions over several pixels have a ReLU
         nn.init.normal_(module.weight, std=math.sqrt(gain / (module.in_channels * taps)))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
 def centre_crop(x: Tensor, height: int, width: int) -> Tensor:
-    """The middle ``height`` x ``width`` of ``[B,C,H,W]``: unpadded convolutions leave skips larger than their peers."""
+    """Crop the central ``height`` x ``width`` of ``[B,C,H,W]``: unpadded convolutions leave skips too large."""
     top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
     return x[..., top : top + height, left : left + width]
 
 
 def _overlap(size: int, depth: int) -> tuple[int, int]:
-    """Pixels to mirror before and after ``size``, so that the unpadded network returns ``size`` or a little more.
+    """Return how many pixels to mirror before and after ``size``, so that the unpadded network returns at least it.
 
-    Halving and cropping cost ``12 * 2**depth - 8`` pixels (184 at depth 4), and what comes out is a
-    multiple of ``2**depth`` less ``4 * (2**depth - 1)``.
+    The network loses ``12 * 2**depth - 8`` pixels (184 at depth 4), and its output size is a multiple of
+    ``2**depth`` minus ``4 * (2**depth - 1)``.
     """
     surplus = -(size + 4 * (2**depth - 1)) % 2**depth
     margin = 6 * 2**depth - 4
@@ -191,4 +191,4 @@ def _require(holds: bool, name: str, value: object, told: str) -> None:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     choices = ", ".join(map(repr, allowed))
-    _require(value in allowed, name, value, f"is none of {choices}{did_you_mean(str(value), allowed)}")
+    _require(value in allowed, name, value, f"must be one of {choices}{did_you_mean(str(value), allowed)}")

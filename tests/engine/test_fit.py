@@ -668,7 +668,7 @@ def test_a_loss_that_returns_no_number_is_named(make_job: MakeJob, broken: Any, 
 @pytest.mark.parametrize(
     ("output", "found"),
     [
-        (lambda logits: {"logits": logits}, "dict; a model returns logits"),
+        (lambda logits: {"logits": logits}, "dict; it must return logits"),
         (lambda logits: logits[..., ::2, ::2], r"float32 \[4, 2, 4, 4\] for 4 images of 8 x 8 and 2 classes"),
         (lambda logits: logits[:, :1], r"float32 \[4, 1, 8, 8\]"),
         (lambda logits: logits.argmax(1), r"int64 \[4, 8, 8\]"),

@@ -74,7 +74,7 @@ def test_it_learns_and_evaluation_prediction_and_loading_agree(config: dict[str,
         assert np.array_equal(predictor.predict(opened), predictor.predict(path))
     eight = np.zeros((24, 24, 3), np.uint8)
     with pytest.raises(
-        DataError, match=r"the image: its values are uint8, .* of more than 8 bits a channel \(float32\)"
+        DataError, match=r"the image: its values are uint8, .* of more than 8 bits per channel \(float32\)"
     ):
         predictor.predict(eight)
     with Image.open(tmp_path / "run" / "samples" / "best.png") as drawn:
@@ -123,7 +123,7 @@ def test_evaluation_of_images_of_8_bits_is_refused(config: dict[str, Any], tmp_p
     for index in range(12):
         Image.effect_noise((24, 24), 20 + index).save(tmp_path / "images" / f"{index}.tif")
     with pytest.raises(
-        DataError, match=r"train: \d+: its values are uint8, and the model was trained on .* more than 8"
+        DataError, match=r"train: \d+: its values are uint8, but the model was trained on .* more than 8"
     ):
         evaluate_run(tmp_path / "run")
 
@@ -142,7 +142,7 @@ def test_images_of_another_unit_are_told_where_they_are_predicted(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             segkit.load(tmp_path / "run", device="cpu").predict(tmp_path / place / "0.tif")
-        assert [str(each.message).count("values are of another range") for each in caught] == [1] * bool(told)
+        assert [str(each.message).count("values have another range") for each in caught] == [1] * bool(told)
         out = capsys.readouterr().out
         assert (told in out) if told else ("another range" not in out)
 

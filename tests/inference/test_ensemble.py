@@ -57,7 +57,7 @@ def test_a_run_that_is_not_calibrated_beside_one_that_is_is_named(
     run_folder: Path, other_run: Path, write_config: Callable[..., None]
 ) -> None:
     write_config(other_run, temperature=2.0)
-    with pytest.warns(UserWarning, match=rf"the other runs are calibrated and these are not: {run_folder}"):
+    with pytest.warns(UserWarning, match=rf"these runs are not calibrated, but the others are: {run_folder}"):
         segkit.load([run_folder, other_run], device="cpu")
 
 
@@ -77,8 +77,8 @@ def test_runs_on_an_object_each_have_a_copy_of_it(
     ("changes", "message"),
     [
         ({"classes": ["dark", "blue", "red"]}, r"classes must be the same.*'blue', 'red'.* and .*'red', 'blue'"),
-        ({"ignore_index": 254}, "ignore_index must be the same, and they are 254 and 255"),
-        ({"resize": 0.5}, r"data\.resize must be the same, and they are 0\.5 and None"),
+        ({"ignore_index": 254}, "ignore_index must be the same, but they are 254 and 255"),
+        ({"resize": 0.5}, r"data\.resize must be the same, but they are 0\.5 and None"),
     ],
 )
 def test_runs_that_are_not_alike_are_refused(

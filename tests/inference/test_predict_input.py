@@ -222,12 +222,12 @@ def test_a_model_of_8_bits_refuses_more_and_the_reverse(predict, picture, labels
     deep = picture.with_name("deep.png")
     Image.fromarray((labels * 1000.0).astype(np.uint16)).save(deep)
     assert predict(deep, picture) == 1
-    assert "deep.png: its values are float32, and the model was trained on images of 8 bits a channel" in (
+    assert "deep.png: its values are float32, but the model was trained on images of 8 bits per channel" in (
         capsys.readouterr().err
     )
     write_config(run_folder, normalisation={"mean": [1000.0] * 3, "std": [900.0] * 3, "dtype": "float32"})
     assert predict(deep, picture) == 1
-    assert "street.png: its values are uint8, and the model was trained on images of more than 8 bits a channel" in (
+    assert "street.png: its values are uint8, but the model was trained on images of more than 8 bits per channel" in (
         capsys.readouterr().err
     )
 
@@ -274,7 +274,7 @@ def test_images_of_every_shape(predict, tmp_path, size):
         (["--max-pixels", "0"], "--max-pixels 0; 1 or more"),
         (["--max-pixels", "-5"], "--max-pixels -5; 1 or more"),
         (["--mask-suffix", "_mask"], "--mask-suffix is of true masks; say where they are"),
-        (["--tile", "0", "--overlap", "0.25"], "overlap = 0.25: there are no tiles, as with tile = 0"),
+        (["--tile", "0", "--overlap", "0.25"], "overlap = 0.25: no tiles are used, because with tile = 0"),
         (["--metrics"], "--metrics compares predictions with true masks"),
     ],
 )
@@ -295,7 +295,7 @@ def test_tiles_of_a_network_that_has_seen_whole_images_alone(
     write_config(run_folder, resize=[16, 20])
     assert predict(picture, *option) == 2
     name, value = option[0].strip("-").replace("-", "_"), option[1]
-    told = f"{name} = {value}: there are no tiles, as the network was trained on whole images of [16, 20] (data.resize)"
+    told = f"{name} = {value}: no tiles are used, because the network was trained on whole images resized to [16, 20]"
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match=f"{name} = {value}: there are no tiles"):

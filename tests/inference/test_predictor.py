@@ -68,7 +68,7 @@ def test_what_can_be_sliced_is_one_image_though_it_gives_its_rows_one_after_the_
 
 @pytest.mark.parametrize("image", [3, None, torch.zeros(3, 4, 4), [3], b"a.png"])
 def test_what_is_no_image_is_refused_in_a_line(colour_model, image):
-    with pytest.raises(DataError, match=r"is a path, an array uint8 \[H,W,3\], or Pillow's; not (int|None|Tensor)"):
+    with pytest.raises(DataError, match=r"is a path, a uint8 array \[H,W,3\] or a Pillow image, not (int|None|Tensor)"):
         Predictor(colour_model, **FACTS).predict(image)
 
 

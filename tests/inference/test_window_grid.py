@@ -93,10 +93,10 @@ def test_a_side_that_is_given_counts_in_pixels_of_the_image():
 def test_options_of_tiles_are_refused_where_there_are_none():
     for options in ({"tile": 256}, {"overlap": 0.25}, {"batch_size": 2}, {"tile": 0, "overlap": 0.25}):
         ((name, value),) = list(options.items())[-1:]
-        told = rf"{name} = {value}.*no tiles, as the network .* whole images of \[128, 96\] \(data.resize\)"
+        told = rf"{name} = {value}.*no tiles .* whole images resized to \[128, 96\] \(data.resize\)"
         with pytest.raises(ConfigError, match=told):
             PredictOptions(**options).refuse_unused([128, 96])
-    with pytest.raises(ConfigError, match="batch_size = 2: there are no tiles, as with tile = 0 an image is predicted"):
+    with pytest.raises(ConfigError, match="batch_size = 2: no tiles are used, because with tile = 0"):
         PredictOptions(tile=0, batch_size=2).refuse_unused(0.5)
     PredictOptions(tile=0).refuse_unused([128, 96])
     PredictOptions().refuse_unused([128, 96])

@@ -210,12 +210,12 @@ def test_a_batch_of_one_trains_where_a_channel_has_more_than_one_value():
     [
         ({"patch_size": 2, "padding": "valid"}, "patch_size = 2 needs padding = 'same'"),
         ({"patch_size": 0}, "patch_size = 0 must be at least 1"),
-        ({"norm": "bacth"}, "norm = 'bacth' is none of 'batch', 'group', 'none'; did you mean 'batch'?"),
-        ({"upsample": "bilinear"}, "upsample = 'bilinear' is none of 'transposed', 'nearest'"),
+        ({"norm": "bacth"}, "norm = 'bacth' must be one of 'batch', 'group', 'none'; did you mean 'batch'?"),
+        ({"upsample": "bilinear"}, "upsample = 'bilinear' must be one of 'transposed', 'nearest'"),
         ({"padding": "Valid"}, "did you mean 'valid'?"),
         ({"width": 0}, "width = 0 must be at least 1"),
-        ({"depth": 0}, "depth = 0 is no number of halvings from 1 to 10"),
-        ({"dropout": 1.0}, "dropout = 1.0 is not a probability"),
+        ({"depth": 0}, "depth = 0 must be from 1 to 10"),
+        ({"dropout": 1.0}, "dropout = 1.0 must be at least 0 and less than 1"),
     ],
 )
 def test_wrong_options_are_named(options, message):

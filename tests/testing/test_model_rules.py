@@ -406,7 +406,7 @@ BROKEN: list[tuple[type[nn.Module], Any, str]] = [
     (
         Whole,
         EVERY_ONE_THAT_RUNS_IT,
-        r"the model returned int16 \[2, 7, 64, 64\] for 2 images of 64 x 64 and 7 classes; a model returns logits, fl",
+        r"the model returned int16 \[2, 7, 64, 64\] for 2 images of 64 x 64 and 7 classes; it must return logits, fl",
     ),
     (
         Divided,
@@ -421,7 +421,7 @@ BROKEN: list[tuple[type[nn.Module], Any, str]] = [
     (
         Named,
         EVERY_ONE_THAT_RUNS_IT,
-        r"images \[2, 3, 64, 64\] in evaluation: the model returned dict; a model returns logits, a tensor \[B,C,H,W\]",
+        r"images \[2, 3, 64, 64\] in evaluation: the model returned dict; it must return logits, a tensor \[B,C,H,W\]",
     ),
     (EvenOnly, {"any_size"}, r"returned float32 \[1, 7, 64, 62\] for 1 images of 65 x 63; "),
     (LogOfWidth, {"any_size"}, "100.0% of the logits of images of 1 x 1 are not finite"),
