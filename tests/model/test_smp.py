@@ -249,7 +249,7 @@ def test_a_damaged_or_missing_file_is_named(tmp_path, name):
         ({"encoder": "tu-convnext_ato"}, "did you mean 'tu-convnext_atto'?"),
         ({"encoder": "convnext_atto"}, "no encoder 'convnext_atto'; did you mean 'tu-convnext_atto'?"),
         ({"encoder": "resnet18", "weights": "imagnet"}, "did you mean 'imagenet'? There are: imagenet, ssl, swsl"),
-        ({"encoder": "tu-resnet18", "weights": "ssl"}, "there are: tu-resnet18.a1_in1k"),
+        ({"encoder": "tu-resnet18", "weights": "ssl"}, "encoder name: tu-resnet18.a1_in1k"),
         (
             {"architecture": "dpt", "encoder": "tu-vit_small_patch14_dinov2"},
             "'dpt' cannot use the encoder 'tu-vit_small_patch14_dinov2': its patches of 14 do not divide 32",

@@ -579,7 +579,7 @@ def test_wrong_shapes_say_what_is_wanted(make: Callable[[int], nn.Module]) -> No
         make(4)(logits, target.mT)
     with pytest.raises(LabelError, match="not one-hot"):
         make(4)(logits, one_hot(target % 4, 4))
-    with pytest.raises(LabelError, match=r"holds torch\.float32; labels are integers"):
+    with pytest.raises(LabelError, match=r"is torch\.float32; labels must be integers"):
         make(4)(logits, target.float())
 
 
