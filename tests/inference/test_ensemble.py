@@ -92,11 +92,11 @@ def test_runs_that_are_not_alike_are_refused(
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"channels": 4}, r"channels must be the same, and they are \('band 1',"),
-        ({"images": ImageFormat(bands=(3, 2, 1))}, r"data\.bands must be the same, and they are \(3, 2, 1\) and None"),
-        ({"images": ImageFormat(no_data=-9999.0)}, r"data\.no_data must be the same, and they are -9999\.0 and 'stop'"),
-        ({"dtype": "float32"}, "the type of the images must be the same, and they are 'float32' and 'uint8'"),
-        ({"classes": ("sky", "land", "sea")}, r"classes must be the same, and they are \('sky', 'land', 'sea'\) and"),
+        ({"channels": 4}, r"channels must be the same, but they are \('band 1',"),
+        ({"images": ImageFormat(bands=(3, 2, 1))}, r"data\.bands must be the same, but they are \(3, 2, 1\) and None"),
+        ({"images": ImageFormat(no_data=-9999.0)}, r"data\.no_data must be the same, but they are -9999\.0 and 'stop'"),
+        ({"dtype": "float32"}, "the image dtype must be the same, but they are 'float32' and 'uint8'"),
+        ({"classes": ("sky", "land", "sea")}, r"classes must be the same, but they are \('sky', 'land', 'sea'\) and"),
         ({"classes": ("land", "sky")}, "classes must be the same"),
     ],
 )

@@ -298,7 +298,7 @@ def test_tiles_of_a_network_that_has_seen_whole_images_alone(
     told = f"{name} = {value}: no tiles are used, because the network was trained on whole images resized to [16, 20]"
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    with pytest.raises(ConfigError, match=f"{name} = {value}: there are no tiles"):
+    with pytest.raises(ConfigError, match=f"{name} = {value}: no tiles are used"):
         segkit.load(run_folder, device="cpu").predict(picture, **{name: float(value) if "." in value else int(value)})
     assert predict(picture, "--tile", "0") == 0
 
