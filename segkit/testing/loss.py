@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from segkit.testing.check import NotAsked, Same, failing, require
-from segkit.testing.meta_device import on_meta
 from segkit.testing.scored import VOID, Batch, Figures, Layout, ScoredSubject, batch, certain, wrong
 
 
@@ -35,6 +34,13 @@ class LossSubject(ScoredSubject):
     def cost(self, logits: Tensor, target: Tensor, loss: Any = None) -> float:
         """The cost alone."""
         return self.figures((logits, target), built=loss)["cost"]  # type: ignore[no-any-return]
+
+    def moved_to(self, device: str) -> Callable[[], Any]:
+        """What tells the cost of an ordinary batch on another device."""
+        loss = self.make()
+        loss = loss.to(device) if isinstance(loss, nn.Module) else loss  # what is no module has nothing to be moved
+        logits, target = (each.to(device) for each in batch(self.classes))
+        return lambda: loss(logits.requires_grad_().clone(), target)
 
 
 def scalar_float32(case: LossSubject) -> None:
@@ -163,14 +169,6 @@ def gradcheck(case: LossSubject) -> None:
     same = torch.autograd.gradcheck(cost, leaf, eps=2e-3, atol=2e-3, rtol=2e-2, raise_exception=False)
     told = "is something detached or rounded that the cost depends on?"
     require(same, f"for logits {list(logits.shape)} backward() and finite differences give different gradients: {told}")
-
-
-def no_fixed_device(case: LossSubject) -> None:
-    """Moved to another device, torch's meta device, it computes there."""
-    loss = case.make()
-    loss = loss.to("meta") if isinstance(loss, nn.Module) else loss  # what is no module has nothing to be moved
-    logits, target = (each.to("meta") for each in batch(case.classes))
-    on_meta(lambda: loss(logits.requires_grad_().clone(), target))
 
 
 def compiles(case: LossSubject) -> Iterator[Same]:

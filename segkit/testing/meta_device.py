@@ -1,8 +1,8 @@
-"""Calls on torch's meta device, which has shapes and no values: they show what stays on a device of its own."""
+"""A rule of models and losses, asked on torch's meta device, which has shapes and no values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,13 +14,9 @@ from segkit.testing.check import CheckFailed, NotAsked, failing, require
 _VALUES = (Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.item, Tensor.tolist)
 
 
-def on_meta(call: Callable[[], Any]) -> None:
-    """Ask a call whose component and arguments are on the meta device.
-
-    Raises:
-        NotAsked: it reads values, which are not there.
-        CheckFailed: it raises, mixes devices, or returns no tensor of the meta device.
-    """
+def no_fixed_device(case: Any) -> None:
+    """Moved to another device, torch's meta device, it computes there, and makes no tensor elsewhere."""
+    call = case.moved_to("meta")
     with failing("on another device (torch's meta)"), _OneDevice():
         value = call()
         on_it = isinstance(value, Tensor) and value.is_meta

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 import torch
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from segkit.errors import first_few
 from segkit.inference.sliding_window import check_logits
 from segkit.testing.check import CheckFailed, Same, Subject, failing, require
-from segkit.testing.meta_device import on_meta
 
 
 @contextmanager
@@ -53,6 +53,10 @@ class ModelSubject(Subject):
     def seen(self, model: nn.Module) -> Tensor:
         """The logits of an ordinary batch."""
         return _forward(model, self.images(2))
+
+    def moved_to(self, device: str) -> Callable[[], Tensor]:
+        """What gives the logits of an ordinary batch on another device."""
+        return partial(_forward, self.model().to(device), self.images(2).to(device))
 
     def images(self, batch: int, size: tuple[int, int] = (64, 64)) -> Tensor:
         """Noise of mean 0 and variance 1, as normalised images have, ``[B,in_channels,H,W]``."""
@@ -195,12 +199,6 @@ def state_dict(case: ModelSubject) -> Iterator[Same]:
     with failing("its state_dict cannot be loaded into a new instance (by torch.load with weights_only = True)"):
         other.load_state_dict(torch.load(file, weights_only=True))
     yield "a model and a new one with its state_dict", case.seen(other), case.seen(model)
-
-
-def no_fixed_device(case: ModelSubject) -> None:
-    """Moved to another device, torch's meta device, it computes there: forward makes no tensor elsewhere."""
-    model, image = case.model().to("meta"), case.images(2).to("meta")
-    on_meta(lambda: _forward(model, image))
 
 
 def bf16_autocast(case: ModelSubject) -> None:

@@ -14,8 +14,8 @@ from segkit.registry import REGISTRIES, Component
 from segkit.testing.check import Check, Rule
 
 _MODULES = {  # kind -> the modules with its rules; the class of its subjects is in the one of its own name
-    "loss": ("check", "loss", "scored"),
-    "model": ("check", "model"),
+    "loss": ("check", "loss", "scored", "meta_device"),
+    "model": ("check", "model", "meta_device"),
     "dataset": ("check", "dataset"),
     "metric": ("check", "metric", "scored"),
     "transform": ("check", "transform"),
