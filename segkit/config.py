@@ -233,7 +233,10 @@ def _override(tables: dict[str, Any], path: str, value: Any) -> None:
         for other in [other for other in place if other != "scale"]:  # the weight in the sum of losses stays
             del place[other]
     is_option = len(above) == 1 + (above[:1] != [] and above[0] in LISTS)
-    place[key] = value if is_option else read_value(value)[0]
+    try:
+        place[key] = value if is_option else read_value(value)[0]
+    except ValueError as error:
+        raise ConfigError(f"{path} = {error}") from error
 
 
 def _row(rows: list[Any], name: str, path: str) -> Any:

@@ -126,8 +126,8 @@ class Trainer:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
         for note in notes:
             self.console.warn(note)
-        if not self.ended and self.main:  # they are no longer the run's result
-            clear(folder, RESULTS)
+        if self.main:  # its files are no longer the run's result, if it goes on
+            clear(folder, () if self.ended else RESULTS)
         self.console.say(f"resumed after {self._progress()}")
 
     def _begin(self, resume: bool) -> None:

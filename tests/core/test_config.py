@@ -157,6 +157,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         ("model.width.x=3", "model.width is 16 and holds no keys"),
         ("train.lr=inf", "train.lr = inf: should be a finite number"),
         ("loss.0.scale=-1", "loss[0].scale = -1: should be greater than or equal to 0"),
+        ("plugins=a\x01", "plugins = 'a\\x01': holds the control character"),
         ("train.precision=half", "train.precision = 'half': should be 'auto', 'fp32', 'bf16' or 'fp16'"),
     ],
 )

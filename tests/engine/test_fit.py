@@ -526,9 +526,12 @@ def test_a_run_that_stopped_early_keeps_its_result_while_it_is_scored_again(
         return make_job(best="told", patience=1, fields={"metrics": {"told": told_by([0.5], True)}})
 
     assert train_and_evaluate(job()).stopped_early
+    half = job().folder / ".model.safetensors.1.tmp"
+    half.write_text("a process was killed")
     monkeypatch.setattr(checkpoint, "write_model", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_and_evaluate(job(), resume=True)
+    assert not half.exists()
     assert segkit.read_run(job().folder).result["stopped_early"]
 
 
