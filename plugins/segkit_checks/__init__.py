@@ -10,7 +10,7 @@ def segkit_checks() -> dict[str, str]:
     """Offer the checks."""
     return {
         "interpolated": "segkit_checks.interpolated:Interpolated",
-        "crops": "segkit_checks.crops:Crops",
+        "crops": "segkit_checks.images:Crops",
         "images": "segkit_checks.images:Images",
         "duplicates": "segkit_checks.duplicates:Duplicates",
     }

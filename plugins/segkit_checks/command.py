@@ -152,8 +152,7 @@ def _draw(scan: Scan, folder: Path, config: Config, arguments: argparse.Namespac
     Raises:
         RunFolderError: a file cannot be written, or is somebody's own.
     """
-    from segkit_checks.augmented import augmented_sheet
-    from segkit_checks.contact import contact_sheet
+    from segkit_checks.contact import augmented_sheet, contact_sheet
     from segkit_samples.sheets import is_prediction, signature
 
     drawn: dict[str, Callable[[], Image]] = {}

@@ -1,26 +1,31 @@
-"""A contact sheet of a split: a few images of each class, the rarest class first, where wrong labels show."""
+"""Sheets to look at: some images of each class of a split, where wrong labels show; crops as the network sees them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
-from segkit.data.normalise import displayable
+from segkit.config import Config
+from segkit.data.augment import RandomTransform
+from segkit.data.loader import SampleSource
+from segkit.data.normalise import Normalisation, displayable
+from segkit.data.sample import Dataset
+from segkit.data.scan import Scan
 from segkit.data.visualize import overlay
 from segkit_samples.sheets import GAP, caption, sheet, side_by_side
-
-if TYPE_CHECKING:  # torch is not needed to draw
-    from segkit.data.sample import Dataset
 
 Bytes = NDArray[np.uint8]
 _TILE = 176  # pixels at most, wide and high: a page of 255 classes is still one that viewers open
 _SEAM = 2  # pixels between an image and its labels
 _DIMMED = 0.5  # the other classes can still be told, and the class itself stands out
 _OUTLINE = (255, 255, 255)
+IMAGES, EPOCHS = 6, 3  # of augmented crops
+_LARGEST = 240  # pixels of a crop, wide and high
 _HEADING = (225, 225, 225)  # a band: which row a class's name belongs to is seen at once
 
 
@@ -81,3 +86,31 @@ def _marked(picture: Bytes, mask: Bytes, label: int, dataset: Dataset) -> Bytes:
     around = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
     drawn[around & ~own] = _OUTLINE
     return drawn
+
+
+def augmented_sheet(scan: Scan, config: Config) -> Image.Image:
+    """A row an image, evenly spaced over train: its crops in the first epochs, each beside its labels.
+
+    Where a pretrained encoder asks for a normalisation of its own, only what is put beyond the image's borders differs.
+    """
+    train, no_data = scan.splits["train"], scan.splits["train"].no_data != "stop"
+    how = Normalisation.of(nn.Identity(), scan.statistics["train"], no_data)
+    chosen = [each.build(train) for each in config.transform]
+    transform = RandomTransform.of(scan, config.augment, config.train.seed, how, chosen)
+    source, rows = SampleSource(train, config.data.resize), []
+    shown = min(IMAGES, len(train))
+    for index in (number * len(train) // shown for number in range(shown)):
+        pictures = []
+        for epoch in range(1, EPOCHS + 1):
+            batch = source.train_batch([(epoch, index)], transform)
+            mean, std = (torch.tensor(values)[:, None, None] for values in (how.mean, how.std))
+            seen = how.normalise(batch.image, batch.colour)[0] * std + mean  # [C,H,W]
+            seen = (seen * 255).round().clamp(0, 255).byte() if how.dtype == "uint8" else seen
+            image, mask = displayable(seen.permute(1, 2, 0).numpy(), config.data.rgb), batch.mask[0].numpy()
+            drawn = overlay(image, mask, train.palette, train.ignore_index)
+            for text, pixels in ((f"{batch.names[0]}, epoch {epoch}", image), ("its labels", drawn)):
+                picture = Image.fromarray(pixels)
+                picture.thumbnail((_LARGEST, _LARGEST))
+                pictures.append((text, picture))
+        rows.append(side_by_side(pictures))
+    return sheet(rows, train.classes, train.palette)

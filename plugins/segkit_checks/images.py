@@ -1,7 +1,8 @@
-"""Images that look odd: blank ones, values that may mark pixels without data, other depths or units than the others."""
+"""Images that look odd: blank, of another depth or unit, with values that may mark no data, smaller than the crops."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 
 import segkit
 from segkit.data.normalise import Normalisation
+from segkit.data.resize import resized_size
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue
 from segkit_folder.files import about
@@ -29,6 +31,7 @@ _ODD = {
     ),
 }
 """Kind -> what is odd about such images, and what to do."""
+_MOSTLY = 0.5  # of the pixels of a crop
 
 
 class Images:
@@ -73,6 +76,27 @@ class Images:
                 what += f"{unit.mean[0]:.4g} and a deviation of {unit.std[0]:.4g}"
                 advice = "the network cannot know what it sees there: save all images in the same unit"
                 yield about("other_range", split, far, len(those), what, advice)
+
+
+class Crops:
+    """Crops of training that are mostly void, as ``augment.crop`` is larger than most images."""
+
+    def __init__(self, settings: Any, augment: Any) -> None:
+        self._resize, self._augment = settings.resize, augment
+
+    def measure(self, sample: segkit.Sample) -> None:
+        """Nothing: the sizes are known."""
+
+    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, None]]]) -> Iterator[Issue]:
+        """A warning where half of the pixels of the crops would be void."""
+        crop, scale = self._augment.crop, math.sqrt(math.prod(self._augment.scale))
+        sizes = [resized_size(*each.size, self._resize) for each, _ in splits.get("train", ())]  # [N,2]
+        if not crop or not sizes:
+            return
+        void = 1 - float(np.minimum(np.array(sizes) * scale / crop, 1).prod(axis=1).mean())
+        if void >= _MOSTLY:
+            text = f"augment.crop = {crop} is larger than most images (after data.resize and augment.scale): "
+            yield Issue("large_crop", what=f"{text}{void:.0%} of the crops is void", severity="warning", split="train")
 
 
 def no_data_value(channel: NDArray[Any]) -> str | None:
