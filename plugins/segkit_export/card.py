@@ -32,12 +32,21 @@ def card(exported: Exported, origin: Origin, predictor: Predictor) -> str:
     rows = [(escaped(split), name, _shown(value), floor) for split, name, value, floor in scores]
     shown = _table(("split", "score", "value", "floor"), rows)
     shown += "\n\nThe floor is what the best constant prediction scores on the same split."
+    what = f"What is written here was run and compared with PyTorch: equal on {exported.agreement}."
+    if exported.answer:
+        least = f" H and W may be any from {exported.least} pixels on." if exported.least else ""
+        values = f"{escaped(', '.join(exported.channels))}, the values as they are stored"
+        graph = f"`{exported.signature}`, {values}; normalisation and resizing are part of the graph.{least}"
+        what = f"{graph} {what}"
+    packages = {"segkit": origin.record.get("segkit"), **table(origin.record, "packages")}
+    trained = ", ".join(f"{name} {value}" for name, value in packages.items() if value)
+    now = escaped(f"segkit {segkit.__version__}, torch {version('torch')}")
     on = f", trained on {escaped(origin.dataset)}" if origin.dataset else ""
     parts = [
         f"---\n{_front_matter(exported, origin, scores)}---",
         f"<!-- written by {MARK}; another export into this folder replaces it -->",
         f"# {escaped(origin.model_name)}{on}",
-        f"Semantic segmentation: {len(predictor.classes)} classes, a class for each pixel. {_what(exported)}",
+        f"Semantic segmentation: {len(predictor.classes)} classes, a class for each pixel. {what}",
         "## How to use it",
         snippet(exported, origin),
         "## Classes",
@@ -48,7 +57,7 @@ def card(exported: Exported, origin: Origin, predictor: Predictor) -> str:
         "## Training",
         _training(origin),
         "## Versions",
-        _versions(origin),
+        f"Trained with {escaped(trained or 'versions that are not known')}; exported with {now}.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -71,15 +80,6 @@ def _front_matter(exported: Exported, origin: Origin, scores: Iterable[tuple[str
     if results:
         facts |= {"model_name": f"{origin.model_name} on {data}", "eval_results": results}
     return ModelCardData(**facts).to_yaml() + "\n"
-
-
-def _what(exported: Exported) -> str:
-    agreement = f"What is written here was run and compared with PyTorch: equal on {exported.agreement}."
-    if not exported.answer:
-        return agreement
-    least = f" H and W may be any from {exported.least} pixels on." if exported.least else ""
-    values = f"{escaped(', '.join(exported.channels))}, the values as they are stored"
-    return f"`{exported.signature}`, {values}; normalisation and resizing are part of the graph.{least} {agreement}"
 
 
 def _classes(origin: Origin, predictor: Predictor) -> str:
@@ -106,13 +106,6 @@ def _training(origin: Origin) -> str:
         "resize": origin.config["resize"] or None,
     }
     return _table(["what", "value"], [[name, escaped(value)] for name, value in rows.items() if value is not None])
-
-
-def _versions(origin: Origin) -> str:
-    packages = {"segkit": origin.record.get("segkit"), **table(origin.record, "packages")}
-    trained = ", ".join(f"{name} {value}" for name, value in packages.items() if value)
-    exported = f"segkit {segkit.__version__}, torch {version('torch')}"
-    return f"Trained with {escaped(trained or 'versions that are not known')}; exported with {escaped(exported)}."
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

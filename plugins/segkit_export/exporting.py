@@ -166,15 +166,16 @@ class _Export:
         """Write, compare, and give what was written its name."""
         with filled(self.place) as folder, tqdm(total=3, unit="step", leave=False, disable=None) as self.bar:
             path = folder / self.place.names[0]
-            found = self._weights(path) if self.place.to == "safetensors" else self._graph(path, logits, size)
+            if self.place.to == "safetensors":
+                self._step("writing")
+                model = None if self.origin.model else deepcopy(self.own.model)
+                runner = write_weights(self.own.model, path, self.origin.config, self.metadata, model)
+                agreement = self._compared(runner, 2, None, several=False)
+                found = Exported(self.place, agreement, path.stat().st_size)
+            else:
+                found = self._graph(path, logits, size)
             (folder / CARD).write_text(card(found, self.origin, self.own), "utf-8")
         return found
-
-    def _weights(self, path: Path) -> Exported:
-        self._step("writing")
-        model = None if self.origin.model else deepcopy(self.own.model)
-        runner = write_weights(self.own.model, path, self.origin.config, self.metadata, model)
-        return Exported(self.place, self._compared(runner, 2, None, several=False), path.stat().st_size)
 
     def _graph(self, path: Path, logits: bool, size: tuple[int, int] | None) -> Exported:
         """With as much freedom as torch can follow: any size, else any batch, else neither."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -30,11 +29,15 @@ def extremes(story: Story, kind: str) -> list[dict[str, Any]]:
         path = story.folder / "samples" / f"{kind}_{number}.png"
         if not path.is_file():
             break
-        tiles = _tiles(path)
-        addresses = [(title, _address(tile, _LABELS if title in TITLES[1:3] else _PHOTOGRAPH)) for title, tile in tiles]
-        width, height = tiles[0][1].size
+        with Image.open(path) as picture:
+            row = picture.convert("RGB")
+        top, width = caption("", 1).height, (row.width - 3 * GAP) // 4
+        lefts = [place * (width + GAP) for place in range(4)]
+        tiles = [row.crop((left, top, left + width, row.height)) for left in lefts]
+        how = (_PHOTOGRAPH, _LABELS, _LABELS, _PHOTOGRAPH)
+        addresses = [(title, _address(tile, kind)) for title, tile, kind in zip(TITLES, tiles, how, strict=True)]
         facts = {"name": str(score["name"]), "mean_iou": score["mean_iou"], "wrong": 1 - score["pixel_accuracy"]}
-        found.append({**facts, "tiles": addresses, "width": width, "height": height})
+        found.append({**facts, "tiles": addresses, "width": width, "height": row.height - top})
     return found
 
 
@@ -48,15 +51,6 @@ def sheet(story: Story) -> tuple[str, int, int] | None:
             page.thumbnail((_MOST, _MOST * 4))
             return _address(page, _PHOTOGRAPH), *page.size
     return None
-
-
-def _tiles(path: Path) -> list[tuple[str, Image.Image]]:
-    """The four pictures of a row, without their captions."""
-    with Image.open(path) as picture:
-        row = picture.convert("RGB")
-    top, width = caption("", 1).height, (row.width - 3 * GAP) // 4
-    lefts = [number * (width + GAP) for number in range(4)]
-    return [(title, row.crop((left, top, left + width, row.height))) for title, left in zip(TITLES, lefts, strict=True)]
 
 
 def _address(picture: Image.Image, options: dict[str, Any]) -> str:

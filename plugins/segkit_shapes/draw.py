@@ -48,18 +48,13 @@ def draw(variety: Variety, size: int, random: np.random.Generator) -> tuple[NDAr
 
 
 def _texture(size: int, base: Pixels, contrast: int, random: np.random.Generator) -> Pixels:
-    """Smooth patches around the colour ``base``, ``[size,size,3]``."""
+    """Smooth patches around the colour ``base``, ``[size,size,3]``: a grid of colours enlarged without steps."""
     grid: Pixels = (
         base
         + random.integers(-contrast, contrast + 1, (_CELLS, _CELLS, 1))
         + random.integers(-8, 9, (_CELLS, _CELLS, 3))
     )
-    return _blended(grid, size)
-
-
-def _blended(grid: Pixels, size: int) -> Pixels:
-    """A grid of numbers ``[cells,cells,channels]`` enlarged to ``[size,size,channels]``, without steps."""
-    at = np.arange(size, dtype=np.int64) * (len(grid) - 1) * 64 // size  # the place on the grid, in 64ths of a cell
+    at = np.arange(size, dtype=np.int64) * (_CELLS - 1) * 64 // size  # the place on the grid, in 64ths of a cell
     cell, part = at // 64, at % 64
     rows: Pixels = grid[cell] * (64 - part)[:, None, None] + grid[cell + 1] * part[:, None, None]  # [size,cells,3]
     both: Pixels = rows[:, cell] * (64 - part)[:, None] + rows[:, cell + 1] * part[:, None]  # [size,size,3]
