@@ -134,10 +134,9 @@ def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, i
     By what the cells hold, or else by what the columns are called.
     """
     try:
-        (_, heading), *others = islice(_rows(path), _SOME)
+        heading, *rows = (cells for _, cells in islice(_rows(path), _SOME))
     except (OSError, UnicodeDecodeError, csv.Error, ValueError):  # ValueError: no line
         return None
-    rows = [cells for _, cells in others]
     columns = [[row[at] for row in rows if at < len(row)] for at in range(len(heading))]
     runs = next((at for at, name in enumerate(heading) if _RUNS.fullmatch(name)), None)
     if runs is None:
