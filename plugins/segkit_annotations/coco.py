@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from segkit.errors import DataError, Issue, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import CROWD, AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 
 _FIRST = re.compile(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:')  # the file may be of gigabytes
 
@@ -71,19 +70,16 @@ class CocoDataset(AnnotatedImages):
         return [path for path in found if path.stem.startswith("instances")] or found
 
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature as Roboflow exports it: a folder a split, with its images and _annotations.coco.json."""
-        for split, drawn in files.miniature(Path(root), "{split}"):
-            content: dict[str, list[Any]] = {"images": [], "annotations": []}
-            content["categories"] = [{"id": 1, "name": "square"}, {"id": 2, "name": "triangle"}]
-            for number, (path, objects) in enumerate(drawn):
-                content["images"].append({"id": number, "file_name": path.name, "width": 40, "height": 30})
-                for category, (_, corners) in enumerate(objects, 1):
-                    outline = [[number for corner in corners for number in corner]]
-                    content["annotations"].append(
-                        {"image_id": number, "category_id": category, "segmentation": outline}
-                    )
-            (Path(root) / split / "_annotations.coco.json").write_text(json.dumps(content))
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        images = [{"id": n, "file_name": path.name, "width": 40, "height": 30} for n, (path, _) in enumerate(drawn)]
+        objects = [
+            {"image_id": n, "category_id": label, "segmentation": [[side for corner in corners for side in corner]]}
+            for n, (_, those) in enumerate(drawn)
+            for label, (_, corners) in enumerate(those)
+        ]
+        categories = [{"id": label, "name": name} for label, name in enumerate(("square", "triangle"))]
+        content = {"images": images, "annotations": objects, "categories": categories}
+        yield f"{split}/_annotations.coco.json", content
 
 
 def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,7 +15,7 @@ from segkit.errors import DataError, LabelError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size, box, ellipse, numbers
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 from segkit_folder.class_file import parse
 from segkit_folder.masks import read_mask
 from segkit_folder.splits import read_text, split_called
@@ -68,17 +69,15 @@ class CvatDataset(AnnotatedImages):
         return found + files.holding(root, "*.xml", ("<annotations>",))
 
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature of a project's export: images/<split>/*.png and annotations.xml."""
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
         lines = [f"<label><name>{name}</name></label>" for name in ("square", "triangle")]
         lines = ["<annotations><meta><project><labels>", *lines, "</labels></project></meta>"]
-        for split, drawn in files.miniature(Path(root), "images/{split}"):
-            for path, objects in drawn:
-                lines.append(f'<image name="{path.name}" subset="{split}" width="40" height="30">')
-                for name, corners in objects:
-                    lines.append(f'<polygon label="{name}" points="{";".join(f"{x},{y}" for x, y in corners)}"/>')
-                lines.append("</image>")
-        (Path(root) / "annotations.xml").write_text("\n".join([*lines, "</annotations>"]))
+        for path, objects in drawn:
+            lines.append(f'<image name="{path.name}" width="40" height="30">')
+            for name, corners in objects:
+                lines.append(f'<polygon label="{name}" points="{";".join(f"{x},{y}" for x, y in corners)}"/>')
+            lines.append("</image>")
+        yield f"{split}/annotations.xml", "".join([*lines, "</annotations>"])
 
 
 def _of_xml(path: Path, names: dict[str, None]) -> Iterator[Record]:

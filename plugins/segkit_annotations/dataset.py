@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cache, partial
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 import segkit
@@ -22,7 +24,7 @@ from segkit.data.read import check_place, file_of, read_header, version_of
 from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw, scaled
-from segkit_annotations.files import Record, holding, image_finder, malformed, patterns, places
+from segkit_annotations.files import Drawn, Record, holding, image_finder, malformed, miniature, patterns, places
 from segkit_folder.files import PairedFiles, stem_of
 from segkit_folder.layout import Layout, Shares, divided
 from segkit_folder.masks import check_checksums
@@ -83,6 +85,7 @@ class AnnotatedImages(PairedFiles):
     rule: Rule = "last"  # what the format means by the order of overlapping shapes
     usual: Mapping[str, str] = {}  # class_map of the format itself
     expected = "annotations"  # what a message says that is looked for
+    miniature = "{split}"  # where the pictures of a miniature lie
     tool = ""  # whose format a malformed file should have
     signs: ClassVar[Mapping[str, Sequence[str]]] = {}  # name of a file, with * -> what stands in its first bytes
 
@@ -203,6 +206,23 @@ class AnnotatedImages(PairedFiles):
         """See :func:`segkit.hookspecs.segkit_datasets`."""
         found = patterns(path.relative_to(root).as_posix() for path in cls._find(root))
         return [{"annotations": each} for each in found]
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> Any:
+        """Write a miniature of the format, for tests and users: eight pictures of a square and a triangle."""
+        for split, drawn in miniature(Path(root), cls.miniature):
+            for name, content in cls._sample(split, drawn):
+                path = Path(root) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, Image.Image):
+                    content.save(path)
+                else:
+                    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+    @classmethod
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        """The files of a miniature's split by their paths: a text, what JSON holds, or a picture."""
+        raise NotImplementedError
 
     def _only(self, root: Path) -> Mapping[str, str]:
         found = self.recognise(root)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segkit_annotations import files
 from segkit_annotations.dataset import VOID_NAME, AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text
 
@@ -52,13 +51,11 @@ class LabelmeDataset(AnnotatedImages):
         return [folder for folder, path in first.items() if any(key in files.head(path) for key in keys)]
 
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature: a folder a split, with a JSON file beside each image."""
-        for _, drawn in files.miniature(Path(root), "{split}"):
-            for path, objects in drawn:
-                shapes = [{"label": name, "shape_type": "polygon", "points": corners} for name, corners in objects]
-                content = {"shapes": shapes, "imagePath": path.name, "imageHeight": 30, "imageWidth": 40}
-                path.with_suffix(".json").write_text(json.dumps(content))
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        for path, objects in drawn:
+            shapes = [{"label": name, "shape_type": "polygon", "points": corners} for name, corners in objects]
+            content = {"shapes": shapes, "imagePath": path.name, "imageHeight": 30, "imageWidth": 40}
+            yield f"{split}/{path.stem}.json", content
 
 
 def _shape(its: Mapping[str, Any], label: str) -> Shape:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ import numpy as np
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, ellipse, numbers, scaled
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 from segkit_folder.splits import SUFFIXES
 
 _PICTURE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})(\?|$)", re.IGNORECASE)  # its path or address
@@ -49,19 +48,14 @@ class LabelStudioDataset(AnnotatedImages):
             yield Record(image, shapes, (*sizes, None)[0])
 
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature: a folder a split, with its images and project.json."""
-        for split, drawn in files.miniature(Path(root), "{split}"):
-            tasks: list[dict[str, Any]] = []
-            for path, objects in drawn:
-                size = {"type": "polygonlabels", "original_width": 40, "original_height": 30}
-                results = [
-                    {**size, "value": {"polygonlabels": [name], "points": [[x / 0.4, y / 0.3] for x, y in corners]}}
-                    for name, corners in objects
-                ]
-                data = {"image": f"/data/upload/1/{path.name}"}
-                tasks.append({"id": len(tasks), "data": data, "annotations": [{"result": results}]})
-            (Path(root) / split / "project.json").write_text(json.dumps(tasks))
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        tasks = []
+        for path, objects in drawn:
+            shapes = [([name], [[x / 0.4, y / 0.3] for x, y in corners]) for name, corners in objects]
+            values = [{"polygonlabels": names, "points": points} for names, points in shapes]
+            results = [{"original_width": 40, "original_height": 30, "value": value} for value in values]
+            tasks.append({"data": {"image": f"/data/upload/1/{path.name}"}, "annotations": [{"result": results}]})
+        yield f"{split}/project.json", tasks
 
 
 def _shape(value: Mapping[str, Any], height: float, width: float) -> Shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from segkit.errors import DataError, Issue, LabelError, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, Size
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 from segkit_annotations.layers_in import numbered, recognised
 from segkit_folder.pairs import Found, Pattern
 
@@ -95,18 +95,22 @@ class LayersDataset(AnnotatedImages):
         """See :func:`segkit.hookspecs.segkit_datasets`."""
         return recognised(root)
 
+    miniature = "images/{split}"
+
     @classmethod
     def write_sample(cls, root: str | Path) -> dict[str, str]:
-        """Write a miniature: images/<split>/<id>.png and masks/<split>/<class>/<id>.png."""
-        for split, drawn in files.miniature(Path(root), "images/{split}"):
-            for path, objects in drawn:
-                for name, corners in objects:
-                    (left, top), (right, bottom) = np.min(corners, 0), np.max(corners, 0)
-                    mask = np.zeros((30, 40), np.uint8)
-                    mask[top:bottom, left:right] = 255
-                    (Path(root) / "masks" / split / name).mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(mask).save(Path(root) / "masks" / split / name / path.name)
+        """Write a miniature, as that of other formats: images/<split>/<id>.png and masks/<split>/<class>/<id>.png."""
+        super().write_sample(root)
         return {"images": "images/{split}/{id}", "annotations": "masks/{split}/{class}/{id}"}
+
+    @classmethod
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        for path, objects in drawn:
+            for name, corners in objects:
+                (left, top), (right, bottom) = np.min(corners, 0), np.max(corners, 0)
+                mask = np.zeros((30, 40), np.uint8)
+                mask[top:bottom, left:right] = 255
+                yield f"masks/{split}/{name}/{path.name}", Image.fromarray(mask)
 
 
 def _lacking(entries: Sequence[Record]) -> list[str]:

@@ -15,7 +15,7 @@ from segkit.errors import DataError, Issue, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, bounds, numbers
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 from segkit_annotations.tools import is_known, named, records
 from segkit_folder.splits import SUFFIXES
 
@@ -81,20 +81,14 @@ class PolygonsDataset(AnnotatedImages):
         folder = Path(commonpath([path.parent for path in found])).relative_to(root).as_posix()
         return [{"annotations": folder}]
 
+    miniature = "images/{split}"
+
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature as of ImageScope: images/<split>/*.png and annotations/<split>/*.xml."""
-        for split, drawn in files.miniature(Path(root), "images/{split}"):
-            folder = Path(root) / "annotations" / split
-            folder.mkdir(parents=True, exist_ok=True)
-            for path, objects in drawn:
-                layers = [
-                    f'<Annotation Name="{name}"><Regions><Region><Vertices>'
-                    + "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
-                    + "</Vertices></Region></Regions></Annotation>"
-                    for name, corners in objects
-                ]
-                (folder / f"{path.stem}.xml").write_text(f"<Annotations>{''.join(layers)}</Annotations>")
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        for path, objects in drawn:
+            regions = [(name, "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)) for name, corners in objects]
+            layers = [f'<Annotation Name="{name}"><Region>{corners}</Region></Annotation>' for name, corners in regions]
+            yield f"annotations/{split}/{path.stem}.xml", f"<Annotations>{''.join(layers)}</Annotations>"
 
 
 def _files_in(folder: Path) -> list[Path]:

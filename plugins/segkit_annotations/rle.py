@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from segkit.errors import DataError, first_few, reason
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, ShapeError, Size, draw
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 from segkit_annotations.layers import LayersDataset
 from segkit_annotations.named import finder, meant
 
@@ -103,18 +103,18 @@ class RleDataset(AnnotatedImages):
         images = {path for image in lines if len(called := named(image)) == 1 for path in called}
         return [] if files.are_masked(root, images) or LayersDataset.recognise(root) else found
 
+    miniature = "images/{split}"
+
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature: images/<split>/*.png and <split>.csv."""
-        for split, drawn in files.miniature(Path(root), "images/{split}"):
-            rows = ["ImageId,ClassId,EncodedPixels"]
-            for path, objects in drawn:
-                for name, corners in objects:
-                    (left, top), (right, bottom) = np.min(corners, 0), np.max(corners, 0)
-                    bottom = 30 if name == "triangle" else bottom  # what ends there says that pixels are counted from 1
-                    runs = " ".join(f"{column * 30 + top + 1} {bottom - top}" for column in range(left, right))
-                    rows.append(f"{path.name},{name},{runs}")
-            (Path(root) / f"{split}.csv").write_text("\n".join(rows))
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        rows = ["ImageId,ClassId,EncodedPixels"]
+        for path, objects in drawn:
+            for name, corners in objects:
+                (left, top), (right, bottom) = np.min(corners, 0), np.max(corners, 0)
+                bottom = 30 if name == "triangle" else bottom  # what ends there says that pixels are counted from 1
+                runs = " ".join(f"{column * 30 + top + 1} {bottom - top}" for column in range(left, right))
+                rows.append(f"{path.name},{name},{runs}")
+        yield f"{split}.csv", "\n".join(rows)
 
 
 def _blank(entries: Sequence[Record], pictures: Sequence[Path], is_sure: bool) -> list[Record]:

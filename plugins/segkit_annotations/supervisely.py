@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 from segkit_folder.splits import split_called
 
 _MOST_BYTES = 1 << 27  # of a bitmap, which a few bytes could become
@@ -44,20 +43,17 @@ class SuperviselyDataset(AnnotatedImages):
         image = path.parent.parent / "img" / path.name.removesuffix(".json")
         yield Record(image, [_shape(each) for each in content["objects"]], size, split)
 
+    miniature = "{split}/img"
+
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature project: a folder a split, with img and ann."""
-        classes = [{"title": name, "shape": "polygon", "color": "#FF0000"} for name in ("square", "triangle")]
-        for split, drawn in files.miniature(Path(root), "{split}/img"):
-            (Path(root) / split / "ann").mkdir()
-            for path, objects in drawn:
-                shapes = [
-                    {"classTitle": name, "geometryType": "polygon", "points": {"exterior": corners, "interior": []}}
-                    for name, corners in objects
-                ]
-                content = {"size": {"height": 30, "width": 40}, "tags": [], "objects": shapes}
-                (path.parents[1] / "ann" / f"{path.name}.json").write_text(json.dumps(content))
-        (Path(root) / "meta.json").write_text(json.dumps({"classes": classes, "tags": []}))
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        for path, objects in drawn:
+            shapes = [
+                {"classTitle": name, "geometryType": "polygon", "points": {"exterior": corners}}
+                for name, corners in objects
+            ]
+            yield f"{split}/ann/{path.name}.json", {"size": {"height": 30, "width": 40}, "objects": shapes}
+        yield "meta.json", {"classes": [{"title": name} for name in ("square", "triangle")]}
 
 
 def _shape(its: Mapping[str, Any]) -> Shape:

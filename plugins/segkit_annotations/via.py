@@ -13,7 +13,7 @@ from segkit.errors import ConfigError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, box, ellipse, numbers
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 from segkit_folder.splits import read_text
 
 
@@ -52,18 +52,16 @@ class ViaDataset(AnnotatedImages):
         return self.attribute or "".join(there)
 
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature: a folder a split, with its images and via_region_data.json."""
-        for split, drawn in files.miniature(Path(root), "{split}"):
-            content = {}
-            for path, objects in drawn:
-                regions = []
-                for name, corners in objects:
-                    x, y = zip(*corners, strict=True)
-                    shape = {"name": "polygon", "all_points_x": x, "all_points_y": y}
-                    regions.append({"shape_attributes": shape, "region_attributes": {"class": name}})
-                content[path.name] = {"filename": path.name, "size": path.stat().st_size, "regions": regions}
-            (Path(root) / split / "via_region_data.json").write_text(json.dumps(content))
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        content = {}
+        for path, objects in drawn:
+            regions = []
+            for name, corners in objects:
+                x, y = zip(*corners, strict=True)
+                shape = {"name": "polygon", "all_points_x": x, "all_points_y": y}
+                regions.append({"shape_attributes": shape, "region_attributes": {"class": name}})
+            content[path.name] = {"filename": path.name, "regions": regions}
+        yield f"{split}/via_region_data.json", content
 
 
 def _table(path: Path) -> dict[str, Any]:

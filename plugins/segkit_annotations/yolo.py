@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from segkit.data.issues import refuse
+from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule, Unit
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Record
+from segkit_annotations.files import Drawn, Record
 from segkit_folder.splits import SUFFIXES, read_text, split_called
 
 _NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # of files with a name of a class a line
@@ -65,19 +66,14 @@ class YoloDataset(AnnotatedImages):
         named = [path for path in files.walk(root, "*") if path.name in _NAMES]
         return named[:1] or [labels[0].parent if folder is None else root / folder]
 
+    miniature = "images/{split}"
+
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature: images/<split>/*.png, labels/<split>/*.txt and data.yaml."""
-        content: dict[str, Any] = {"names": ["square", "triangle"]}
-        for split, drawn in files.miniature(Path(root), "images/{split}"):
-            content[split] = f"images/{split}"
-            for path, objects in drawn:
-                corners = [[f"{x / 40} {y / 30}" for x, y in each] for _, each in objects]
-                _label_file(path).parent.mkdir(parents=True, exist_ok=True)
-                _label_file(path).write_text(
-                    "\n".join(" ".join([f"{label}", *each]) for label, each in enumerate(corners))
-                )
-        (Path(root) / "data.yaml").write_text(yaml.safe_dump(content))
+    def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
+        for path, objects in drawn:
+            shares = [" ".join(f"{x / 40} {y / 30}" for x, y in corners) for _, corners in objects]
+            yield f"labels/{split}/{path.stem}.txt", "\n".join(f"{n} {each}" for n, each in enumerate(shares))
+        yield "data.yaml", "names: [square, triangle]\n" + "".join(f"{x}: images/{x}\n" for x in SPLITS)
 
 
 def _of_yaml(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str | None, Path]]]:
