@@ -133,11 +133,14 @@ def is_prediction(path: Path) -> bool:
     """Whether a file is a picture that was written with our :func:`signature`."""
     if not path.is_file():  # to open a pipe would wait for ever
         return False
+    most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # a header is read, and a mask of any size is ours
     try:
         with Image.open(path, formats=["PNG", "TIFF"]) as picture:
             return WRITER in (picture.info.get("Software"), getattr(picture, "tag_v2", {}).get(ExifTags.Base.Software))
     except Exception:  # what Pillow raises at a damaged or hostile file is anything
         return False
+    finally:
+        Image.MAX_IMAGE_PIXELS = most
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -695,6 +695,8 @@ def test_a_model_that_returns_no_logits_is_told_what_they_are(
         ({"model": nn.Identity()}, "Identity has no weights that require gradients"),
         ({"model": nn.Conv2d(3, 2, 1).double()}, r"weights of Conv2d are torch\.float64.* pass model\.float\(\)"),
         ({"metrics": [torchmetrics.MeanMetric()]}, "metrics go by name"),
+        ({"transforms": max}, "transforms = <built-in function max>: a list of functions"),
+        ({"transforms": [max, 3]}, "a list of functions"),
         ({"metrics": {"f1": "f1"}}, "metrics: f1 = 'f1'; a metric is an object with update, compute, reset"),
         ({"metrics": {"mean": torchmetrics.MeanMetric}}, "metrics: mean = <class"),
     ],
@@ -704,6 +706,12 @@ def test_what_is_no_model_and_no_metric_is_refused_before_the_data_is_read(
 ) -> None:
     with pytest.raises((ModelError, ConfigError), match=told):
         train_and_evaluate(make_job(fields=fields))
+
+
+@pytest.mark.parametrize("loss", [{}, {"dice": "dice"}, "dice"])
+def test_what_is_no_loss_is_refused(loss: Any) -> None:
+    with pytest.raises(ConfigError, match="a loss is called with logits and target"):
+        as_criterion(loss)
 
 
 def test_best_among_several_metrics_wants_a_name_of_its_own(make_job: MakeJob) -> None:
