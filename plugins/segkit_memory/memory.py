@@ -42,18 +42,17 @@ class Memory:
     def __init__(self, inputs: TrainerInputs, processes: int = 1) -> None:
         self.inputs, device = inputs, inputs.precision.device
         self.parts = inputs.train.accumulate * processes  # of a batch: what a process computes at once
-        self.free, self.cpu = free_memory(device), device.type == "cpu"
-        statistics = inputs.scan.statistics
+        self.cpu, rows_of, cache = device.type == "cpu", inputs.scan.statistics, inputs.data.cache
         self.sizes = {
-            name: [resized_size(*each.size, inputs.data.resize) for each in rows] for name, rows in statistics.items()
+            name: [resized_size(*each.size, inputs.data.resize) for each in rows] for name, rows in rows_of.items()
         }
         self.kept = 0  # bytes of all images and masks, where they will be decoded before the first step
-        if self.cpu and self.free is not None and inputs.data.cache in ("ram", "device"):
-            value = len(inputs.splits["train"].channels) * (1 if statistics["train"][0].dtype == "uint8" else 4)
-            images, masks = self.sizes.values(), statistics.values()
-            self.kept += sum(value * height * width for sizes in images for height, width in sizes)
-            self.kept += sum(math.prod(each.size) for rows in masks for each in rows)
-            self.free -= self.kept
+        if self.cpu and cache in ("ram", "device"):
+            value = len(inputs.splits["train"].channels) * (1 if rows_of["train"][0].dtype == "uint8" else 4)
+            self.kept += sum(value * height * width for sizes in self.sizes.values() for height, width in sizes)
+            self.kept += sum(math.prod(each.size) for rows in rows_of.values() for each in rows)
+        free = free_memory(device)
+        self.free = math.inf if free is None else max(0, free - self.kept)
 
     def settings(self) -> dict[str, int]:
         """Numbers in place of "auto": the crop as large as two images of it fit, then as many images as fit.
@@ -77,8 +76,8 @@ class Memory:
         if batch == 0:
             counts = range(most, self.parts, -self.parts)
             batch = chosen["train.batch_size"] = next((n for n in counts if self.has_room(n, crop)), self.parts)
-        if self.cpu and self.free is not None:
-            self._refuse(crop, batch, max(0, self.free))
+        if self.cpu:
+            self._refuse(crop, batch)
         return chosen
 
     def has_room(self, images: int, crop: int | Sequence[int] | None) -> bool:
@@ -89,7 +88,7 @@ class Memory:
             torch.cuda.empty_cache()
             return fits
         fixed, per_pixel = self.needs
-        return self.free is None or fixed + per_pixel * images * height * width / self.parts <= _FILLED * self.free
+        return fixed + per_pixel * images * height * width / self.parts <= _FILLED * self.free
 
     @cached_property
     def needs(self) -> tuple[float, float]:
@@ -107,8 +106,8 @@ class Memory:
         height, width = crop or map(max, zip(*self.sizes["train"], strict=True))
         return height, width
 
-    def _refuse(self, crop: Any, batch: int, free: int) -> None:
-        (height, width), images = self._side(crop), max(1, batch / self.parts)
+    def _refuse(self, crop: Any, batch: int) -> None:
+        (height, width), images, free = self._side(crop), max(1, batch / self.parts), self.free
         scored = max(  # pixels at once: images of one size together, up to those of a large image
             min(h * w * min(batch, count), MAX_WHOLE_PIXELS)
             for sizes in self.sizes.values()
