@@ -80,9 +80,9 @@ def as_criterion(loss: Loss | Mapping[str, Loss] | Criterion) -> Criterion:
     if isinstance(loss, Criterion):
         return loss
     losses = loss if isinstance(loss, Mapping) else {getattr(loss, "__name__", type(loss).__name__): loss}
-    if wrong := [each for each in losses.values() if not callable(each)]:
+    if not losses or not all(map(callable, losses.values())):
         raise ConfigError(
-            f"loss = {wrong[0]!r:.80}: a loss is called with logits and target, as torch.nn.CrossEntropyLoss() or "
+            f"loss = {loss!r:.80}: a loss is called with logits and target, as torch.nn.CrossEntropyLoss() or "
             "segkit.losses['dice'](num_classes=2); several go by name: loss={'dice': ..., 'ce': ...}"
         )
     return Criterion([(name, 1.0, each) for name, each in losses.items()])

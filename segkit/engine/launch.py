@@ -148,8 +148,8 @@ def check(inputs: TrainerInputs) -> None:
     Raises:
         DataError: a split is missing, or the splits are of different classes.
         ModelError: the model is none, or has no weights of float32 to train.
-        ConfigError: ``train.best`` is no score of the run or has no direction, a metric is none, or
-            ``train.encoder_lr_mult`` is for no part of the model.
+        ConfigError: ``train.best`` is no score of the run or has no direction, a metric or transform is
+            none, or ``train.encoder_lr_mult`` is for no part of the model.
     """
     model, kind = inputs.model, type(inputs.model).__name__
     if not isinstance(model, nn.Module):
@@ -170,6 +170,10 @@ def check(inputs: TrainerInputs) -> None:
     for name, metric in inputs.metrics.items():
         if isinstance(metric, type) or not all(callable(getattr(metric, each, None)) for each in asked):
             raise ConfigError(f"metrics: {name} = {metric!r:.80}; a metric is an object with {', '.join(asked)}")
+    if callable(inputs.transforms) or not all(map(callable, inputs.transforms)):
+        raise ConfigError(
+            f"transforms = {inputs.transforms!r:.80}: a list of functions (image, mask, random) is needed"
+        )
     less_is_better(inputs.train, inputs.metrics)
     if inputs.train.encoder_lr_mult != 1:
         encoder_of(model)
