@@ -121,3 +121,10 @@ def test_what_is_no_file_is_no_prediction(tmp_path):
     )
     for name in ("pipe.png", "bomb.png", "none.png"):
         assert not is_prediction(tmp_path / name)
+
+
+def test_a_mask_of_more_pixels_than_pillow_decodes_is_a_prediction_all_the_same(tmp_path, monkeypatch):
+    save_palette_png(np.zeros((20, 20), np.uint8), PALETTE, tmp_path / "mask.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert is_prediction(tmp_path / "mask.png")
+    assert Image.MAX_IMAGE_PIXELS == 10
