@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit_readers.several import Parts, numbers, of_objects, picture
+from segkit_readers.several import Parts, Slice, numbers, of_objects, picture
 
 
-def read(path: Path) -> SimpleNamespace:
+def read(path: Path) -> Any:
     """An array ``[H,W]``, ``[H,W,C]`` or ``[C,H,W]`` in a ``.npy`` file: the shorter of first and last axis is C.
 
     Of three or more axes its first may count pictures, which are parts then: ``masks.npy#3``; of four it does. The
@@ -29,30 +29,23 @@ def read(path: Path) -> SimpleNamespace:
     each = Parts(numbers(len(stored)), lambda name: picture(stored[int(name) - 1])) if stored.ndim in (3, 4) else {}
     if stored.ndim == 4:
         return SimpleNamespace(parts=each)
-    whole: Any = picture(stored)
-    return _Array(shape=whole.shape, dtype=whole.dtype, parts=each, stored=whole)
+    whole: Any = picture(stored).view(Slice)
+    whole.parts = each
+    return whole
 
 
 def matrix(path: Path) -> NDArray[Any]:
-    """Labels as text, a line a row: numbers between white space, or commas; pandas writes their places beside or above.
+    """Labels as text, a line a row, between white space, commas or semicolons; pandas adds places beside or above.
 
     Raises:
         ValueError: something else, or rows that differ in length.
     """
     with path.open(encoding="utf-8-sig") as file:
         first = file.readline()
-    has_commas, is_table = "," in first, first.startswith(",0,1,2,")
-    places = first.removeprefix(",").split(",")
+    comma = next((each for each in ",;" if each in first), None)
+    is_table = first.startswith((",0,1,2,", ";0;1;2;"))
+    places = first[is_table:].split(comma or ",")
     is_headed = len(places) > 3 and [each.strip() for each in places] == [*map(str, range(len(places)))]
-    values = np.loadtxt(
-        path, delimiter="," if has_commas else None, skiprows=int(is_headed), ndmin=2, encoding="utf-8-sig"
-    )
+    values = np.loadtxt(path, delimiter=comma, skiprows=int(is_headed), ndmin=2, encoding="utf-8-sig")
     values = values[:, 1:] if is_table else values
     return values.astype(np.int32) if (values == np.rint(values)).all() else values
-
-
-class _Array(SimpleNamespace):
-    stored: Any
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.stored[key]

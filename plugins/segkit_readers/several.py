@@ -170,8 +170,9 @@ def h5(path: Path, turned: bool = False) -> SimpleNamespace:
 
 
 class Slice(np.ndarray[Any, Any]):
-    """A picture that knows where it lies."""
+    """A picture that knows where it lies, or of which parts it may be a stack."""
 
+    parts: Mapping[str, Any]
     place: tuple[str, tuple[tuple[float, ...], ...]] | None = None
 
 

@@ -332,6 +332,8 @@ def _read(file: Path) -> Any:
 def _picture(raster: Any, part: str, most_pixels: int) -> Any:
     """Return a file's only picture or its picture ``part``; :func:`opened` adds the file's name to errors."""
     parts = getattr(raster, "parts", {})
+    if not hasattr(raster, "shape") and len(parts) == 1:
+        part = part or next(iter(parts))
     if part and part not in parts:
         held = f"it holds {first_few([*parts]) or 'a single picture'}"
         raise DataError(Issue("missing", "", "no such picture in the file", detail=held))

@@ -433,3 +433,17 @@ def test_a_small_archive_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pyt
         DataError, match=r"its array image.npy has more than the 4,096 bytes that are read \(4,224 bytes\)"
     ):
         read_image(tmp_path / "a.npz#image")
+
+
+def test_the_only_picture_in_a_file_needs_no_name(tmp_path: Path) -> None:
+    stored = VALUES[..., :3].astype(np.uint8)
+    np.savez(tmp_path / "a.npz", picture=stored)
+    np.save(tmp_path / "b.npy", stored[None])
+    assert (read_image(tmp_path / "a.npz") == stored).all()
+    assert (read_image(tmp_path / "b.npy") == stored).all()
+
+
+@pytest.mark.parametrize("rows", ["0;1;2\n0;1;1\n", "0 1 2\r\n0 1 1\r\n"])
+def test_labels_as_text_may_have_semicolons(rows: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(rows)
+    assert read_mask(tmp_path / "a.csv").tolist() == [[0, 1, 2], [0, 1, 1]]
