@@ -53,7 +53,7 @@ class Normalisation:
         means, variances, counts = np.transpose(channels)
         apart, contrast = np.abs(means - self.mean) / self.std, np.sqrt(variances) / self.std
         is_flat = (contrast > 0) & (contrast < 1 / 50)  # a constant channel says nothing about the unit
-        return bool((apart > 5)[counts > 0].any() or is_flat.all())
+        return bool(((apart > 5) & (counts > 0)).any() or is_flat.all())
 
     def record(self) -> dict[str, Any]:
         """Return the entry for ``config.json``."""
