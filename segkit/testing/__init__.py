@@ -1,6 +1,6 @@
-"""Conformance checks: one named check for every rule that a component's contract has.
+"""Conformance checks: one named check for each rule of a component's contract.
 
-For pytest, in a plugin's own tests::
+Use them with pytest in a plugin's tests::
 
     import pytest
     import segkit.testing
@@ -10,8 +10,8 @@ For pytest, in a plugin's own tests::
     def test_poly(check):
         check()
 
-Each check is to be a test of its own, as one that does not apply is skipped. ``python -m segkit check-plugin poly``
-asks the same without pytest; so does ``check.ask()``, which raises nothing and says what came of it.
+Each check should be a separate test, because checks that do not apply are skipped. ``python -m segkit check-plugin
+poly`` runs them without pytest; so does ``check.ask()``, which returns the result instead of raising an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a check is: a rule, the component that is asked, and the answer, with failures that are known declared."""
+"""Checks: a rule, the component under test, and the answer; known failures can be declared."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from segkit.options import given_names, reserved_names
 
 
 class CheckFailed(AssertionError):
-    """A component breaks a rule of its contract; the message says how."""
+    """A component breaks a rule of its contract; the message describes how."""
 
 
 class NotAsked(Exception):
-    """A rule does not apply to a component, or cannot be asked here; the message says why."""
+    """A rule does not apply to a component or cannot be checked; the message gives the reason."""
 
 
 Same = tuple[str, Any, Any]
-"""How the first of two results came about, and the two, which have to be the same: see :func:`difference`."""
+"""(description, result, expected result): the two results must be equal, see :func:`difference`."""
 Rule = Callable[[Any], Iterable[Same] | None]
-"""A function of a subject, by whose name a check goes, and whose docstring begins with the rule in one sentence."""
+"""A function of a subject. Its name is the name of the check; the first sentence of its docstring states the rule."""
 
 
 def require(holds: object, message: str) -> None:
-    """Go on only where the rule holds.
+    """Fail the check with the message unless the condition holds.
 
     Raises:
-        CheckFailed: with the message.
+        CheckFailed: the condition is false.
     """
     if not holds:
         raise CheckFailed(message)
@@ -43,32 +43,32 @@ def require(holds: object, message: str) -> None:
 
 @contextmanager
 def failing(what: str) -> Iterator[None]:
-    """Whatever is raised in this block is a failed check; its message is ``what`` and the error's first line.
+    """Convert an exception in the body to a failed check; its message is ``what`` and the exception's first line.
 
     Raises:
-        CheckFailed: something was raised.
+        CheckFailed: the body raised an exception.
     """
     try:
         yield
     except NotAsked:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]  # torch's may go on for pages
+        first = (str(error).strip().splitlines() or [""])[0]  # torch's messages may be pages long
         own = isinstance(error, SegkitError | CheckFailed)
         raise CheckFailed(f"{what}: {error if own else f'{type(error).__name__}: {first}'}") from error
 
 
 def difference(found: Any, expected: Any) -> str:
-    """In words, how two results differ; empty where they do by no more than sums in another order explain.
+    """Describe how two results differ; "" if they are equal up to rounding errors of sums.
 
-    Mappings are compared by key, numbers to 1e-5 of themselves, tensors to 1e-3 of the largest number.
+    Mappings are compared by key, numbers with a relative tolerance of 1e-5, tensors to 1e-3 of the largest number.
     """
     if isinstance(expected, Mapping):
         if found.keys() != expected.keys():
             return f"there are {first_few([*found])} instead of {first_few([*expected])}"
         told = {name: difference(found[name], value) for name, value in expected.items()}
         return next((f"{name} {text}" for name, text in told.items() if text), "")
-    if hasattr(expected, "masked_fill"):  # a tensor; a command that only looks up a rule's name imports no torch
+    if hasattr(expected, "masked_fill"):  # a tensor; without importing torch just to list rules
         if (found.dtype, found.shape) != (expected.dtype, expected.shape):
             return f"is {found.dtype} {list(found.shape)}, expected {expected.dtype} {list(expected.shape)}"
         one, other = found.double(), expected.double()
@@ -78,20 +78,20 @@ def difference(found: Any, expected: Any) -> str:
     if isinstance(expected, float):
         same = math.isclose(found, expected, rel_tol=1e-5, abs_tol=1e-6) or (math.isnan(found) and math.isnan(expected))
         return "" if same else f"= {found:.6g}, expected {expected:.6g}"
-    if isinstance(expected, bytes):  # a digest, which tells nobody anything
-        return "" if found == expected else "is another one"
+    if isinstance(expected, bytes):  # a digest, useless in a message
+        return "" if found == expected else "differs"
     return "" if found == expected else f"is {found!r:.60}, expected {expected!r:.60}"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A component to be checked. Each kind has a class of its own below this one, with what its rules need.
+    """A component to be checked; each kind has a subclass with what its rules need.
 
     Attributes:
         kind: one of ``KINDS``.
-        name: for messages.
-        factory: its class.
-        options: with which it is built, beside what a dataset gives.
+        name: name of the component in messages.
+        factory: class of the component.
+        options: options to build it with, in addition to the injected ones.
     """
 
     kind: str
@@ -100,17 +100,17 @@ class Subject:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def ask(self, rule: Rule) -> None:
-        """Ask a rule.
+        """Check a rule.
 
         Raises:
-            CheckFailed, NotAsked: it does, or two results that have to be the same differ.
+            CheckFailed, NotAsked: the rule does, or two results that must be equal differ (CheckFailed).
         """
         for what, found, expected in rule(self) or ():
             told = difference(found, expected)
             require(not told, f"{what}: {told}")
 
     def build(self, **given: Any) -> Any:
-        """The component, with those of ``given`` that its constructor asks for, and its options.
+        """Build the component with its options and those of ``given`` that are parameters of its constructor.
 
         Raises:
             CheckFailed: its constructor raises.
@@ -120,7 +120,7 @@ class Subject:
             return self.factory(**{**arguments, **self.options})
         except (SegkitError, KeyboardInterrupt):
             raise
-        except BaseException as error:  # sys.exit() is no way to refuse an option
+        except BaseException as error:  # even sys.exit() must not end the checks
             told = f"{type(error).__name__}: {error}"
             raise CheckFailed(f"{self.name} cannot be built with {arguments}: {told}") from error
 
@@ -131,7 +131,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a check: in a word, why, and the exception behind a failure."""
+    """The result of a check: its state, the reason, and the exception that caused a failure."""
 
     state: Literal["ok", "known", "not asked", "FAILED"]
     why: str = ""
@@ -140,14 +140,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Check:
-    """A rule, to be asked of one component by calling it.
+    """A rule for one component; call it to check the rule.
 
     Attributes:
-        name: of the rule.
-        rule: in one sentence.
+        name: name of the rule.
+        rule: the rule in one sentence.
         subject: the component.
-        function: the rule itself.
-        known: why the component does not keep the rule, where that is declared.
+        function: the function that checks the rule.
+        known: the declared reason why the component breaks the rule; None: it must keep it.
     """
 
     name: str
@@ -157,7 +157,7 @@ class Check:
     known: str | None = None
 
     def ask(self) -> Answer:
-        """Ask the rule and return the answer; only Ctrl-C is raised."""
+        """Check the rule and return the answer; raises nothing but KeyboardInterrupt."""
         where, rule = f"{self.subject.name}, {self.name}", f". The rule: {self.rule}" if self.rule else ""
         try:
             self.subject.ask(self.function)
@@ -172,16 +172,16 @@ class Check:
             return Answer("FAILED", told + rule, error)
         if self.known is None:
             return Answer("ok")
-        declared = f"declared as a known failure ({self.known}), and it is kept: take the declaration away"
+        declared = f"declared as a known failure ({self.known}), but the check passes: remove the declaration"
         return Answer("FAILED", f"{where}: {declared}")
 
     def __call__(self) -> None:
-        """Ask the rule, as a test of its own.
+        """Check the rule as a test.
 
-        Under pytest a failure that is declared is an expected one (xfail), and a rule that is not asked is skipped.
+        Under pytest a declared failure is expected (xfail), and a rule that does not apply is skipped.
 
         Raises:
-            CheckFailed: the rule is broken; or it was declared to be, and is kept.
+            CheckFailed: the rule is broken, or a declared failure did not occur.
         """
         answer = self.ask()
         if answer.state == "FAILED":
@@ -195,20 +195,20 @@ class Check:
 
 
 def named_options(case: Subject) -> None:
-    """Every option has a name of its own and a type hint, so that a config can set it and its errors are found."""
+    """Every option has a name that a config can set, and a type hint by which its values are checked."""
     for each in inspect.signature(case.factory).parameters.values():
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
-            continue  # what is in **kwargs has no name, and a config cannot set it, as it could not tell a misspelt one
+            continue  # a config cannot set options in **kwargs, since misspelt names could not be detected
         own = each.name not in reserved_names(case.kind) and each.kind != each.POSITIONAL_ONLY
-        told = "it is positional-only, or a key of segkit's own in a config's table; rename it, take the / out"
+        told = "it is positional-only, or a key that segkit itself uses in a config's table; rename it or remove the /"
         require(own, f"the option '{each.name}' can never be set: {told}")
         hinted = each.name in given_names(case.kind) or each.annotation is not each.empty
-        told = f"a config's value cannot be checked; write {each.name}: int, or what it is"
+        told = f"values in a config cannot be checked; add its type, such as {each.name}: int"
         require(hinted, f"the option '{each.name}' has no type hint: {told}")
 
 
 def copies(case: Any) -> Iterator[Same]:
-    """A pickled copy (for other processes) and a deep copy, made when it has been used, do what it does itself."""
+    """After use, a pickled copy (as sent to other processes) and a deep copy behave like the original."""
     for name in ("pickled", "deep"):
         built = case.used()
         with failing(f"no {name} copy can be made"):

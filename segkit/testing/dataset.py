@@ -1,4 +1,4 @@
-"""The rules of datasets: splits and samples as promised, the same each time and in every process."""
+"""Rules of datasets: splits and samples keep the contract, and are the same at each access and in every process."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from segkit.data.sample import RGB, SPLITS, Dataset, check_splits, checked
 from segkit.errors import DataError, first_few
 from segkit.testing.check import CheckFailed, NotAsked, Rule, Same, Subject, failing, require
 
-MOST = 256  # samples of a split that are read: all of a miniature, some of a whole data set
-SECONDS = 600  # for another process that imports torch and reads the samples, on a machine that has much else to do
+MOST = 256  # most samples read per split; a miniature has fewer
+SECONDS = 600  # time limit of another process that imports torch and reads the samples, even on a busy machine
 
 
 @dataclass(frozen=True)
 class DatasetSubject(Subject):
-    """A dataset, which reads what is in its option ``root``, or the miniature that it writes itself.
+    """A dataset that reads its option ``root``, or else the miniature that it writes itself.
 
     Attributes:
-        folder: for the miniature; it is gone when the rule has been asked.
+        folder: folder for the miniature; deleted after each check.
     """
 
     folder: Path = Path()
 
     def ask(self, rule: Rule) -> None:
-        """Ask with a folder of its own, and without warnings, as a dataset may say what it left out."""
+        """Check a rule with a new temporary folder, without the warnings of datasets that leave out files."""
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
             warnings.simplefilter("ignore")
             super(DatasetSubject, replace(self, folder=Path(folder))).ask(rule)
 
     def write_sample(self) -> Mapping[str, Any]:
-        """Have it write its miniature; the options that read it, which the constructor has to have."""
+        """Let the dataset write its miniature; return the constructor options that read it."""
         write = getattr(self.factory, "write_sample", None)
         require(callable(write), f"{self.name} has no class method write_sample(root)")
         options = (write and write(self.folder)) or {}
         known = isinstance(options, Mapping) and all(map(self.has_option, options))
-        require(known, f"write_sample(root) returned {options!r}; it returns options of the constructor, or nothing")
+        require(known, f"write_sample(root) returned {options!r}; it must return options of the constructor, or None")
         return options
 
     def as_root(self, folder: Path) -> str | Path:
-        """A folder as a config gives it: text, but a path where the type hint says so."""
+        """Convert a folder to the type that a config passes: ``Path`` if the type hint says so, else ``str``."""
         hint = inspect.signature(self.factory).parameters["root"].annotation
         return folder if hint in (Path, "Path", "pathlib.Path") else str(folder)
 
@@ -62,45 +62,45 @@ class DatasetSubject(Subject):
         """The dataset with the options that read its files.
 
         Raises:
-            NotAsked: it has none.
+            NotAsked: the dataset cannot write a miniature.
         """
         options: dict[str, Any] = {}
         if "root" not in self.options and (self.has_option("root") or hasattr(self.factory, "write_sample")):
             try:
                 options = dict(self.write_sample())
             except Exception as error:
-                raise NotAsked("it has no sample to ask with: see writes_a_sample") from error
+                raise NotAsked("it has no sample to check: see writes_a_sample") from error
             if self.has_option("root"):
                 options = {"root": self.as_root(self.folder), **options}
         return Subject(self.kind, self.name, self.factory, {**options, **self.options})
 
     @cached_property
     def splits(self) -> dict[str, Any]:
-        """The splits that a run reads: train, and of val and test those that it has."""
+        """The splits that a run reads: train, and val and test if they exist."""
         train = self.reader.build(split="train")
         there = getattr(train, "splits", SPLITS)
-        with failing("splits are train, val and test where splits = (...) does not say which there are"):
+        with failing("splits are train, val and test unless splits = (...) lists others"):
             others = {split: self.reader.build(split=split) for split in SPLITS[1:] if split in there}
         return {"train": train, **others}
 
     def used(self) -> Any:
-        """The splits."""
+        """Return the splits."""
         return self.splits
 
     def seen(self, splits: Mapping[str, Any]) -> Any:
-        """What is in them."""
+        """Return names and digests of the samples of the splits."""
         return read(splits)
 
 
 def places(splits: Mapping[str, Any]) -> Iterator[tuple[str, Any, int]]:
-    """``("train[0]", dataset, 0)`` and so on, of every split, at most :data:`MOST` of it, evenly spread."""
+    """Yield ``("train[0]", dataset, 0)`` and so on: at most :data:`MOST` samples per split, evenly spread."""
     for split, dataset in splits.items():
         for index in range(0, len(dataset), max(1, -(-len(dataset) // MOST))):
             yield f"{split}[{index}]", dataset, index
 
 
 def read(splits: Mapping[str, Any], backwards: bool = False) -> dict[str, dict[str, Any]]:
-    """Place, as ``train[0]``, -> the name of the sample there, and digests of its image and mask."""
+    """Return for each place, such as ``train[0]``, the sample's name and digests of its image and mask."""
     found = {}
     for place, dataset, index in list(places(splits))[:: -1 if backwards else 1]:
         image, mask, name = dataset[index]
@@ -111,7 +111,7 @@ def read(splits: Mapping[str, Any], backwards: bool = False) -> dict[str, dict[s
 
 
 def writes_a_sample(case: DatasetSubject) -> None:
-    """write_sample(root) writes a miniature of the files it reads, for tests, and returns the options that read it."""
+    """write_sample(root) writes a miniature of the layout on disk, for tests, and returns the options that read it."""
     if not case.has_option("root") and not hasattr(case.factory, "write_sample"):
         raise NotAsked("it reads no files: it has neither root nor write_sample")
     case.write_sample()
@@ -119,7 +119,7 @@ def writes_a_sample(case: DatasetSubject) -> None:
 
 
 def splits(case: DatasetSubject) -> None:
-    """There are train and val at least, none is empty, and all have the same classes, palette, void and channels."""
+    """train and val exist, no split is empty, and all have the same classes, palette, ignore_index and channels."""
     train = case.splits["train"]
     there = tuple(getattr(train, "splits", SPLITS))
     require({"train", "val"} <= {*there}, f"splits = {there}; a run needs train and val")
@@ -130,16 +130,16 @@ def splits(case: DatasetSubject) -> None:
         names = getattr(train, what, RGB)
         texts = isinstance(names, tuple | list) and all(isinstance(each, str) and each.strip() for each in names)
         distinct = texts and 0 < len(names) == len({*names})
-        require(distinct, f"{what} = {names!r}; they are a tuple of names, each another one")
+        require(distinct, f"{what} = {names!r}; it must be a tuple of distinct names")
     own = len({tuple(colour) for colour in train.palette}) == len(train.palette) == len(train.classes)
-    require(own, f"the palette of {len(train.classes)} classes is {train.palette}; give each a colour of its own")
+    require(own, f"the palette of {len(train.classes)} classes is {train.palette}; give each a distinct colour")
     for colour in train.palette:
         whole = len(colour) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in colour)
         require(whole, f"the palette holds {colour!r}; a colour is three whole numbers from 0 to 255")
     for split, other in case.splits.items():
         for what in ("palette", "channels"):
             one, another = (np.asarray(getattr(each, what, RGB)).tolist() for each in (train, other))
-            require(one == another, f"{what} of train is {one!r}, and of {split} {another!r}")
+            require(one == another, f"{what} of train is {one!r}, but of {split} {another!r}")
 
 
 def samples(case: DatasetSubject) -> None:
@@ -150,21 +150,21 @@ def samples(case: DatasetSubject) -> None:
     for place, dataset, index in places(case.splits):
         with failing(place):
             _, mask, name = checked(dataset[index], getattr(dataset, "channels", RGB))
-            require(name and (id(dataset), name) not in names, f"it is called {name!r}, as another one, or nothing")
+            require(name and (id(dataset), name) not in names, f"its name {name!r} is empty or occurs twice")
             names.add((id(dataset), name))
             stated = getattr(dataset, "names", None) or {index: name}
-            require(stated[index] == name, f"it is called {name!r}, and names[{index}] is {stated[index]!r}")
+            require(stated[index] == name, f"its name is {name!r}, but names[{index}] is {stated[index]!r}")
             found |= (stored := set(np.unique(mask).tolist()))
             wrong = [str(label) for label in sorted(stored - {*range(len(classes)), void})]
             told = f"its mask holds {first_few(wrong)}; allowed are 0 to {len(classes) - 1} and ignore_index = {void}"
             require(not wrong, told)
     only = " or ".join([*(repr(classes[label]) for label in found - {void}), "void"])
-    advice = "is a stored label not mapped to its class?"
+    advice = "check that stored labels are mapped to classes"
     require(len(found - {void}) > 1 or len(classes) < 2, f"every pixel of every split is {only}: {advice}")
 
 
 def index_error(case: DatasetSubject) -> None:
-    """An index beyond the end raises IndexError, which ends a for loop."""
+    """An index out of range raises IndexError; a for loop ends by it."""
     for split, dataset in case.splits.items():
         for index in (len(dataset), -len(dataset) - 1):
             with failing(f"{split} has {len(dataset)} samples: [{index}] must raise IndexError"), suppress(IndexError):
@@ -173,20 +173,20 @@ def index_error(case: DatasetSubject) -> None:
 
 
 def files_are_there(case: DatasetSubject) -> None:
-    """files(i), where it is offered, are the files that [i] is read from; beside it, ``reading`` is text."""
+    """If offered, files(i) lists the files that sample i is read from, and ``reading`` is text."""
     train = case.splits["train"]
     if not hasattr(train, "files") or type(train).files is Dataset.files:
         raise NotAsked("it does not offer files(i)")
     for place, dataset, index in places(case.splits):
         paths = dataset.files(index)
         absent = [str(path) for path in paths if not Path(path).is_file()]
-        require(paths and not absent, f"the files of {place}: there is no {first_few(absent) or 'file among them'}")
+        require(paths and not absent, f"the files of {place}: there is no {first_few(absent) or 'file in the list'}")
     reading = getattr(train, "reading", "")
     require(isinstance(reading, str), f"reading is a {type(reading).__name__}; the label scan compares texts")
 
 
 def disjoint_splits(case: DatasetSubject) -> None:
-    """No image is in two splits, pixel by pixel: what was trained on is no test."""
+    """No image occurs, pixel by pixel, in two splits: training images must not be used for testing."""
     found: dict[bytes, str] = {}
     for place, sample in read(case.splits).items():
         first = found.setdefault(sample["image"], place)
@@ -195,37 +195,37 @@ def disjoint_splits(case: DatasetSubject) -> None:
 
 
 def same_each_time(case: DatasetSubject) -> Iterator[Same]:
-    """An item is the same whenever it is asked for, in whatever order, in tensors of the caller's own (clones)."""
+    """A sample is the same at each access, in any order, and returned in new tensors (clones)."""
     before = read(case.splits)
     yield "asked twice", read(case.splits, backwards=True), before
     for split, dataset in case.splits.items():
-        one, other = dataset[0], dataset[0]  # not by writing: a file mapped into memory would end the process
+        one, other = dataset[0], dataset[0]  # not tested by writing: that would crash on memory-mapped files
         if hasattr(dataset, "inspect"):
-            yield f"what inspect(0) gives of {split}", dataset.inspect(0)[0]._asdict(), one._asdict()
+            yield f"inspect(0) of {split}", dataset.inspect(0)[0]._asdict(), one._asdict()
         same = [name for name in ("image", "mask") if getattr(one, name).data_ptr() == getattr(other, name).data_ptr()]
-        require(not same, f"{split}[0] asked twice is twice the same memory, of the {first_few(same)}")
+        require(not same, f"reading {split}[0] twice returns the same memory for the {first_few(same)}")
 
 
 def names_what_is_wrong(case: DatasetSubject) -> None:
-    """A split or a root that is not there is a DataError that names it, and the splits there are, when it is built."""
+    """The constructor raises a DataError for an unknown split, naming it and the existing ones, or a missing root."""
     absent = case.folder / "not_there"
     asked: list[tuple[str, list[str], dict[str, Any]]] = [("trian", ["trian", *case.splits], {"split": "trian"})]
     if case.has_option("root"):
         asked.append(("train of a missing root", [str(absent)], {"root": case.as_root(absent), "split": "train"}))
     for what, words, options in asked:
-        with failing(f"of split {what} the constructor has to raise a segkit.errors.DataError that names it"):
+        with failing(f"for split {what} the constructor must raise a segkit.errors.DataError that names it"):
             try:
                 replace(case.reader, options={**case.reader.options, **options}).build()
             except DataError as error:
                 lacking = [word for word in words if word not in str(error)]
                 require(not lacking, f"the message lacks {first_few(lacking)}: {error}")
             else:
-                raise CheckFailed("it is built all the same")
+                raise CheckFailed("it raises nothing")
 
 
 def same_in_another_process(case: DatasetSubject) -> Iterator[Same]:
-    """Built anew in another process, where sets of texts have another order, it has the same samples."""
-    # not multiprocessing, which would run a script anew that asks for the checks at its top
+    """Built in another process, with another hash seed for strings, the dataset has the same samples."""
+    # not multiprocessing, which would run again a script that calls the checks at its top level
     code = f"import sys; sys.path[:] = {sys.path!r}; from segkit.testing.dataset import answer; answer()"
     environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"}
     with failing("it cannot be pickled"):
@@ -234,11 +234,11 @@ def same_in_another_process(case: DatasetSubject) -> Iterator[Same]:
     done = subprocess.run(command, input=question, capture_output=True, env=environment, timeout=SECONDS, check=False)
     last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"])[-1]
     require(not done.returncode, f"it cannot be read in another process: {last}")
-    yield "built anew in another process", pickle.loads(done.stdout), read(case.splits)
+    yield "built in another process", pickle.loads(done.stdout), read(case.splits)
 
 
 def answer() -> None:
-    """In that process: build the dataset pickled on the standard input, and write what is in its splits."""
+    """In the other process: build the dataset pickled on standard input, and write its samples' digests."""
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a dataset may print
     warnings.simplefilter("ignore")
     reader, splits = pickle.load(sys.stdin.buffer)

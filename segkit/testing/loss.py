@@ -1,4 +1,4 @@
-"""The rules of a loss: ``(logits [B,C,H,W], target [B,H,W]) -> scalar float32``, low for what is right."""
+"""Rules of losses: ``(logits [B,C,H,W], target [B,H,W]) -> scalar float32``, low for correct predictions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from segkit.testing.scored import VOID, Batch, Figures, Layout, ScoredSubject, b
 
 @dataclass(frozen=True)
 class LossSubject(ScoredSubject):
-    """A loss, asked with 2 classes, as most data sets have, and with 4."""
+    """A loss, checked with 2 classes, like most data sets, and with 4."""
 
     counts: ClassVar[tuple[int, ...]] = (2, 4)
 
     def figures(self, *batches: Batch, built: Any = None, layout: Layout = lambda given: given) -> Figures:
-        """What the last batch costs, and the gradient; of a cost that is no scalar, the sum."""
+        """Return the loss of the last batch and its gradient; a loss that is not a scalar is summed."""
         loss = self.make() if built is None else built
         logits, target = batches[-1] if batches else batch(self.classes)
         leaf = logits.detach().clone().requires_grad_()  # clone keeps the layout in memory
@@ -32,43 +32,43 @@ class LossSubject(ScoredSubject):
         return {"cost": value.item(), "gradient": gradient, "reaches": value.requires_grad}
 
     def cost(self, logits: Tensor, target: Tensor, loss: Any = None) -> float:
-        """The cost alone."""
+        """Return the loss without its gradient."""
         return self.figures((logits, target), built=loss)["cost"]  # type: ignore[no-any-return]
 
     def moved_to(self, device: str) -> Callable[[], Any]:
-        """What tells the cost of an ordinary batch on another device."""
+        """Return a function that computes the loss of an ordinary batch on another device."""
         loss = self.make()
-        loss = loss.to(device) if isinstance(loss, nn.Module) else loss  # what is no module has nothing to be moved
+        loss = loss.to(device) if isinstance(loss, nn.Module) else loss  # a plain function holds no tensors
         logits, target = (each.to(device) for each in batch(self.classes))
         return lambda: loss(logits.requires_grad_().clone(), target)
 
 
 def scalar_float32(case: LossSubject) -> None:
     """It returns one finite number: a float32 tensor without dimensions."""
-    with failing(f"it raises, of a target with {VOID}, void, which it is given as ignore_index and has to leave out"):
+    with failing(f"it raises for a target that holds void, ignore_index = {VOID}, which it must leave out"):
         value = case.make()(*batch(case.classes))
     kind = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    require(kind == "torch.float32 []", f"it returned {kind} for float32 logits; a loss returns torch.float32 []")
+    require(kind == "torch.float32 []", f"it returned {kind} for float32 logits; it must return torch.float32 []")
     require(value.isfinite(), f"ordinary random logits cost {value.item()}")
 
 
 def right_beats_wrong(case: LossSubject) -> None:
-    """What is right costs about 0, a guess more, what is wrong the most, and each class counts."""
+    """A perfect prediction costs about 0, a guess more, a wrong one the most, and every class counts."""
     _, target = batch(case.classes)
     perfect, opposite = (certain(each, case.classes) for each in (target, wrong(target, case.classes)))
     right, guessed, missed = (case.cost(each, target) for each in (perfect, torch.zeros_like(perfect), opposite))
     told = f"a perfect prediction costs {right:.6g}, logits of 0 {guessed:.6g}, one wrong everywhere {missed:.6g}"
     require(right < guessed < missed, told)
-    require(abs(right) <= 1e-4, f"a perfect prediction costs {right:.6g}; allowed is 0.0001 at most")
+    require(abs(right) <= 1e-4, f"a perfect prediction costs {right:.6g}; at most 0.0001 is allowed")
     for index in range(case.classes):
         found = case.cost(torch.where((target == index)[:, None], opposite, perfect), target)
-        told = f"wrong at the pixels of class {index} alone costs {found:.6g}, wrong nowhere {right:.6g}"
+        told = f"a prediction wrong at class {index} alone costs {found:.6g}, a perfect one {right:.6g}"
         require(found > right, told)
 
 
 def constant_costs_much(case: LossSubject) -> None:
-    """To predict the background, 75 % of the pixels, everywhere costs at least 45 % of what knowing nothing costs."""
-    # of 21 classes: a Dice that pools them, the mean absolute error, comes to 26 %; Brier's score to 52 %, Dice to 98 %
+    """Predicting the background, 75 % of the pixels, everywhere costs at least 45 % of what logits of 0 cost."""
+    # with 21 classes, the mean absolute error (a Dice that pools classes) costs 26 %, Brier's score 52 %, Dice 98 %
     pixels = torch.arange(1600)
     target = torch.where(pixels % 4 > 0, 0, pixels // 4 % (case.classes - 1) + 1).reshape(1, 40, 40)
     right = case.cost(certain(target, case.classes), target)
@@ -86,45 +86,45 @@ def void_has_no_gradient(case: LossSubject) -> None:
 
 
 def all_void_is_zero(case: LossSubject) -> None:
-    """A batch without a labelled pixel, all void or empty, costs 0, and backward() gives it a gradient of 0."""
+    """A batch without labelled pixels, all void or empty, costs 0, with a gradient of 0."""
     for images, height in ((2, 6), (0, 4), (2, 0)):
         logits, target = torch.ones(images, case.classes, height, 4), torch.full((images, height, 4), VOID)
         what = f"a batch of logits {list(logits.shape)} that is all void"
         with failing(what):
             found = case.figures((logits, target))
         require(found["cost"] == 0, f"{what} costs {found['cost']}; it must be 0")
-        require(found["reaches"], f"what {what} costs does not depend on the logits: return 0 * logits.sum()")
+        require(found["reaches"], f"the loss of {what} does not depend on the logits: return 0 * logits.sum()")
         require(not found["gradient"].any(), f"{what} has a gradient that is NaN or not 0")
 
 
 def class_weights(case: LossSubject) -> None:
-    """A class weight, where there is such an option, counts for its own class."""
+    """A class weight, if the loss has this option, scales the cost of its class."""
     if not case.has_option("class_weights") or "class_weights" in case.options:
-        raise NotAsked("it has no option class_weights, or is given them")
+        raise NotAsked("it has no option class_weights, or the option is set already")
     _, target = batch(case.classes)
     for index in range(case.classes):
-        # the others are undecided, so that pixels of all are wrong, for a loss that takes those alone
+        # logits of 0 elsewhere: a loss that counts only wrong pixels then counts pixels of all classes
         predicted = certain(torch.full_like(target, (index + 1) % case.classes), case.classes)
         missed = torch.where((target == index)[:, None], predicted, 0.0)
         weights = ([each if c == index else 1.0 for c in range(case.classes)] for each in (10.0, 0.1))
         heavy, light = (case.cost(missed, target, case.make(class_weights=each)) for each in weights)
-        told = f"missing class {index} costs {heavy:.6g} with a weight of 10, and {light:.6g} with one of 0.1"
+        told = f"missing class {index} costs {heavy:.6g} with a weight of 10, and {light:.6g} with a weight of 0.1"
         require(heavy > light, told)
 
 
 def mean_not_sum(case: LossSubject) -> Iterator[Same]:
-    """A mean over labelled pixels: a batch twice costs about what it does once, and beside void images the same."""
+    """The loss is a mean over labelled pixels: repeating a batch changes it little, adding void images not at all."""
     logits, target = batch(case.classes)
     once, twice = case.cost(logits, target), case.cost(torch.cat([logits] * 2), torch.cat([target] * 2))
-    # about: a number that smooths a quotient counts less beside more pixels
-    told = f"an ordinary batch costs {once:.6g}, and with the same images a second time {twice:.6g}"
+    # it may change a little: the smoothing constant of a quotient weighs less with more pixels
+    told = f"an ordinary batch costs {once:.6g}, but {twice:.6g} if it holds every image twice"
     require(not abs(twice - once) > 0.25 * abs(once), told)
     beside = case.cost(torch.cat([logits] * 2), torch.cat([target, torch.full_like(target, VOID)]))
-    yield "beside two images that are all void", {"cost": beside}, {"cost": once}
+    yield "with two further images that are all void", {"cost": beside}, {"cost": once}
 
 
 def order(case: LossSubject) -> Iterator[Same]:
-    """Every pixel and every image counts alike: images in another order, or mirrored, cost the same."""
+    """All pixels and images count equally: images in another order, or mirrored, cost the same."""
     logits, target = batch(case.classes, images=3, width=8)
     once = {"cost": case.cost(logits, target)}
     for what, axis in (("images in the opposite order", 0), ("images upside down", -2), ("mirrored images", -1)):
@@ -132,7 +132,7 @@ def order(case: LossSubject) -> Iterator[Same]:
 
 
 def extreme_logits(case: LossSubject) -> None:
-    """Logits of 10,000, right or wrong, cost a finite number, with a finite gradient."""
+    """Logits of 10,000, right or wrong, have a finite cost and gradient."""
     logits, target = batch(case.classes)
     asked = {"right": certain(target, case.classes, 1e4), "of random signs": 1e4 * logits.sign()}
     asked["wrong"] = certain(wrong(target, case.classes), case.classes, 1e4)
@@ -143,41 +143,41 @@ def extreme_logits(case: LossSubject) -> None:
 
 
 def half_precision(case: LossSubject) -> None:
-    """16-bit logits cost float32, within 0.1 % the same as in float32, also where sums do not fit float16."""
+    """16-bit logits cost float32, within 0.1 % of the cost in float32, even if sums would overflow float16."""
     pixels = torch.arange(320 * 320)
     large = torch.where(pixels % 4 > 0, 0, pixels // 4 % case.classes).reshape(1, 320, 320)
     asked = [(dtype, *batch(case.classes, seed=seed)) for dtype in (torch.bfloat16, torch.float16) for seed in range(4)]
     for dtype, logits, target in [*asked, (torch.float16, certain(large, case.classes, 2.0), large)]:
         half, what = logits.to(dtype), f"{dtype} logits {list(logits.shape)}"
         given = torch.as_tensor(case.make()(half.clone(), target.clone())).dtype
-        require(given == torch.float32, f"{what} cost {given}; sum in float32, and return it")
+        require(given == torch.float32, f"for {what} it returned {given}; sum in float32, and return float32")
         found, expected = case.figures((half, target)), case.cost(half.float(), target)
         near = math.isclose(found["cost"], expected, rel_tol=1e-3, abs_tol=1e-6)
-        require(near, f"{what} cost {found['cost']:.6g}, and {expected:.6g} as float32")
+        require(near, f"{what} cost {found['cost']:.6g}, but {expected:.6g} as float32")
         require(found["gradient"].isfinite().all(), f"{what}: the gradient is not finite")
 
 
 def gradcheck(case: LossSubject) -> None:
-    """The gradient is that of the cost: torch.autograd.gradcheck, to 2 %."""
+    """The gradient matches finite differences (torch.autograd.gradcheck) within 2 %."""
     logits, target = (each[:1, ..., :3, 1:5] for each in batch(case.classes))  # 12 pixels, 3 of them void
     loss = case.make()
 
     def cost(given: Tensor) -> Tensor:
         return torch.as_tensor(loss(given.clone(), target.clone())).sum()
 
-    leaf = logits.double().requires_grad_()  # steps and bounds are those of a loss that computes in float32 even then
+    leaf = logits.double().requires_grad_()  # step and tolerances suit losses that compute in float32 nevertheless
     same = torch.autograd.gradcheck(cost, leaf, eps=2e-3, atol=2e-3, rtol=2e-2, raise_exception=False)
-    told = "is something detached or rounded that the cost depends on?"
+    told = "is a part of the computation detached or rounded?"
     require(same, f"for logits {list(logits.shape)} backward() and finite differences give different gradients: {told}")
 
 
 def compiles(case: LossSubject) -> Iterator[Same]:
-    """Under torch.compile it costs the same, with the same gradient; graph breaks are allowed."""
+    """Under torch.compile cost and gradient are the same; graph breaks are allowed."""
     torch.compiler.reset()
     loss = case.make()
-    # aot_eager traces both passes and needs no C++ compiler; a lambda, as not all that can be called can be compiled
+    # aot_eager traces both passes without a C++ compiler; the lambda is needed, as some callables cannot be compiled
     compiled = torch.compile(lambda *given: loss(*given), backend="aot_eager")
     with failing("it fails under torch.compile"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's own parts
+        warnings.simplefilter("ignore")  # warnings of torch itself
         found = case.figures(built=compiled)
     yield "under torch.compile", found, case.figures()

@@ -1,4 +1,4 @@
-"""The rules of metrics: ``update(logits, target)``, ``compute()`` -> numbers, ``reset()``; void does not count."""
+"""Rules of metrics: ``update(logits, target)``, ``compute()`` -> numbers, ``reset()``; void does not count."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from segkit.testing.scored import VOID, Batch, Figures, Layout, ScoredSubject, b
 
 @dataclass(frozen=True)
 class MetricSubject(ScoredSubject):
-    """A metric, asked with 2 classes, as most data sets have, 4, and 21, whose pairs do not fit 8 bits."""
+    """A metric, checked with 2 classes, like most data sets, with 4, and with 21, whose pairs do not fit 8 bits."""
 
     counts: ClassVar[tuple[int, ...]] = (2, 4, 21)
 
     def figures(self, *batches: Batch, built: Any = None, layout: Layout = lambda given: given) -> Figures:
-        """By name what it computes after the batches; of several numbers under one name, which is refused, the mean."""
+        """Return the metric's values after the batches by name; several numbers of one name (an error) are averaged."""
         metric = self.make() if built is None else built
         for logits, target in batches if batches or built is not None else [batch(self.classes)]:
             metric.update(layout(logits.clone()), target.clone())
@@ -32,37 +32,37 @@ class MetricSubject(ScoredSubject):
         return {str(name): float(torch.as_tensor(each, dtype=torch.float64).nanmean()) for name, each in values.items()}
 
     def used(self) -> Any:
-        """One that has counted a batch."""
+        """Return a metric that has counted one batch."""
         metric = self.make()
         metric.update(*batch(self.classes, seed=1))
         return metric
 
     def two_batches(self) -> tuple[Batch, Batch]:
-        """One of a single image, and one of three others."""
+        """Return a batch of one image, and a batch of three others."""
         return batch(self.classes, images=1), batch(self.classes, images=3, seed=1)
 
 
 def numbers(case: MetricSubject) -> None:
-    """compute() returns a number, or a dict of numbers by their names."""
+    """compute() returns a number, or a dict of numbers by name."""
     value = case.used().compute()
     require(not isinstance(value, Mapping) or value, "compute() returned an empty dict")
     for name, each in value.items() if isinstance(value, Mapping) else [(case.name, value)]:
         fits = isinstance(name, str) and torch.as_tensor(each).ndim == 0
-        require(fits, f"compute() gave {name!r}: {each!r:.60}; it gives a number, or a dict of numbers by their names")
+        require(fits, f"compute() returned {name!r}: {each!r:.60}; it must return a number, or numbers by name")
 
 
 def perfect_is_best(case: MetricSubject) -> None:
-    """A perfect prediction scores finite numbers, better than one that is wrong everywhere, and no other is better."""
+    """A perfect prediction has finite scores, better than those of a wrong one, and no prediction scores better."""
     _, target = batch(case.classes)
     best = case.figures((certain(target, case.classes), target))
     worst = case.figures((certain(wrong(target, case.classes), case.classes), target))
-    more = getattr(case.make(), "higher_is_better", None)  # of a metric of one number, by which a run may be judged
+    more = getattr(case.make(), "higher_is_better", None)  # by which a single number selects the best epoch
     for name, value in best.items():
         require(math.isfinite(value), f"a perfect prediction scores {name} = {value}")
-        told = f"higher_is_better = {more}, and perfect scores {value:.6g}, wrong everywhere {worst[name]:.6g}"
+        told = f"higher_is_better = {more}, but perfect scores {value:.6g}, wrong everywhere {worst[name]:.6g}"
         contradicts = worst[name] > value if more else worst[name] < value
         require(more is None or len(best) > 1 or not contradicts, told)
-    # two classes in each other's place have the same boundary: a metric of boundaries sees more classes alone
+    # swapping two classes keeps the boundary, so a boundary metric can only tell with more classes
     same = f"a perfect prediction and one that is wrong everywhere score the same: {best}"
     require(case.classes < max(case.counts) or difference(worst, best), same)
     for name, random in (
@@ -74,12 +74,12 @@ def perfect_is_best(case: MetricSubject) -> None:
 
 
 _ALSO = {"miou": "mean_iou", "jaccard": "mean_iou", "f1": "mean_dice", "sensitivity": "recall"}
-"""Other names of scores of segkit's."""
+"""Other common names of segkit's scores."""
 
 
 def worked_example(case: MetricSubject) -> Iterator[Same]:
-    """What has the name of a score of segkit's (mean_iou, recall) is that score, on ten pixels."""
-    truth = torch.tensor([[[0, 0, 0, 0, 0, 0, 1, 1, 2, VOID]]])  # 2 is never predicted, all are there
+    """A metric with the name of a segkit score (mean_iou, recall) equals that score on ten pixels."""
+    truth = torch.tensor([[[0, 0, 0, 0, 0, 0, 1, 1, 2, VOID]]])  # class 2 is never predicted; all classes occur
     predicted = torch.tensor([[[0, 0, 0, 0, 1, 1, 1, 0, 1, 2]]])
     matrix = torch.tensor([[4, 2, 0], [1, 1, 0], [0, 1, 0]])
     case = replace(case, classes=3)
@@ -92,7 +92,7 @@ def worked_example(case: MetricSubject) -> Iterator[Same]:
 
 
 def many_pixels(case: MetricSubject) -> Iterator[Same]:
-    """1200 times the same image scores what it does once: counts are not kept in 16 bits."""
+    """The same image 1200 times scores the same as once: counts need more than 16 bits."""
     logits, target = batch(case.classes, images=1, width=42)
     many, once = (
         torch.tensor([*case.figures((logits.repeat(n, 1, 1, 1), target.repeat(n, 1, 1))).values()]) for n in (1200, 1)
@@ -101,7 +101,7 @@ def many_pixels(case: MetricSubject) -> Iterator[Same]:
 
 
 def batches(case: MetricSubject) -> Iterator[Same]:
-    """Images score the same in one batch or in several of other sizes, in any order, and beside some all void."""
+    """Images score the same in one batch or several, of any sizes and in any order, and with images all void."""
     first, second = case.two_batches()
     whole = (torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]]))
     yield "images given in two batches instead of one", case.figures(first, second), case.figures(whole)
@@ -114,7 +114,7 @@ def batches(case: MetricSubject) -> Iterator[Same]:
 
 
 def reset(case: MetricSubject) -> Iterator[Same]:
-    """After reset() nothing is left of what was counted; compute() gives the same twice, and counting goes on."""
+    """reset() clears all counts; compute() returns the same twice and does not stop the counting."""
     first, second = case.two_batches()
     metric = case.make()
     once = case.figures(second, built=metric)
@@ -125,20 +125,20 @@ def reset(case: MetricSubject) -> Iterator[Same]:
 
 
 def absent_class(case: MetricSubject) -> Iterator[Same]:
-    """A class that is nowhere, neither in the labels nor predicted, changes no score: it is neither 0 nor 1 nor NaN."""
+    """A class that is neither in the target nor predicted changes no score: it does not count as 0, 1 or NaN."""
     logits, target = batch(case.classes)
     expected = case.figures((logits, target))
     found = replace(case, classes=case.classes + 3).figures((F.pad(logits, (0, 0, 0, 0, 0, 3), value=-100.0), target))
-    common = {name: found[name] for name in expected if name in found}  # not those of the three classes alone
-    yield "three classes more, which are nowhere", common, expected
+    common = {name: found[name] for name in expected if name in found}  # without scores of the three new classes
+    yield "three further classes, which are absent", common, expected
 
 
 def merge(case: MetricSubject) -> Iterator[Same]:
-    """What two processes counted, merged in each, scores as if one had counted all; the other stays as it is."""
+    """Merging the metrics of two processes scores as if one had counted everything; the merged one is unchanged."""
     first, second = case.two_batches()
     ours, theirs = case.make(), case.make()
     if not getattr(ours, "merge", None):
-        raise NotAsked("it has no merge(other): torchmetrics merges its own, and else every process counts everything")
+        raise NotAsked("it has no merge(other): torchmetrics merge by themselves, else every process counts everything")
     alone, whole = case.figures(second), case.figures(first, second)
     ours.update(*first)
     theirs.update(*second)
@@ -146,9 +146,9 @@ def merge(case: MetricSubject) -> Iterator[Same]:
     for what, metric, other in (
         ("two metrics of a batch each, merged", ours, theirs),
         ("two metrics merged in the other process", there, arrived),
-        ("a metric that has seen nothing, merged into one that has", there, case.make()),
+        ("an empty metric, merged into another", there, case.make()),
     ):
         metric.merge(other)
         yield what, case.figures(built=metric), whole
-    ours.update(*batch(case.classes, seed=2))  # what the two shared would now be counted for both
-    yield "a metric that was merged into another, which counted on", case.figures(built=theirs), alone
+    ours.update(*batch(case.classes, seed=2))  # a state shared by the two would now change both
+    yield "a metric that was merged into another, which continued counting", case.figures(built=theirs), alone

@@ -1,6 +1,6 @@
-"""The rules of models: logits for images of any size, of networks that learn and can be kept, moved and exported.
+"""Rules of models: logits for images of any size; the network can be trained, saved, moved and exported.
 
-Networks are asked as they are built, untrained, on small images: 64 x 64 pixels, and odd sizes beside that.
+Networks are checked untrained, on small images: 64 x 64 pixels, and odd sizes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from segkit.testing.check import CheckFailed, Same, Subject, failing, require
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """torch's random numbers as after manual_seed, and afterwards as before."""
+    """Seed torch's random numbers in the body; restore their state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -31,10 +31,10 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ModelSubject(Subject):
-    """A model, built the same each time, and the images it is asked with."""
+    """A model, built with a fixed seed, and the images to check it with."""
 
     def model(self, num_classes: int = 7, seed: int = 0) -> nn.Module:
-        """A new model, in evaluation mode; of 7 classes, unlike the 1, 2, 3 or 21 that one may have fixed."""
+        """Build a model in eval mode; the default of 7 classes differs from numbers that a model may have fixed."""
         names = tuple(f"class {index}" for index in range(num_classes))
         with _seeded(seed):
             model = self.build(num_classes=num_classes, ignore_index=255, classes=names, in_channels=3)
@@ -43,7 +43,7 @@ class ModelSubject(Subject):
         return model  # type: ignore[no-any-return]
 
     def used(self) -> nn.Module:
-        """A model that has seen a batch: running statistics are no longer what the constructor made."""
+        """Return a model that has seen a training batch, so its running statistics are no longer the initial ones."""
         model = self.model()
         model.train()
         _forward(model, self.images(2))
@@ -51,21 +51,21 @@ class ModelSubject(Subject):
         return model
 
     def seen(self, model: nn.Module) -> Tensor:
-        """The logits of an ordinary batch."""
+        """Return the logits of an ordinary batch."""
         return _forward(model, self.images(2))
 
     def moved_to(self, device: str) -> Callable[[], Tensor]:
-        """What gives the logits of an ordinary batch on another device."""
+        """Return a function that computes the logits of an ordinary batch on another device."""
         return partial(_forward, self.model().to(device), self.images(2).to(device))
 
     def images(self, batch: int, size: tuple[int, int] = (64, 64)) -> Tensor:
-        """Noise of mean 0 and variance 1, as normalised images have, ``[B,in_channels,H,W]``."""
+        """Return noise of mean 0 and variance 1, like normalised images, ``[B,in_channels,H,W]``."""
         shape = (batch, self.options.get("in_channels", 3), *size)
         return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 def _disturb(model: nn.Module, amount: float, zeros_alone: bool = False) -> None:
-    """Add noise to every parameter, or to those that are all 0, so that none is 0."""
+    """Add noise to every parameter, or only to those that are all 0."""
     with _seeded(0), torch.no_grad():
         for parameter in model.parameters():
             if not (zeros_alone and parameter.any()):
@@ -75,10 +75,10 @@ def _disturb(model: nn.Module, amount: float, zeros_alone: bool = False) -> None
 def _forward(
     model: nn.Module, image: Tensor, classes: int | None = None, *, gradients: bool = False, seed: int = 0
 ) -> Tensor:
-    """The logits of a copy of the images; random numbers fall the same for the same seed.
+    """Return the logits of a copy of the images; equal seeds give equal random numbers.
 
     Raises:
-        CheckFailed: the model raises, or returns no logits of the size of the images, and of the classes if given.
+        CheckFailed: the model raises, or does not return logits of the size of the images and, if given, the classes.
     """
     mode = "training" if model.training else "evaluation"
     with failing(f"images {list(image.shape)} in {mode}"), _seeded(seed), torch.set_grad_enabled(gradients):
@@ -91,52 +91,52 @@ def _require_finite(out: Tensor, what: str) -> None:
 
 
 def logits(case: ModelSubject) -> None:
-    """Images [B,C,H,W] become finite logits [B,num_classes,H,W]; with an option in_channels of any C that all count."""
+    """Images [B,C,H,W] give finite logits [B,num_classes,H,W]; with the option in_channels all C channels are used."""
     returned = isinstance(case.model().eval(), nn.Module)
-    require(returned, "eval() does not return the model itself, as torch's modules do: return super().train(mode)")
+    require(returned, "eval() must return the model itself, as torch's modules do: return super().train(mode)")
     for count in (7, 1, 2, 30):
         _require_finite(_forward(case.model(count), case.images(2), count), "of an untrained model")
     for count in (1, 3, 12) if case.has_option("in_channels") else ():
         other = replace(case, options={**case.options, "in_channels": count})
         model, image = other.model(), other.images(1)
-        _disturb(model, 0.02, zeros_alone=True)  # a classifier may begin with 0
+        _disturb(model, 0.02, zeros_alone=True)  # a classifier may be initialised to 0
         before = _forward(model, image)
         image[:, -1] = image[:, -1].flip(-1)
-        told = f"of images of {count} channels the last one changes no logit: is it left out?"
+        told = f"for images of {count} channels the last one does not affect the logits: is it left out?"
         require((_forward(model, image) != before).any(), told)
 
 
 def any_size(case: ModelSubject) -> None:
-    """An image may have any size, down to one pixel, in training a batch of two: a network may pad, and crop logits."""
+    """An image may have any size down to one pixel, in training in a batch of two: pad images and crop logits."""
     model = case.model()
     for size in ((65, 63), (33, 48), (1, 50), (1, 1)):
         _require_finite(_forward(model, case.images(1, size)), f"of images of {size[0]} x {size[1]}")
     model.train()
-    for size in ((64, 64), (33, 47), (1, 1)):  # a batch of one may be too little for batch normalisation
+    for size in ((64, 64), (33, 47), (1, 1)):  # batch normalisation may need a batch of two
         _forward(model, case.images(2, size))
 
 
 def no_probabilities(case: ModelSubject) -> None:
-    """Logits differ from class to class, not limited to 0 to 1: softmax and sigmoid are the losses' business."""
+    """Logits differ between classes and are not limited to 0..1: softmax or sigmoid belong in the loss."""
     model = case.model()
-    _disturb(model, 1.0)  # large weights, large logits, unless something holds them in 0 to 1
+    _disturb(model, 1.0)  # large weights give large logits, unless something limits them to 0..1
     out = _forward(model, case.images(2))
     within = out.min() >= 0 and 0 < out.max() <= 1
-    require(not within, f"all outputs are in 0 to 1 ({out.min():.3g} to {out.max():.3g}), whatever the weights")
+    require(not within, f"all outputs are in 0..1 ({out.min():.3g} to {out.max():.3g}), whatever the weights")
     require((out[:, 1:] != out[:, :1]).any(), "all classes have the same logits, whatever the weights")
 
 
 def looks_at_the_place(case: ModelSubject) -> None:
-    """A little noise on a quadrant of the image changes the logits there most, in five of eight cases at least."""
-    # Sound networks come to seven or eight; one that mirrors its features to none, one that averages them to two, and
-    # one that pads at the left and cuts at the right to four. Not square: it may be transposed.
+    """A little noise on a quadrant of the image changes the logits there most, in at least five of eight cases."""
+    # Correct networks reach seven or eight; one that mirrors its features none, one that averages them two, and one
+    # that pads at the left but crops at the right four. The image is not square, to detect transposition.
     image, change = case.images(1, (100, 130)), 0.01 * case.images(1, (50, 65))
     found = 0
     for seed in (0, 1):
         model = case.model(seed=seed)
-        _disturb(model, 0.02, zeros_alone=True)  # a classifier may begin with 0
+        _disturb(model, 0.02, zeros_alone=True)  # a classifier may be initialised to 0
         model.train()
-        _forward(model, case.images(2, (100, 130)))  # else running statistics hold nothing
+        _forward(model, case.images(2, (100, 130)))  # fills running statistics
         model.eval()
         before = _forward(model, image)
         for quadrant, (top, left) in enumerate(product((0, 50), (0, 65))):
@@ -144,15 +144,15 @@ def looks_at_the_place(case: ModelSubject) -> None:
             other[..., top : top + 50, left : left + 65] += change
             moved = (_forward(model, other) - before).abs().mean((0, 1))  # [100,130]
             found += int(moved.reshape(2, 50, 2, 65).mean((1, 3)).argmax()) == quadrant
-    told = "is there a reshape or view of the wrong order, a flip, a mean over the image, or padding not cut off?"
-    require(found >= 5, f"the logits of the part that was changed moved most in {found} of 8 cases: {told}")
+    told = "is there a reshape or view in the wrong order, a flip, a mean over the image, or padding not cropped?"
+    require(found >= 5, f"the logits of the changed quadrant moved most in only {found} of 8 cases: {told}")
 
 
 def every_parameter_learns(case: ModelSubject) -> None:
-    """Every parameter that is to be trained (requires_grad) gets a gradient from the logits, in one of eight steps."""
-    # in one: in training a network may leave layers out at random
+    """Every trainable parameter (requires_grad) gets a gradient from the logits in at least one of eight steps."""
+    # in one of them: a network in training may skip layers at random
     model = case.model()
-    _disturb(model, 0.02)  # some networks begin with scales of 0, behind which nothing has a gradient
+    _disturb(model, 0.02)  # scales that are initialised to 0 block gradients
     model.train()
     idle = wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for seed in range(8):
@@ -162,7 +162,7 @@ def every_parameter_learns(case: ModelSubject) -> None:
         torch.autograd.backward((out * torch.randn(*out.shape, generator=torch.Generator().manual_seed(0))).sum())
         wild = [name for name, each in wanted.items() if each.grad is not None and not each.grad.isfinite().all()]
         require(not wild, f"the gradients of {len(wild)} of {len(wanted)} parameters are not finite: {first_few(wild)}")
-        # the gradient of a bias may be 0: where a normalisation follows, it has no effect
+        # the gradient of a bias may be 0: before a normalisation a bias has no effect
         idle = {name: p for name, p in idle.items() if p.grad is None or (p.ndim > 1 and not p.grad.any())}
         if not idle:
             return
@@ -170,28 +170,28 @@ def every_parameter_learns(case: ModelSubject) -> None:
 
 
 def deterministic(case: ModelSubject) -> Iterator[Same]:
-    """A seed (torch.manual_seed) makes the same weights, and in evaluation an image the same logits in any batch."""
+    """Equal seeds (torch.manual_seed) give equal weights; in eval mode an image gives the same logits in any batch."""
     model, batch = case.model(), case.images(3)
     one, other = ({**dict(each.named_parameters()), **dict(each.named_buffers())} for each in (case.model(), model))
     yield "two models of the same seed", one, other
-    yield "the same images asked twice in evaluation", _forward(model, batch, seed=1), _forward(model, batch)
-    batch[1:] *= 5  # images that a statistic of the batch would notice
+    yield "the same images passed twice in evaluation", _forward(model, batch, seed=1), _forward(model, batch)
+    batch[1:] *= 5  # other images that would change batch statistics
     yield "an image in a batch of three and alone", _forward(model, batch)[:1], _forward(model, batch[:1])
 
 
 def input_unchanged(case: ModelSubject) -> Iterator[Same]:
-    """The images given are not written to, as image -= mean and nn.ReLU(inplace=True) as the first layer do."""
+    """The model does not modify its input, as image -= mean or nn.ReLU(inplace=True) as the first layer would."""
     model = case.model()
     for mode in ("evaluation", "training"):
         image = case.images(2)
         model.train(mode == "training")
         with torch.no_grad(), _seeded(0):
             model(image)
-        yield f"forward changed the images it was given, in {mode}", image, case.images(2)
+        yield f"forward modified its input, in {mode}", image, case.images(2)
 
 
 def state_dict(case: ModelSubject) -> Iterator[Same]:
-    """Its state_dict holds all that the logits depend on: another instance that loads it has the same."""
+    """The state_dict holds everything that the logits depend on: a new instance that loads it gives equal logits."""
     model, file = case.used(), io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
@@ -202,7 +202,7 @@ def state_dict(case: ModelSubject) -> Iterator[Same]:
 
 
 def bf16_autocast(case: ModelSubject) -> None:
-    """Under autocast to bfloat16, of three decimal digits, the logits are finite and near those in float32."""
+    """Under autocast to bfloat16 (three decimal digits) the logits are finite and near those in float32."""
     model, image = case.model(), case.images(2)
     expected = _forward(model, image).float()
     with torch.autocast("cpu", torch.bfloat16):
@@ -210,12 +210,12 @@ def bf16_autocast(case: ModelSubject) -> None:
     _require_finite(out, "under bfloat16 autocast")
     error = ((out - expected).abs().mean() / expected.abs().mean().clamp_min(1e-30)).item()
     told = "large sums and differences belong in float32 (x.float())"
-    # bfloat16 itself: 0.004 an operation, 0.02 after a hundred layers
+    # bfloat16 itself causes 0.004 per operation, 0.02 after a hundred layers
     require(not error > 0.1, f"under bfloat16 autocast the logits are off by {error:.0%} on average: {told}")
 
 
 def channels_last(case: ModelSubject) -> Iterator[Same]:
-    """With weights and images in channels_last, as a run has them, the logits are the same, and the layout is kept."""
+    """With weights and images in channels_last, as in a run, the logits are the same and the layout is kept."""
     model, image = case.model(), case.images(2)
     expected, kept = _forward(model, image), []
     for module in model.to(memory_format=torch.channels_last).modules():
@@ -225,18 +225,18 @@ def channels_last(case: ModelSubject) -> Iterator[Same]:
             )
     out = _forward(model, image.contiguous(memory_format=torch.channels_last))
     yield "the same images in channels_last and in the usual order", out, expected
-    # by half of them at least: some is lost where transformers put tokens into place, and by torch's instance norm
-    told = f"{kept.count(False)} of {len(kept)} convolutions are not given channels_last"
+    # by at least half of the convolutions: transformers lose it when they rearrange tokens, and so does instance norm
+    told = f"{kept.count(False)} of {len(kept)} convolutions do not get channels_last"
     normed = any(isinstance(module, nn.modules.instancenorm._InstanceNorm) for module in model.modules())
     require(normed or 2 * sum(kept) >= len(kept), f"{told}; is there a contiguous() or clone() in forward?")
 
 
 def exportable(case: ModelSubject) -> Iterator[Same]:
-    """torch.export makes a graph of it, at one size, that computes the same: it branches on shapes, not on values."""
+    """torch.export at one size gives a graph with equal results: forward may branch on shapes, but not on values."""
     model, image = case.model(), case.images(2)
     with warnings.catch_warnings(), _seeded(0):
-        warnings.simplefilter("ignore")  # of torch's own parts
+        warnings.simplefilter("ignore")  # warnings of torch itself
         with failing("torch.export cannot follow forward"):
             program = torch.export.export(model, (image.clone(),), strict=False).module()
-        other = image.flip(0) * 2  # a graph that kept what was computed for the first images is found out
+        other = image.flip(0) * 2  # detects graphs that store results of the first images
         yield "the exported graph and the model", _forward(program, other), _forward(model, other)

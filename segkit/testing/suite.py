@@ -1,4 +1,4 @@
-"""The checks of a component, by its kind and its name."""
+"""Create the checks of a component from its kind and name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segkit.options import read_options
 from segkit.registry import REGISTRIES, Component
 from segkit.testing.check import Check, Rule
 
-_MODULES = {  # kind -> the modules with its rules; the class of its subjects is in the one of its own name
+_MODULES = {  # kind -> modules with its rules; the module named after the kind has its subject class
     "loss": ("check", "loss", "scored", "meta_device"),
     "model": ("check", "model", "meta_device"),
     "dataset": ("check", "dataset"),
@@ -26,12 +26,12 @@ KINDS = tuple(_MODULES)
 
 @dataclass(frozen=True)
 class _Given(Component):
-    """A class that nobody has offered by a name yet."""
+    """A component class that is not registered under a name."""
 
     target: Callable[..., Any] = field(kw_only=True)
 
     def load(self) -> Any:
-        """The class itself."""
+        """Return the class itself."""
         return self.target
 
 
@@ -41,35 +41,35 @@ def checks(
     options: Mapping[str, Any] | None = None,
     known_failures: Mapping[str, str] | None = None,
 ) -> list[Check]:
-    """One check for each rule of the contract of its kind.
+    """Return one check for each rule of a component's kind.
 
     Args:
         kind: ``loss``, ``model``, ``dataset``, ``metric``, ``transform`` or ``reader``.
-        component: its name, as a config has it, or its class.
-        options: with which it is built; a dataset's ``root`` is a sample's, with what its ``write_sample`` returns; a
-            reader's only one is ``path``, of a file to read.
-        known_failures: name of a check -> why the component does not keep the rule. The check then has to fail.
+        component: its name, as in a config, or its class.
+        options: options to build it with. Without ``root``, a dataset reads the miniature of its ``write_sample``; the
+            only option of a reader is ``path``, a file to read.
+        known_failures: name of a check -> why the component breaks the rule. The check must then fail.
 
     Raises:
-        ConfigError: no such kind, option or check; an option that is missing; a known failure without a reason.
-        ComponentNotFound: no such component.
+        ConfigError: unknown kind, option or check; missing option; known failure without a reason.
+        ComponentNotFound: there is no such component.
     """
     if kind not in KINDS:
         raise ConfigError(f"there are no checks for the kind '{kind}'{_close(kind, KINDS)}")
     options, known, rules = options or {}, known_failures or {}, rules_of(kind)
     if not isinstance(options, Mapping) or not isinstance(known, Mapping):
-        raise ConfigError('options and known_failures map names, as {"gamma": 2.0} and {"gradcheck": "why"}')
+        raise ConfigError('options and known_failures must be dicts, as {"gamma": 2.0} and {"gradcheck": "why"}')
     for name, why in known.items():
         if name not in rules:
             raise ConfigError(f"known_failures: there is no check '{name}'{_close(name, rules)}")
         if not isinstance(why, str) or not why.strip():
-            raise ConfigError(f"known_failures: '{name}' has no reason; say why the component does not keep it")
+            raise ConfigError(f"known_failures: '{name}' has no reason; say why the component breaks the rule")
     if isinstance(component, str):
         found = REGISTRIES[kind].find(component)
     elif callable(component):
         found = _Given(kind, getattr(component, "__name__", repr(component)), "", "", "", "", target=component)
     else:
-        raise ConfigError(f"a component is its name or its class, not {component!r}")
+        raise ConfigError(f"give a component as its name or its class, not {component!r}")
     options, problems = read_options(found, options, found.name)
     if problems := _problems(found, options, problems):
         raise ConfigError(problems)
@@ -80,7 +80,7 @@ def checks(
 
 
 def rules_of(kind: str) -> dict[str, Rule]:
-    """The rules of a kind by name, in the order in which they are asked: functions of a ``case``."""
+    """Return the rules of a kind by name, in the order of checking: functions whose only parameter is ``case``."""
     modules = [import_module(f"segkit.testing.{name}") for name in _MODULES[kind]]
     return {
         name: function
@@ -96,11 +96,11 @@ def _close(name: Any, known: Any) -> str:
 
 
 def _problems(component: Component, options: Mapping[str, Any], problems: list[str]) -> list[str]:
-    """What is wrong with the options; those that a dataset needs are known with its sample only."""
+    """Return what is wrong with the options; a dataset may lack required ones, which come from its miniature."""
     if isinstance(options.get("class_weights"), str):
-        return ["class_weights: a formula needs a data set, which the checks have not; give a number a class"]
+        return ["class_weights: a formula needs a data set, which the checks do not have; give one number per class"]
     if component.kind == "reader":
-        return [f"{component.name}: a reader has no option but path, of a file" for name in options if name != "path"]
+        return [f"{component.name}: the only option of a reader is path, a file" for name in options if name != "path"]
     if component.kind == "dataset" or isinstance(component, _Given):
         return [problem for problem in problems if " is needed" not in problem]
     if any(" is needed" in problem for problem in problems):

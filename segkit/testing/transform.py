@@ -1,4 +1,4 @@
-"""The rules of transforms: ``transform(image, mask, random) -> (image, mask)``, by the chance of ``random`` alone."""
+"""Rules of transforms: ``transform(image, mask, random) -> (image, mask)``, with ``random`` as only randomness."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ VARIANCE = 9_300  # of the image that transforms are asked with, its channels to
 
 @dataclass(frozen=True)
 class TransformSubject(Subject):
-    """A transform, built the same each time, and the samples it is asked with."""
+    """A transform, and the samples to check it with."""
 
     def used(self) -> Any:
-        """A new one."""
+        """Build the transform."""
         return self.build(num_classes=4, ignore_index=255, classes=("a", "b", "c", "d"), in_channels=3)
 
     def seen(self, transform: Any, seed: int = 0, dtype: torch.dtype = torch.uint8) -> dict[str, Tensor]:
-        """What it makes of an image ``[3,40,56]`` and its mask ``[40,56]``, by the chance of a seed."""
+        """Transform an image ``[3,40,56]`` and its mask ``[40,56]`` with a generator of this seed."""
         draw = np.random.default_rng(9)
         mask = torch.from_numpy(np.kron(draw.choice(LABELS, (5, 7)), np.ones((8, 8))).astype(np.uint8))
         colours = torch.from_numpy(draw.integers(20, 236, (3, 256)))  # of the labels, under a little noise
@@ -36,22 +36,22 @@ class TransformSubject(Subject):
         with failing(f"an image {dtype} {list(image.shape)} and its mask"):
             found = transform(image, mask, np.random.default_rng(seed))
             pair = isinstance(found, tuple) and len(found) == 2 and all(isinstance(each, Tensor) for each in found)
-            require(pair, f"it returned a {type(found).__name__}; a transform returns two tensors, (image, mask)")
+            require(pair, f"it returned a {type(found).__name__}; it must return two tensors, (image, mask)")
         return {"image": found[0], "mask": found[1]}
 
 
 def results(case: TransformSubject) -> None:
-    """The image keeps type and channels, the mask its size and uint8; labels are those of classes and ignore_index."""
+    """The image keeps its dtype and channels; the mask is uint8, of the image's size, with no new labels."""
     transform = case.used()
     for dtype, seed in product((torch.uint8, torch.float32), SEEDS):
         image, mask = case.seen(transform, seed, dtype).values()
         kept = image.dtype == dtype and image.ndim == 3 and len(image) == 3 and image.numel()
         told = f"an image {dtype} [3,40,56] became {image.dtype} {list(image.shape)}"
-        require(kept, f"{told}; type and channels stay, and something is left of it")
+        require(kept, f"{told}; dtype and channels must stay the same, and the result must not be empty")
         told = f"{told}, and its mask {mask.dtype} {list(mask.shape)}; it must be uint8 {list(image.shape[1:])}"
         require(mask.dtype == torch.uint8 and mask.shape == image.shape[1:], told)
         found = first_few(sorted(map(str, {*np.unique(mask).tolist()} - {*LABELS})))
-        require(not found, f"of the labels {LABELS} it made {found}; resize and rotate masks by the nearest pixel")
+        require(not found, f"from the labels {LABELS} it made {found}; resize and rotate masks by the nearest pixel")
 
 
 def mask_follows_image(case: TransformSubject) -> None:
@@ -71,9 +71,9 @@ def mask_follows_image(case: TransformSubject) -> None:
 
 
 def same_for_the_same_generator(case: TransformSubject) -> Iterator[Same]:
-    """Chance comes from ``random`` alone: the same generator gives the same sample, whatever was asked before."""
+    """All randomness comes from ``random``: equal generators give equal samples, whatever was transformed before."""
     transform = case.used()
     for seed in SEEDS:
         first = case.seen(transform, seed)
-        yield f"asked twice with numpy.random.default_rng({seed})", case.seen(transform, seed), first
-        yield f"built anew, with numpy.random.default_rng({seed})", case.seen(case.used(), seed), first
+        yield f"called twice with numpy.random.default_rng({seed})", case.seen(transform, seed), first
+        yield f"built again, with numpy.random.default_rng({seed})", case.seen(case.used(), seed), first

@@ -141,7 +141,7 @@ def test_the_rules_of_a_kind_are_the_public_functions_of_its_module(kind: str) -
 
 def test_a_rule_that_is_kept_may_not_be_declared_as_broken() -> None:
     with pytest.raises(
-        CheckFailed, match=r"constant, seven: declared as .* \(it has its reason\), and it is kept: take"
+        CheckFailed, match=r"constant, seven: declared as .* \(it has its reason\), but the check passes: remove"
     ):
         check(known="it has its reason")()
 

@@ -432,7 +432,7 @@ BROKEN: list[tuple[type, Any, str]] = [
     (NoFile, {"files_are_there"}, r"the files of train\[0\]: there is no .*train/0.png"),
     (NoFiles, {"files_are_there"}, r"the files of train\[0\]: there is no file among them"),
     (ReadingNumber, {"files_are_there"}, "reading is a int; the label scan compares texts"),
-    (NoHint, {"named_options"}, "the option 'root' has no type hint: .*; write root: int, or what it is"),
+    (NoHint, {"named_options"}, "the option 'root' has no type hint: .*; add its type, such as root: int"),
     (WritesNothing, {"writes_a_sample"}, "left no file in root"),
     (NoSample, {"writes_a_sample"}, r"has no class method write_sample\(root\)"),
     (ReturnsList, {"writes_a_sample"}, r"returned \['brighter'\]; it returns options of the constructor, or nothing"),
@@ -466,7 +466,7 @@ BROKEN: list[tuple[type, Any, str]] = [
     (SilentOnItsSplits, ALL_THAT_BUILD, r"where splits = .* does not say which there are: no split 'test', but train"),
     (OSErrorForTheFolder, {"names_what_is_wrong"}, "a segkit.errors.DataError that names it: .* FileNotFoundError: "),
     (OtherOrder, {"splits"}, "the splits train and val differ in their classes or ignore_index"),
-    (Random, {"same_each_time", "copies"}, r"asked twice: train\[\d\] image is another one"),
+    (Random, {"same_each_time", "copies"}, r"asked twice: train\[\d\] image differs"),
     (Counts, {"same_each_time"}, r"asked twice: train\[0\] name is '0_6', expected '0_1'"),
     (Cached, {"same_each_time"}, r"train\[0\] asked twice is twice the same memory, of the image, mask"),
     (AnySplit, {"names_what_is_wrong"}, "of split trian .* segkit.errors.DataError .*: it is built all the same"),
@@ -479,7 +479,7 @@ BROKEN: list[tuple[type, Any, str]] = [
         "of split train of a missing root .*: the message lacks .*: download the data first",
     ),
     (Unpicklable, {"copies"}, "no pickled copy can be made: .*lambda"),
-    (HalfPickled, {"copies"}, r"a pickled copy: train\[0\] image is another one"),
+    (HalfPickled, {"copies"}, r"a pickled copy: train\[0\] image differs"),
 ]
 
 
@@ -572,7 +572,7 @@ def test_a_new_process_has_the_same_samples(elsewhere, monkeypatch):
     with pytest.raises(CheckFailed, match=r"built anew in another process: train\[\d+\] "):
         ask_another_process(elsewhere.Unordered)
     monkeypatch.setattr(elsewhere, "offset", 1)
-    with pytest.raises(CheckFailed, match=r"built anew in another process: train\[0\] image is another one"):
+    with pytest.raises(CheckFailed, match=r"built anew in another process: train\[0\] image differs"):
         ask_another_process(elsewhere.Global)
 
 

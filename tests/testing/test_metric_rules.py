@@ -429,7 +429,7 @@ BROKEN: list[tuple[type[Sound], str, str, set[str]]] = [  # what breaks, the rul
     (Nothing, "numbers", "an empty dict", {"perfect_is_best"}),
     (AlwaysOne, "perfect_is_best", "one that is wrong everywhere score the same: {'one': 1.0}", set()),
     (InfiniteAtTheBest, "perfect_is_best", "a perfect prediction scores log_error = -inf", set()),
-    (NoHint, "named_options", r"the option 'beta' has no type hint: .*; write beta: int, or what it is", set()),
+    (NoHint, "named_options", r"the option 'beta' has no type hint: .*; add its type, such as beta: int", set()),
     (WrongOfTwo, "absent_class", "with 2 classes three classes more, which are nowhere", set()),
     (BinsOf8Bits, "absent_class", "with 21 classes three classes more, which are nowhere", set()),
     (NothingIsAnError, "batches", r"compute\(\) after .* void, where it may be NaN: ZeroDivisionError: no pix", set()),
