@@ -100,7 +100,7 @@ def all_void_is_zero(case: LossSubject) -> None:
 def class_weights(case: LossSubject) -> None:
     """A class weight, if the loss has this option, scales the cost of its class."""
     if not case.has_option("class_weights") or "class_weights" in case.options:
-        raise NotAsked("it has no option class_weights, or the option is set already")
+        raise NotAsked("it has no option class_weights, or the option is set")
     _, target = batch(case.classes)
     for index in range(case.classes):
         # logits of 0 elsewhere: a loss that counts only wrong pixels then counts pixels of all classes

@@ -69,7 +69,7 @@ def test_one_that_cannot_be_built_is_told_and_the_others_are_asked(
     assert re.search(r"loss 'leaver' .*\n  named_options .*  ok\n.*FAILED: leaver, copies: SystemEx", told)
     assert re.search(r"  right_beats_wrong +\d+\.\d\d s  FAILED: as copies\n", told)  # told once
     assert re.search(r"loss 'plain' (.*\n)*  scalar_float32 +\d+\.\d\d s  ok", told)
-    assert re.search(r"  class_weights .* not asked: it has no option class_weights, or is given them\n", told)
+    assert re.search(r"  class_weights .* not asked: it has no option class_weights, or the option is set\n", told)
     assert re.search(r"\n\d+ failures, \d of \d+ not asked\n$", told)
 
 

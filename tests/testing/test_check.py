@@ -172,15 +172,15 @@ def test_a_component_may_be_named_in_each_way_that_a_config_may(name: str) -> No
 
 @pytest.mark.parametrize("reason", ["", " ", None, 3])
 def test_a_known_failure_needs_a_reason(reason: Any) -> None:
-    with pytest.raises(ConfigError, match="known_failures: 'gradcheck' has no reason; say why the component does not"):
+    with pytest.raises(ConfigError, match="known_failures: 'gradcheck' has no reason; say why the component breaks"):
         checks("loss", "dice", known_failures={"gradcheck": reason})
 
 
 def test_what_is_no_mapping_or_no_component_is_refused() -> None:
     for options, known in ((["gamma"], None), (None, ["gradcheck"])):
-        with pytest.raises(ConfigError, match=r'options and known_failures map names, as {"gamma": 2.0} and {"gradch'):
+        with pytest.raises(ConfigError, match=r'options and known_failures must be dicts, as {"gamma": 2.0}'):
             checks("loss", "dice", options, known)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="a component is its name or its class, not 3"):
+    with pytest.raises(ConfigError, match="a component as its name or its class, not 3"):
         checks("loss", 3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="there are no checks for the kind 'None'; there are loss, model"):
         checks(None, "dice")  # type: ignore[arg-type]

@@ -430,13 +430,13 @@ BROKEN: list[tuple[type, Any, str]] = [
     (RoundAndRound, {"index_error"}, r"train has 3 samples: \[3\] must raise IndexError: it returns a sample"),
     (ByKey, {"index_error"}, r"train has 3 samples: \[3\] must raise IndexError: KeyError: 3"),
     (NoFile, {"files_are_there"}, r"the files of train\[0\]: there is no .*train/0.png"),
-    (NoFiles, {"files_are_there"}, r"the files of train\[0\]: there is no file among them"),
+    (NoFiles, {"files_are_there"}, r"the files of train\[0\]: there is no file in the list"),
     (ReadingNumber, {"files_are_there"}, "reading is a int; the label scan compares texts"),
     (NoHint, {"named_options"}, "the option 'root' has no type hint: .*; add its type, such as root: int"),
     (WritesNothing, {"writes_a_sample"}, "left no file in root"),
     (NoSample, {"writes_a_sample"}, r"has no class method write_sample\(root\)"),
-    (ReturnsList, {"writes_a_sample"}, r"returned \['brighter'\]; it returns options of the constructor, or nothing"),
-    (ReturnsUnknown, {"writes_a_sample"}, "returned {'darker': 1}; it returns options of the constructor"),
+    (ReturnsList, {"writes_a_sample"}, r"returned \['brighter'\]; it must return options of the constructor, or"),
+    (ReturnsUnknown, {"writes_a_sample"}, "returned {'darker': 1}; it must return options of the constructor"),
     (TrainAlone, {"splits"}, r"splits = \('train', 'test'\); a run needs train and val"),
     (EmptyVal, {"splits", "same_each_time"}, "val is empty"),
     (PlainTuple, {"samples", "same_each_time"}, r"train\[0\]: a dataset must return segkit.Sample.*, not tuple"),
@@ -444,39 +444,39 @@ BROKEN: list[tuple[type, Any, str]] = [
     (ChannelsBehind, {"samples"}, r"wrong number of channels \(it has 6\); the dataset has the channels red"),
     (Arrays, {"samples", "same_each_time"}, r"train\[0\]: 0: its image is ndarray; a dataset returns tensors"),
     (MaskOfOtherSize, {"samples"}, r"train\[0\]: 0: its mask is torch.uint8 \[5, 8\] beside an image of \[3, 6, 8\]; "),
-    (NoName, {"samples"}, r"train\[0\]: it is called '', as another one, or nothing"),
-    (OneName, {"samples"}, r"train\[1\]: it is called 'picture', as another one, or nothing"),
-    (NamesBackwards, {"samples"}, r"train\[0\]: it is called '0', and names\[0\] is '2'"),
-    (InspectsAnother, {"same_each_time"}, r"what inspect\(0\) gives of train: image differs by up to"),
-    (ChannelsAsText, {"splits"}, "channels = 'rgb'; they are a tuple of names"),
-    (OneChannelName, {"splits"}, r"channels = \('red', 'red', 'blue'\); they are a tuple of names, each another one"),
-    (OtherChannels, {"splits"}, r"channels of train is \['red', 'green', 'blue'\], and of val \['blue'"),
-    (ClassesAsText, {"splits"}, "classes = 'ab'; they are a tuple of names"),
+    (NoName, {"samples"}, r"train\[0\]: its name '' is empty or occurs twice"),
+    (OneName, {"samples"}, r"train\[1\]: its name 'picture' is empty or occurs twice"),
+    (NamesBackwards, {"samples"}, r"train\[0\]: its name is '0', but names\[0\] is '2'"),
+    (InspectsAnother, {"same_each_time"}, r"inspect\(0\) of train: image differs by up to"),
+    (ChannelsAsText, {"splits"}, "channels = 'rgb'; it must be a tuple of distinct names"),
+    (OneChannelName, {"splits"}, r"channels = \('red', 'red', 'blue'\); it must be a tuple of distinct names"),
+    (OtherChannels, {"splits"}, r"channels of train is \['red', 'green', 'blue'\], but of val \['blue'"),
+    (ClassesAsText, {"splits"}, "classes = 'ab'; it must be a tuple of distinct names"),
     (TwoOfAName, {"splits"}, "several classes are called leaf"),
-    (ShortPalette, {"splits"}, r"the palette of 2 classes is \(\(0, 0, 0\),\); give each a colour of its own"),
+    (ShortPalette, {"splits"}, r"the palette of 2 classes is \(\(0, 0, 0\),\); give each a distinct colour"),
     (Fractions, {"splits"}, r"the palette holds \(0.0, 0.0, 0.0\); a colour is three whole numbers"),
-    (OneColour, {"splits"}, r"the palette of 2 classes is .*; give each a colour of its own"),
-    (NoClasses, {"splits"}, r"classes = \(\); they are a tuple of names"),
+    (OneColour, {"splits"}, r"the palette of 2 classes is .*; give each a distinct colour"),
+    (NoClasses, {"splits"}, r"classes = \(\); it must be a tuple of distinct names"),
     (VoidIsAClass, {"splits", "samples"}, "ignore_index = 1 with 2 classes: .* so it must be between 2 and 255"),
     (OtherLabels, {"samples"}, r"train\[0\]: its mask holds 255; allowed are 0 to 1 and ignore_index = 2"),
-    (AllGround, {"samples"}, "every pixel of every split is 'ground' or void: is a stored label not mapped to"),
-    (AllVoid, {"samples"}, "every pixel of every split is void: is a stored label not mapped to its class?"),
+    (AllGround, {"samples"}, "every pixel of every split is 'ground' or void: check that stored labels are mapped to"),
+    (AllVoid, {"samples"}, "every pixel of every split is void: check that stored labels are mapped to"),
     (ArrayPalette, {"splits"}, r"the palette holds array.*; a colour is three whole numbers"),
     (OtherPalette, {"splits"}, "the palette holds array.*; a colour is three whole numbers"),
-    (SilentOnItsSplits, ALL_THAT_BUILD, r"where splits = .* does not say which there are: no split 'test', but train"),
+    (SilentOnItsSplits, ALL_THAT_BUILD, r"unless splits = .* lists others: no split 'test', but train"),
     (OSErrorForTheFolder, {"names_what_is_wrong"}, "a segkit.errors.DataError that names it: .* FileNotFoundError: "),
     (OtherOrder, {"splits"}, "the splits train and val differ in their classes or ignore_index"),
     (Random, {"same_each_time", "copies"}, r"asked twice: train\[\d\] image differs"),
     (Counts, {"same_each_time"}, r"asked twice: train\[0\] name is '0_6', expected '0_1'"),
-    (Cached, {"same_each_time"}, r"train\[0\] asked twice is twice the same memory, of the image, mask"),
-    (AnySplit, {"names_what_is_wrong"}, "of split trian .* segkit.errors.DataError .*: it is built all the same"),
-    (SplitValueError, {"names_what_is_wrong"}, "of split trian .*: ValueError: trian"),
-    (SplitsUntold, {"names_what_is_wrong"}, "of split trian .*: the message lacks train, val, test: no split"),
-    (AnyFolder, {"names_what_is_wrong"}, "of split train of a missing root .*: it is built all the same"),
+    (Cached, {"same_each_time"}, r"reading train\[0\] twice returns the same memory for the image, mask"),
+    (AnySplit, {"names_what_is_wrong"}, "for split trian .* segkit.errors.DataError .*: it raises nothing"),
+    (SplitValueError, {"names_what_is_wrong"}, "for split trian .*: ValueError: trian"),
+    (SplitsUntold, {"names_what_is_wrong"}, "for split trian .*: the message lacks train, val, test: no split"),
+    (AnyFolder, {"names_what_is_wrong"}, "for split train of a missing root .*: it raises nothing"),
     (
         FolderUntold,
         {"names_what_is_wrong"},
-        "of split train of a missing root .*: the message lacks .*: download the data first",
+        "for split train of a missing root .*: the message lacks .*: download the data first",
     ),
     (Unpicklable, {"copies"}, "no pickled copy can be made: .*lambda"),
     (HalfPickled, {"copies"}, r"a pickled copy: train\[0\] image differs"),
@@ -569,10 +569,10 @@ def ask_another_process(target: Built) -> None:
 @pytest.mark.slow
 def test_a_new_process_has_the_same_samples(elsewhere, monkeypatch):
     ask_another_process(elsewhere.Memory)
-    with pytest.raises(CheckFailed, match=r"built anew in another process: train\[\d+\] "):
+    with pytest.raises(CheckFailed, match=r"built in another process: train\[\d+\] "):
         ask_another_process(elsewhere.Unordered)
     monkeypatch.setattr(elsewhere, "offset", 1)
-    with pytest.raises(CheckFailed, match=r"built anew in another process: train\[0\] image differs"):
+    with pytest.raises(CheckFailed, match=r"built in another process: train\[0\] image differs"):
         ask_another_process(elsewhere.Global)
 
 
@@ -653,7 +653,7 @@ def test_of_many_samples_some_are_read_evenly():
 def test_without_a_sample_nothing_else_is_asked():
     told = {check.name: check.ask() for check in checks("dataset", NoSample)}
     assert {answer.why for answer in told.values() if answer.state == "not asked"} == {
-        "it has no sample to ask with: see writes_a_sample"
+        "it has no sample to check: see writes_a_sample"
     }
     assert {name for name, answer in told.items() if answer.state != "not asked"} == {
         "named_options",

@@ -125,14 +125,14 @@ class ForgetsInAPickle(Sound):
 BROKEN_TRANSFORMS: list[tuple[type, set[str], str]] = [
     (NoHint, {"named_options"}, "the option 'strength' has no type hint"),
     (ImageAlone, {"results", "mask_follows_image", "same_for_the_same_generator", "copies"}, "returned a Tensor"),
-    (BecomesFloat, {"results"}, r"torch\.uint8 \[3,40,56\] became torch\.float32 .*; type and channels stay"),
+    (BecomesFloat, {"results"}, r"torch\.uint8 \[3,40,56\] became torch\.float32 .*; dtype and channels must"),
     (MaskStays, {"results", "mask_follows_image"}, r"its mask torch\.uint8 \[\d+, 56\]; it must be uint8 \[\d+, 55\]"),
     (LongMask, {"results"}, r"its mask torch\.int64"),
     (DropsAChannel, {"results"}, r"became torch\.uint8 \[2, "),
     (
         Interpolates,
         {"results"},
-        r"of the labels \(0, 1, 2, 3, 255\) it made .*; resize and rotate masks by the nearest",
+        r"from the labels \(0, 1, 2, 3, 255\) it made .*; resize and rotate masks by the nearest",
     ),
     (
         OwnChance,
@@ -140,7 +140,7 @@ BROKEN_TRANSFORMS: list[tuple[type, set[str], str]] = [
         r"with numpy\.random\.default_rng\(\d\): image differs by up to",
     ),
     (TwoChances, {"mask_follows_image"}, r"labels explain \d+% of the image, and of the one given 96 %: draw once"),
-    (Counts, {"same_for_the_same_generator", "mask_follows_image"}, r"asked twice .*: image differs by up to"),
+    (Counts, {"same_for_the_same_generator", "mask_follows_image"}, r"called twice .*: image differs by up to"),
     (HoldsAFunction, {"copies"}, "no pickled copy can be made: .*lambda"),
     (ForgetsInAPickle, {"copies"}, "a pickled copy: image differs by up to"),
 ]
@@ -233,12 +233,12 @@ def archive(tmp_path: Path) -> Path:
     ("reader", "broken", "message"),
     [
         (stored, set(), ""),
-        (takes_anything, {"no_picture"}, "a text became a picture. The rule: What is no picture"),
-        (one_row, {"picture"}, r"it gave uint8 \[48\]; a picture is \[H,W\] or \[H,W,C\]"),
-        (texts, {"picture"}, r"it gave <U\d+ \[6, 8\]"),
+        (takes_anything, {"no_picture"}, "a text became a picture. The rule: A file that is not"),
+        (one_row, {"picture"}, r"it returned uint8 \[48\]; it must return numbers"),
+        (texts, {"picture"}, r"it returned <U\d+ \[6, 8\]"),
         (leaves_all, {"picture"}, r"picture\.npz: it leaves the file to other readers"),
-        (draws, {"picture"}, "read again it is another one"),
-        (Header, {"picture"}, r"it says .*\(8, 6\)\), and where it is sliced it gives .*\(6, 8\)\)"),
+        (draws, {"picture"}, "reading it again returns another picture"),
+        (Header, {"picture"}, r"its dtype and shape are .*\(8, 6\)\), but slicing it returns .*\(6, 8\)\)"),
     ],
 )
 def test_a_broken_reader_fails_just_there(
@@ -252,7 +252,7 @@ def test_a_broken_reader_fails_just_there(
 def test_without_a_file_a_reader_is_not_asked(archive: Path) -> None:
     answers = [check.ask() for check in checks("reader", stored)]
     assert {answer.state for answer in answers} == {"not asked"}
-    told = "there is no file picture.stored to read; name one: options={'path': 'picture.stored'}, or check-plugin --"
+    told = "there is no file picture.stored to read; give its path: options={'path': 'picture.stored'}, or"
     assert told in answers[0].why
     assert "no file nowhere.npz to read" in checks("reader", stored, {"path": "nowhere.npz"})[0].ask().why
     with pytest.raises(segkit.errors.ConfigError, match="stored: a reader has no option but path, of a file"):
