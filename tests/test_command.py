@@ -115,7 +115,7 @@ def test_a_finished_run_is_not_overwritten_by_accident(config: Path, capsys: pyt
     assert main(["run", str(config), "train.epochs=1"]) == 0
     capsys.readouterr()
     assert main(["run", str(config)]) == 2
-    assert "holds a finished run; --resume goes on with it, --overwrite replaces it" in capsys.readouterr().err
+    assert "holds a finished run; --resume continues it, --overwrite replaces it" in capsys.readouterr().err
     assert main(["run", str(config), "train.epochs=1", "--overwrite"]) == 0
     assert main(["run", str(config), "train.epochs=2", "--resume"]) == 0
     assert "resumed after epoch 1 of 2" in capsys.readouterr().out
@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_used_is_told_before_data_is_read(
 ) -> None:
     (tmp_path / "file").write_text("")
     message = fails(["run", str(config), f"output.dir={tmp_path / 'file'}", "dataset.root=nowhere"], capsys)
-    assert "is no folder; choose another output.dir" in message
+    assert "is not a folder; choose another output.dir" in message
     message = fails(["run", str(config), "--resume", "dataset.root=nowhere"], capsys)
     assert "nothing to resume" in message
 

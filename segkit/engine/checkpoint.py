@@ -1,8 +1,8 @@
-"""The checkpoints of a run, so that a kill at any moment costs minutes: ``last.pt``, ``previous.pt`` and ``best.pt``.
+"""The checkpoints of a run: ``last.pt``, ``previous.pt`` and ``best.pt``. A kill at any moment costs only minutes.
 
-``last.pt`` holds the whole state, between two steps or at the end of an epoch, the best weights so far too, and
-``previous.pt`` the one before. ``best.pt`` is for others: a run never reads it. A file is never half written, and is
-loaded without unpickling code.
+``last.pt`` holds the complete state between two steps or after an epoch, including the best weights so far, and
+``previous.pt`` the state saved before it. ``best.pt`` holds the best weights for other programs; a run never reads it.
+Files are written atomically and loaded without unpickling code.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 
-# how long, where, and how fast; nothing that a step computes depends on these settings
+# settings of duration, place and speed, which change nothing that a step computes
 MAY_CHANGE = {
     *("train.epochs", "train.max_steps", "train.minutes", "train.patience", "train.stop_on_collapse"),
     *("train.max_skipped", "train.checkpoint_minutes", "train.workers", "train.device", "train.compile"),
@@ -47,15 +47,15 @@ MAY_CHANGE = {
 
 
 def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
-    """Write a checkpoint, read it again, and put it in place.
+    """Write a checkpoint to a temporary file, verify it by reading, and move it to ``path``.
 
     Args:
-        path: of the file.
+        path: the file to write.
         state: tensors and plain values.
-        previous: what the file that was there is called from then on.
+        previous: where to move the file that is at ``path`` now.
 
     Raises:
-        WriteError: the disk is full or the folder cannot be written; what was there is intact.
+        WriteError: the disk is full or the folder cannot be written; the old file is intact.
     """
 
     def check(temporary: Path) -> None:
@@ -68,7 +68,7 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
 
 
 def size_of(value: Any) -> int:
-    """Bytes of all tensors in it."""
+    """Total size of all tensors in nested mappings and lists, in bytes."""
     if isinstance(value, torch.Tensor):
         return value.nbytes
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
@@ -79,24 +79,24 @@ def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: missing, truncated, damaged (its checksums do not match), holding more than tensors, of another
-            version, or without one of the ``keys``.
+        CheckpointError: the file is missing, truncated, damaged (its checksums do not match), holds other objects than
+            tensors and plain values, has another format, or lacks one of the ``keys``.
     """
     state = read_file(path)
     version = state.get("format") if isinstance(state, dict) else None
     if version != FORMAT:
         made = "was written by segkit 0.1" if version == 2 else f"has format {version}"
-        raise CheckpointError(f"{path} {made}, and this segkit goes on from format {FORMAT} alone; begin anew")
+        raise CheckpointError(f"{path} {made}; this segkit only resumes from format {FORMAT}; start a new run")
     if missing := [key for key in keys if key not in state]:
-        raise CheckpointError(f"{path} is no checkpoint to go on from: it lacks {first_few(missing)}")
+        raise CheckpointError(f"{path} is not a checkpoint to resume from: it lacks {first_few(missing)}")
     return dict(state)
 
 
 def read(path: Path) -> Any:
-    """What a file of weights or a checkpoint holds, as :func:`read_file` has it.
+    """Read a weights file or a checkpoint with :func:`read_file`.
 
     Raises:
-        CheckpointError: also where a newer segkit has written it.
+        CheckpointError: as :func:`read_file`, or the file was written by a newer segkit.
     """
     content = read_file(path)
     version = content.get("format") if isinstance(content, dict) else None
@@ -108,29 +108,29 @@ def read(path: Path) -> Any:
 
 
 def load_last(folder: Path, keys: Collection[str]) -> tuple[dict[str, Any], str]:
-    """The last checkpoint of a run folder, or the one before where that is damaged, and a line that says so.
+    """Read the last checkpoint of a run folder, or the previous one, with a warning, if the last is damaged.
 
     Raises:
-        CheckpointError: there is none that can be used.
+        CheckpointError: neither can be used.
     """
     try:
         return load(folder / "last.pt", keys), ""
     except CheckpointError as error:
         with contextlib.suppress(CheckpointError):
-            return load(folder / "previous.pt", keys), f"{error}; going on from previous.pt"
+            return load(folder / "previous.pt", keys), f"{error}; resuming from previous.pt"
         raise
 
 
 def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
-    """Load a state dict into a model; either may be compiled, or wrapped by DataParallel.
+    """Load a state dict into a model; both may come from a compiled model, or from one wrapped in DataParallel.
 
     Raises:
-        CheckpointError: the weights are another model's; missing, unexpected and mismatched keys are listed.
+        CheckpointError: the weights belong to another model; missing, unexpected and mismatched keys are listed.
     """
     model = model.module if isinstance(model, nn.DataParallel) else model
     expected = model.state_dict()
     if odd := [key for key, value in weights.items() if not is_dense(value)]:
-        raise CheckpointError(f"{place} holds other values than tensors: {first_few(odd, 3)}")
+        raise CheckpointError(f"{place} holds values that are not tensors: {first_few(odd, 3)}")
     found, left = fitting(expected, weights)
     if told := misfits(expected, found, [key for key in expected if key not in found], left):
         raise CheckpointError(f"{place} belongs to another model or number of classes: {told}")
@@ -138,9 +138,9 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
 
 
 def write_model(model: nn.Module, folder: Path) -> None:
-    """Write the weights as ``model.safetensors``, under the names that they have in a plain model."""
+    """Write the weights to ``model.safetensors``, with the keys of the model that is neither compiled nor wrapped."""
     kept = (model.module if isinstance(model, nn.DataParallel) else model).state_dict()
-    # safetensors takes neither channels_last nor weights that two layers share
+    # safetensors accepts neither channels_last tensors nor tensors that share memory
     plain = {
         key.replace("_orig_mod.", ""): each.clone(memory_format=torch.contiguous_format) for key, each in kept.items()
     }
@@ -149,17 +149,17 @@ def write_model(model: nn.Module, folder: Path) -> None:
 
 
 class CheckpointManager:
-    """Writes the checkpoints of a run, and goes on from them.
+    """Writes the checkpoints of a run, and resumes from them.
 
     Attributes:
-        identity: of the run, in ``run.json`` too: no checkpoint of another run is taken for its own.
-        best: the weights of the best epoch, on the CPU; empty before any.
-        closed: set where the loop is no longer in the state to go on from: it holds the best weights.
+        identity: random identifier of the run, also in ``run.json``, so that checkpoints of other runs are refused.
+        best: the weights of the best epoch, on the CPU; empty before the first epoch has ended.
+        closed: whether saving is over because the loop now holds the best weights instead of the last ones.
 
     Args:
-        inputs: of the run.
-        loop, history, pace: what is kept.
-        console: prints what could not be written; the run goes on.
+        inputs: the run's inputs.
+        loop, history, pace: the state to save.
+        console: prints a warning when a checkpoint cannot be written; the run continues.
     """
 
     def __init__(
@@ -174,11 +174,11 @@ class CheckpointManager:
         self._best_on_disk, self.closed = self.best, False
 
     def due(self, ahead: float = 0.0) -> bool:
-        """Whether it is time for a checkpoint within an epoch, as none can be written in the seconds ``ahead``."""
+        """Whether a checkpoint is due within an epoch, now or during the next ``ahead`` seconds."""
         return time.monotonic() + ahead - self._saved_at > 60 * self.loop.settings.checkpoint_minutes
 
     def save(self) -> bool:
-        """Write the state, unless it is there already; whether it is on the disk. If it cannot be, the run goes on."""
+        """Write the state unless it is saved already; return whether it is on the disk. A failed write only warns."""
         place = self._place()
         if self._saved == place or self.closed:
             return self._saved == place
@@ -186,46 +186,46 @@ class CheckpointManager:
         if ended and self.history.best_epoch == len(self.history) > 0 and self._saved[:2] != place[:2]:
             weights = self.loop.evaluated.state_dict()  # the next step changes them
             self.best = {key: value.to("cpu", copy=True) for key, value in weights.items()}
-        self._saved_at = time.monotonic()  # if it fails too: not again at once
+        self._saved_at = time.monotonic()  # also if it fails, so that the next try is not made at once
         with STOP.held():  # a signal within torch.save would look like a full disk
             try:
                 if ended:
-                    self.write_history()  # small, so that there may be room for it alone
+                    self.write_history()  # first, because it is small and may fit on a nearly full disk
                 save(self.folder / "last.pt", self._state(), self.folder / "previous.pt")
                 self._saved = place
                 if self._best_on_disk is not self.best:
                     save(self.folder / "best.pt", {"model": self.best})
                     self._best_on_disk = self.best
             except WriteError as error:
-                self.console.warn(f"{error}; the run goes on")
+                self.console.warn(f"{error}; the run continues")
         return self._saved == place
 
     def write_history(self) -> None:
-        """Write ``metrics.jsonl``; it need not survive a crash, as a checkpoint holds its lines too."""
+        """Write ``metrics.jsonl``, without fsync because checkpoints hold its lines too."""
         write_json(self.folder / "metrics.jsonl", *self.history.lines, indent=None, durable=False)
 
     @property
     def any_on_disk(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return any((self.folder / name).exists() for name in ("last.pt", "previous.pt"))
 
     def load(self) -> tuple[dict[str, Any], list[str]]:
-        """The state that the run goes on from, and warnings: of a damaged file, and of what is not as before.
+        """Read the state to resume from; return it with warnings about a damaged file and about changed conditions.
 
         Raises:
-            CheckpointError: there is none that can be used.
-            RunFolderError: it is of another run, or was trained on other samples or with other settings.
+            CheckpointError: no checkpoint can be used.
+            RunFolderError: the checkpoint is of another run, or was trained on other samples or with other settings.
         """
         folder, train, record = self.folder, self.inputs.train, RunRecord(self.folder)
         state, note = load_last(folder, self._state())
         before, self.identity = record.config, str(record.run.get("id", ""))
         refuse_changes(before, self.inputs.record.get("config", {}), folder)
         if state["identity"] != self.identity:
-            raise RunFolderError(f"{folder}: the checkpoint there is of another run than run.json; restore its own")
+            raise RunFolderError(f"{folder}: the checkpoint is not of the run in run.json; restore the one that is")
         if changed := [name for name, each in state["samples"].items() if self.samples.get(name, each) != each]:
             raise RunFolderError(
-                f"{folder} was trained on other samples: {changed[0]} has changed since; restore them, or begin anew "
-                "with output.dir=..."
+                f"{folder} was trained on other samples: {changed[0]} has changed since; restore them, or start a new "
+                "run with output.dir=..."
             )
         notes = [note] if note else []
         for name in ("epochs", "max_steps", "minutes"):
@@ -233,18 +233,18 @@ class CheckpointManager:
             if old != new:
                 state["history"]["stop"] = ""  # an observer's reason was for the shorter run
                 if train.schedule != "constant":
-                    notes.append(f"train.{name} was {old} and is {new}: the learning rate is planned anew")
+                    notes.append(f"train.{name} was {old} and is {new}: the learning rate schedule changes")
         began, now = state["processes"], PROCESSES.size
         if began != now:
-            same = "the same images and steps, but sums are rounded in another order"
-            notes.append(f"the run began in {began} processes and goes on in {now}: {same}")
+            same = "images and steps are the same, but sums are rounded in another order"
+            notes.append(f"the run began in {began} processes and continues in {now}: {same}")
         return state, notes
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state.
+        """Restore the run from a state.
 
         Raises:
-            CheckpointError: it belongs to another model.
+            CheckpointError: the state belongs to another model.
         """
         self.loop.load_state_dict(dict(state), f"the checkpoint in {self.folder}")
         self.history.lines, self.history.stop = state["history"]["lines"], state["history"]["stop"]
@@ -267,7 +267,7 @@ class CheckpointManager:
 
 
 def samples_of(scan: Scan) -> dict[str, str]:
-    """Per split a digest of its images and their names and labels, in their order."""
+    """For each split, a digest of the images, names and label counts of its samples, in order."""
     found = {}
     for split, statistics in scan.statistics.items():
         digest = hashlib.sha256()
@@ -279,24 +279,24 @@ def samples_of(scan: Scan) -> dict[str, str]:
 
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: object) -> None:
-    """Compare two configs as they stand in ``run.json``.
+    """Compare two configs as stored in ``run.json``.
 
     Raises:
-        RunFolderError: they differ in what the training computes.
+        RunFolderError: they differ in a setting that changes what the training computes.
     """
     tables = {"data": DataSettings(), "augment": AugmentSettings(), "train": TrainSettings()}
-    defaults = _keys({name: table.model_dump() for name, table in tables.items()})  # of settings added since
+    defaults = _keys({name: table.model_dump() for name, table in tables.items()})  # for settings added since
     old, new = defaults | _keys(before), defaults | _keys(now)
     keys = [key for key in {**old, **new} if key not in MAY_CHANGE and old.get(key) != new.get(key)]
     if keys:
         changes = first_few([f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys])
         raise RunFolderError(
-            f"{folder} cannot be resumed with other settings: {changes}; begin anew with output.dir=..., "
-            "or give the old ones"
+            f"{folder} cannot be resumed with other settings: {changes}; start a new run with output.dir=..., "
+            "or give the old settings"
         )
 
 
 def _keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"train": {"lr": 1}, "loss": [...]}`` -> ``{"train.lr": 1, "loss": [...]}``, as JSON holds it."""
+    """``{"train": {"lr": 1}, "loss": [...]}`` -> ``{"train.lr": 1, "loss": [...]}``, with JSON values."""
     tables = {name: each if isinstance(each, Mapping) else {"": each} for name, each in to_jsonable(config).items()}
     return {f"{name}.{key}".rstrip("."): each for name, table in tables.items() for key, each in table.items()}

@@ -1,4 +1,4 @@
-"""What a run prints: a line an epoch, every score beside its floor; at its end a table and what was learned."""
+"""Output of a run: one line per epoch, with every score beside its floor, and a final table."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from segkit.errors import reason
 
 
 class Console:
-    """Prints for one process of a run; where nothing can be printed any more, the run goes on all the same.
+    """Prints for one process of a run; if printing fails, the run continues without it.
 
     Args:
-        active: whether this process is the one that prints.
-        quiet: whether results and warnings are all that is wanted.
+        active: whether this process prints.
+        quiet: whether to print results and warnings only.
     """
 
     def __init__(self, active: bool = True, quiet: bool = False) -> None:
@@ -31,34 +31,34 @@ class Console:
         self._told = False
 
     def say(self, text: str) -> None:
-        """Print how the run goes on the standard output."""
+        """Print a progress message to the standard output, unless quiet."""
         if not self.quiet:
             self.result(text)
 
     def result(self, text: str) -> None:
-        """Print what the run came to on the standard output."""
+        """Print a result to the standard output."""
         self._print(wrapped(text), sys.stdout)
 
     def warn(self, text: str) -> None:
-        """Print a warning on the standard error."""
+        """Print a warning to the standard error."""
         self._print(f"warning: {text}", sys.stderr)
 
     def _print(self, text: str, stream: TextIO) -> None:
         if not self.active:
             return
-        encoding = getattr(stream, "encoding", None) or "utf-8"  # a class may be called ü, where that is no letter
+        encoding = getattr(stream, "encoding", None) or "utf-8"  # it may lack a letter of a class name, such as ü
         try:
             print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
-        except (OSError, ValueError) as error:  # a full disk, a reader that has left, a stream that was closed
-            with contextlib.suppress(OSError, ValueError):  # what is left in the buffer must not fail once more
+        except (OSError, ValueError) as error:  # a full disk, a pipe without a reader, a closed stream
+            with contextlib.suppress(OSError, ValueError):  # so that flushing the buffer later does not fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if stream is sys.stdout and not self._told:
                 self._told = True
-                self.warn(f"nothing can be printed any more ({reason(error)}); training goes on")
+                self.warn(f"printing to the standard output failed ({reason(error)}); training continues")
 
 
 def wrapped(text: str) -> str:
-    """Text whose lines fit the terminal, or 80 characters in a file; a row of a table stays one line."""
+    """Wrap lines to the terminal's width, or to 80 characters in a file; rows of tables stay single lines."""
     width = shutil.get_terminal_size().columns
     return "\n".join(
         line if len(line) <= width or "  " in line.strip() else textwrap.fill(line, width, break_on_hyphens=False)
@@ -67,19 +67,19 @@ def wrapped(text: str) -> str:
 
 
 def number(value: Any) -> str:
-    """Three decimals; a dash for an absent class."""
+    """Format with three decimals; a dash for None, NaN or infinity, such as the score of an absent class."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:
-    """As ``50 s``, ``12 min`` or ``3.5 h``."""
+    """Format as ``50 s``, ``12 min`` or ``3.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def epoch_heading(epochs: int) -> str:
-    """What stands above the lines of the epochs."""
+    """The column headings above the lines of the epochs."""
     width = max(5, 2 * len(str(epochs)) + 1)
     return (
         f"{'':{width}}  {'':>7}  {'':>8}  {'mean_iou':^12}  pixel_accuracy\n"
@@ -88,7 +88,7 @@ def epoch_heading(epochs: int) -> str:
 
 
 def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
-    """A line of ``metrics.jsonl`` to read, each score before its floor; a star marks the best so far."""
+    """Format a line of ``metrics.jsonl``, each score before its floor; a star marks the best epoch so far."""
     trained, scores, floor = line["train"], line["val"], line["val"]["floor"]
     width = max(5, 2 * len(str(epochs)) + 1)
     parts = [
@@ -104,7 +104,7 @@ def epoch_line(line: Mapping[str, Any], epochs: int) -> str:
 def final_table(
     splits: Mapping[str, Mapping[str, Any]], classes: Sequence[str], shares: Mapping[str, NDArray[Any]]
 ) -> str:
-    """Every class with its IoU and its share of the pixels, a pair of columns a split; the means beside the floors."""
+    """The IoU and pixel share of every class, two columns per split, and the mean scores beside their floors."""
     most = shutil.get_terminal_size().columns - 17 * len(splits)
     width = max(len("frequency_weighted_iou"), min(most, max(map(len, classes))))
 
@@ -124,13 +124,13 @@ def final_table(
     means = [name for name, value in first.items() if isinstance(value, float) and name not in ("loss", "lift")]
     lines += [row(name, scored(name)) for name in means]
     lines.append(row("classes predicted", [f"{each['predicted']['classes']:>7} {1:>7}" for each in splits.values()]))
-    if all("loss" in scores for scores in splits.values()):  # predictions alone have none
+    if all("loss" in scores for scores in splits.values()):  # scores of stored predictions have none
         lines.append(row("loss", [f"{number(scores['loss']):>7} {'':>7}" for scores in splits.values()]))
     return "\n".join(lines)
 
 
 def how_to_use(folder: Path, config: Mapping[str, Any]) -> str:
-    """How the model of a run is used, the last line of it."""
+    """The last line that a run prints: how to use its model."""
     shown = str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
     if "model" in config:
         return f"next:   segkit predict {shlex.quote(shown)} photo.jpg --out masks"

@@ -1,4 +1,4 @@
-"""The training criterion: the scaled sum of the losses, each of which is logged by its name."""
+"""The training criterion: the scaled sum of the losses; each loss is logged under its name."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Criterion(nn.Module):
         self.scales = [scale for _, scale, _ in terms]
         self.losses = [loss for _, _, loss in terms]
         self.names = numbered([name for name, _, _ in terms])
-        # registers the losses that are modules, so that they move to the device
+        # register the losses that are modules, so that ``to`` moves them to the device
         self.loss_modules = nn.ModuleList([loss for loss in self.losses if isinstance(loss, nn.Module)])
 
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """logits ``[B,C,H,W]``, target int64 ``[B,H,W]`` -> the sum (scalar) and the unscaled terms ``[T]``.
+        """Compute the sum (scalar) and the unscaled terms ``[T]``: logits ``[B,C,H,W]``, target int64 ``[B,H,W]``.
 
         Raises:
             ModelError: a loss failed, or did not return a scalar tensor.
@@ -47,20 +47,20 @@ def _value(name: str, loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
         value: object = loss(logits, target)
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         if re.search(r"CUDA|CUBLAS|CUDNN|memory", str(error)) or is_connection_error(error):
-            raise  # not the loss's fault: the device, or another process of the run
+            raise  # the device or another process of the run failed, not the loss
         raise ModelError(
             f"the loss '{name}' failed: {type(error).__name__}: {error}; it was given logits {list(logits.shape)} and "
-            f"class indices {list(target.shape)}; where a pixel is void that is ignore_index, which a loss leaves out: "
-            "torch.nn.CrossEntropyLoss(ignore_index=255)"
+            f"class indices {list(target.shape)}; void pixels hold ignore_index there, which a loss must leave out, as "
+            "torch.nn.CrossEntropyLoss(ignore_index=255) does"
         ) from error
     if isinstance(value, Tensor) and not value.ndim and not value.is_complex():
         return value.float()
     found = f"a tensor {list(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-    raise ModelError(f"the loss '{name}' returned {found}; a loss returns one number, a tensor without dimensions")
+    raise ModelError(f"the loss '{name}' returned {found}; a loss must return a scalar tensor")
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """The names; one that repeats gets a number: ``dice, dice_2``."""
+    """Make names unique by numbering repeated ones: ``dice, dice_2``."""
     result: list[str] = []
     for name in names:
         count, unique = 1, name
@@ -72,7 +72,7 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def as_criterion(loss: Loss | Mapping[str, Loss] | Criterion) -> Criterion:
-    """A criterion of one loss, or of several by name, each with scale 1.
+    """Make a criterion from one loss, or from several by name, each with scale 1.
 
     Raises:
         ConfigError: a loss cannot be called.
@@ -83,6 +83,6 @@ def as_criterion(loss: Loss | Mapping[str, Loss] | Criterion) -> Criterion:
     if not losses or not all(map(callable, losses.values())):
         raise ConfigError(
             f"loss = {loss!r:.80}: a loss is called with logits and target, as torch.nn.CrossEntropyLoss() or "
-            "segkit.losses['dice'](num_classes=2); several go by name: loss={'dice': ..., 'ce': ...}"
+            "segkit.losses['dice'](num_classes=2); give several by name: loss={'dice': ..., 'ce': ...}"
         )
     return Criterion([(name, 1.0, each) for name, each in losses.items()])

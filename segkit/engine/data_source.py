@@ -1,4 +1,4 @@
-"""Where the batches of a run come from: image files, or the memory of the machine or the device."""
+"""Data sources of a run's batches: image files, or decoded images in the memory of the machine or the device."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from segkit.errors import ConfigError
 if TYPE_CHECKING:
     from segkit.engine.inputs import TrainerInputs
 
-SHARES = {"device": 0.4, "ram": 0.7}  # of the memory that is free; the network and the loader's processes need the rest
+SHARES = {"device": 0.4, "ram": 0.7}  # usable shares of free memory; the network and the loader processes need the rest
 
 
 def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
-    """The batches, on the device; one is copied while the one before is computed with, and the host waits for none."""
+    """Yield the batches on the device: each is copied while the previous one is computed, without blocking the host."""
     if device.type != "cuda":
         yield from source
         return
@@ -40,13 +40,13 @@ def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(stream)
         for tensor in [tensor for batch in ahead for tensor in batch.tensors]:
-            tensor.record_stream(computing)  # else its memory would be given to the next batch too early
+            tensor.record_stream(computing)  # otherwise its memory could be reused for the next batch too early
         yield ahead
         ahead = moved()
 
 
 def training_batches(inputs: TrainerInputs, source: SampleSource) -> tuple[DataLoader[Batch], TrainBatchSampler]:
-    """Training batches, and the sampler whose ``epoch`` and ``start`` are set before each pass."""
+    """The loader of training batches, and its sampler, whose ``epoch`` and ``start`` are set before each epoch."""
     train = inputs.train
     sampler = TrainBatchSampler(
         len(inputs.splits["train"]),
@@ -62,13 +62,13 @@ def training_batches(inputs: TrainerInputs, source: SampleSource) -> tuple[DataL
 
 
 def open_sources(inputs: TrainerInputs) -> dict[str, SampleSource]:
-    """The samples of each split, decoded once where ``data.cache`` asks for that.
+    """Open the samples of each split; with ``data.cache`` they are decoded once.
 
-    ``auto`` decodes splits into the memory of a card as long as they fit there, train first, then into that of the
-    machine; on a CPU it decodes each time, which takes 1 to 4 % of the time that a network does.
+    ``auto`` decodes splits into GPU memory as long as they fit, train first, and the others into the machine's memory;
+    on a CPU it decodes in every epoch, which takes 1 to 4 % of the time of the network.
 
     Raises:
-        ConfigError: a split does not fit into the memory that was asked for.
+        ConfigError: a split does not fit into the memory that ``data.cache`` names.
         DataError: a sample cannot be read.
     """
     cache, resize, device = inputs.data.cache, inputs.data.resize, inputs.precision.device
@@ -77,7 +77,7 @@ def open_sources(inputs: TrainerInputs) -> dict[str, SampleSource]:
         return sources
     places = {"device": device, "ram": torch.device("cpu")}
     asked = list(places) if cache == "auto" else [cache]
-    # all processes go the same way, whatever memory each of them has: they share batches of equal cost
+    # all processes use the same cache, even if their memory differs, because they share batches of equal cost
     free = {name: min(PROCESSES.gather(free_memory(places[name]) or 1 << 40)) for name in asked}
     room = {name: SHARES[name] * free[name] / (PROCESSES.size if name == "ram" else 1) for name in asked}
     keep_masks = inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0
@@ -88,12 +88,12 @@ def open_sources(inputs: TrainerInputs) -> dict[str, SampleSource]:
         if not fitting and cache != "auto":
             left, there = room[cache] / 1e9, free[cache] / 1e9
             raise ConfigError(
-                f'data.cache = "{cache}": {name} decoded takes {needed / 1e9:.1f} GB, and of the {there:.1f} GB that '
-                f'are free {left:.1f} are left for it; a smaller data.resize makes it smaller, "none" does without'
+                f'data.cache = "{cache}": {name} takes {needed / 1e9:.1f} GB when decoded, and {left:.1f} of the '
+                f'{there:.1f} GB of free memory are available for it; reduce data.resize, or set data.cache = "none"'
             )
         for place in fitting:
             decoded = None
-            with nullcontext() if place == cache else suppress(torch.OutOfMemoryError):  # another program has taken it
+            with nullcontext() if place == cache else suppress(torch.OutOfMemoryError):  # other programs use it too
                 decoded = DecodedSource(
                     source,
                     rows,

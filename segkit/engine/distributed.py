@@ -1,6 +1,6 @@
-"""The processes that train one model: a single one, or those that torchrun started, and the sums that they share.
+"""Distributed training: the processes that train one model, and reductions over them.
 
-In a single process nothing here does anything. Otherwise objects travel by gloo, tensors of a card by NCCL.
+With a single process these functions do nothing. With several, Python objects are sent by gloo, CUDA tensors by NCCL.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from segkit.errors import ConfigError, SegkitError, TrainingError
 
 T = TypeVar("T")
 TIMEOUT = timedelta(hours=2)  # the main process may download data or scan it while the others wait
-_CONNECTION = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore")  # such errors have no class
+_CONNECTION = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore")  # these errors share no class
 
 
 class MainProcessFailed(SegkitError):
@@ -41,10 +41,10 @@ class MainProcessFailed(SegkitError):
 
 @dataclass
 class DistributedContext:
-    """The processes of a run; :data:`PROCESSES` are those of this one.
+    """The processes of a run; :data:`PROCESSES` is the context of this process.
 
     Attributes:
-        rank: of this process, from 0.
+        rank: the rank of this process, from 0.
         size: the number of processes.
     """
 
@@ -53,15 +53,15 @@ class DistributedContext:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def broadcast_from_main(self, function: Callable[[], T]) -> T:
-        """Call the function in the main process only, and return its result in all of them.
+        """Call the function in the main process only, and return its result in all processes.
 
         Raises:
-            Exception: the function's, in the main process.
-            MainProcessFailed: in the others then.
+            Exception: in the main process, what the function raises.
+            MainProcessFailed: in the other processes, if it raises.
         """
         if self.size == 1:
             return function()
@@ -78,7 +78,7 @@ class DistributedContext:
         return answer[0]  # type: ignore[no-any-return]
 
     def main_process_first(self, function: Callable[[], T]) -> T:
-        """Call the function in every process, in the others once the main process is done."""
+        """Call the function in every process, first in the main process, then in the others."""
         if self.size == 1:
             return function()
         own: list[T] = []
@@ -86,40 +86,40 @@ class DistributedContext:
         return own[0] if own else function()
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in the order of their ranks."""
+        """Collect the values of all processes, in the order of their ranks."""
         values: list[Any] = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes, in place, without waiting for the device."""
+        """Sum over all processes, in place, without waiting for the device."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def any_process(self, flags: list[bool]) -> list[bool]:
-        """Which of the flags are set in any process, equal in all of them."""
+        """For each flag, whether it is set in any process; the result is the same in all processes."""
         if self.size == 1:
             return flags
         return [bool(flag) for flag in self.sum(torch.tensor(flags, dtype=torch.int32)).tolist()]
 
     @torch.no_grad()
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Give all processes the main process's buffers: batch normalisation may count each process's images alone."""
+        """Copy the main process's buffers to all: without synchronisation, BatchNorm statistics differ by process."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
 
-PROCESSES = DistributedContext()  # a single one, but for the time of distributed_context
+PROCESSES = DistributedContext()  # a single process, except within distributed_context
 
 
 @contextmanager
 def distributed_context(device: str) -> Iterator[DistributedContext]:
-    """Join the processes that torchrun started and leave them at the end; a process without torchrun is alone.
+    """Join the process group that torchrun started, and leave it at the end; without torchrun do nothing.
 
-    Where the caller has called ``torch.distributed.init_process_group`` already, that group is used and left open.
+    A group that the caller has opened with ``torch.distributed.init_process_group`` is used and left open.
 
     Args:
         device: as ``train.device``.
@@ -163,7 +163,7 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
 
 @contextmanager
 def as_process(rank: int, size: int) -> Iterator[None]:
-    """A block in which :data:`PROCESSES` are so many; 0 of 1 is alone: nothing that it does waits for the others."""
+    """Set rank and size of :data:`PROCESSES` for a block; with 0 and 1 nothing in it waits for other processes."""
     before = PROCESSES.rank, PROCESSES.size
     PROCESSES.rank, PROCESSES.size = rank, size
     try:
@@ -173,14 +173,14 @@ def as_process(rank: int, size: int) -> Iterator[None]:
 
 
 def _attempt(store: Store, rank: int, size: int) -> str:
-    """Agree on a name for this start of the processes, under which they store their addresses.
+    """Agree on a name for this start of the processes, a prefix for the addresses that they store.
 
     torchrun keeps its store over restarts, with the addresses of processes that have ended. Its restart count cannot be
-    the name: it may differ between machines. The main process answers every question, those of an earlier start too,
-    until all others have confirmed its name.
+    the name because it may differ between machines. The main process answers every question, including those of an
+    earlier start, until all others have confirmed its name.
 
     Raises:
-        TrainingError: one of them has not, within TIMEOUT.
+        TrainingError: a process has not confirmed the name within TIMEOUT.
     """
     name = uuid4().hex
     if rank > 0:
@@ -206,34 +206,34 @@ def is_connection_error(error: Exception) -> bool:
 
 
 def _processes() -> int:
-    """The number of processes that torchrun has started, by its environment variables.
+    """The number of processes that torchrun has started, from its environment variables.
 
     Raises:
-        ConfigError: one of them is missing or not allowed.
+        ConfigError: a variable is missing or has an invalid value.
     """
     names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
     found = {name: os.environ.get(name, "0" if name == "LOCAL_RANK" else "") for name in names}
     if not all(map(str.isdecimal, found.values())) or int(found["RANK"]) >= int(found["WORLD_SIZE"]):
         shown = ", ".join(f"{name}={text!r}" for name, text in found.items())
         raise ConfigError(
-            f"{shown} in the environment: whole numbers are needed, RANK less than WORLD_SIZE; start several processes "
-            "with torchrun, or unset RANK for one"
+            f"{shown} in the environment: these must be whole numbers, and RANK less than WORLD_SIZE; start several "
+            "processes with torchrun, or unset RANK for a single one"
         )
     return int(found["WORLD_SIZE"])
 
 
 def launcher() -> dict[str, str]:
-    """The launch that started this process, the same after a restart; empty without torchrun."""
+    """Identify the torchrun launch of this process; restarts give the same, no torchrun an empty mapping."""
     run = os.environ.get("TORCHELASTIC_RUN_ID", "")
     return {"run": run, "agent": f"{platform.node()} {os.getppid()}"} if run else {}
 
 
 class MicroBatch(NamedTuple):
-    """One of the parts in which ``train.accumulate`` processes a batch.
+    """One of the parts that ``train.accumulate`` splits a batch into.
 
     Attributes:
         target: int64 ``[B,H,W]`` of all micro-batches of this process.
-        share: this micro-batch's share of the batch's labelled pixels, over all processes; its loss's factor.
+        share: factor of this micro-batch's loss: its share of the batch's labelled pixels, over all processes.
     """
 
     target: Tensor
@@ -245,10 +245,10 @@ _shared: ContextVar[tuple[bool, MicroBatch | None]] = ContextVar("shared", defau
 
 @contextmanager
 def global_batch(micro_batch: MicroBatch | None = None) -> Iterator[None]:
-    """A block in which all processes share a batch: :func:`global_sum` and :func:`global_rows` reach over all of them.
+    """Mark a block in which all processes share a batch, so that the functions below reduce over all of them.
 
     Args:
-        micro_batch: what :func:`current_micro_batch` returns in the block.
+        micro_batch: the result of :func:`current_micro_batch` in the block.
     """
     token = _shared.set((PROCESSES.size > 1, micro_batch))
     try:
@@ -258,16 +258,16 @@ def global_batch(micro_batch: MicroBatch | None = None) -> Iterator[None]:
 
 
 def current_micro_batch() -> MicroBatch | None:
-    """The micro-batch that a loss is computed for; None for a whole batch, and while torch.compile traces."""
+    """The micro-batch for which a loss is being computed; None for a whole batch, and while torch.compile traces."""
     return None if torch.compiler.is_compiling() else _shared.get()[1]
 
 
 def global_sum(values: Tensor) -> Tensor:
-    """The sum of ``values`` over all processes that share a batch; the values themselves in a single process.
+    """Sum ``values`` over all processes that share a batch; in a single process, return them unchanged.
 
-    A loss that passes all its sums through this function is that of the whole batch, and so is its gradient: each
+    If a loss passes all its sums through this function, its value and gradient are those of the whole batch: each
     process gets the gradient of its own images times the number of processes, and DistributedDataParallel averages
-    them. In evaluation every process computes the loss of its own batches.
+    these. In evaluation every process computes the loss of its own batches.
     """
     if torch.compiler.is_compiling() or not _shared.get()[0]:
         return values
@@ -276,9 +276,9 @@ def global_sum(values: Tensor) -> Tensor:
 
 
 def global_rows(rows: Tensor) -> Tensor:
-    """The rows ``[N,...]`` of all processes, concatenated; for a loss that sorts the pixels of a batch.
+    """Concatenate the rows ``[N,...]`` of all processes in each process; for a loss that sorts the pixels of a batch.
 
-    The gradient is as with :func:`global_sum`. Every process then holds the rows of all.
+    The gradient is computed as in :func:`global_sum`.
     """
     if torch.compiler.is_compiling() or not _shared.get()[0]:
         return rows

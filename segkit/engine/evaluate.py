@@ -1,7 +1,7 @@
-"""Score a model on a split, and predict its samples.
+"""Evaluate a model on a split, and predict its samples.
 
-Logits are brought to each mask's own size; masks are never resized. An image is scored as it is predicted, whole or in
-sliding windows: what ``segkit predict`` writes has these scores.
+Logits are resized to the original size of each mask; masks are never resized. Images are evaluated exactly as they are
+predicted, whole or in sliding windows, so the files that ``segkit predict`` writes have the same scores.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Evaluation:
 
     Attributes:
         scores: ``mean_iou``, ``pixel_accuracy``, ``mean_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``,
-            ``class_iou`` by class, and ``predicted``: the number of ``classes`` that are predicted at all, the most
+            ``class_iou`` by class, and ``predicted``: the number of ``classes`` predicted anywhere, the most
             predicted ``class`` and its ``share``, ``floor`` and ``lift``.
         confusion: int64 ``[C,C]``; rows are the target, columns the prediction, void is left out.
-        images: where they were asked for, of each image in the split's order the ``name``, ``mean_iou`` and
-            ``pixel_accuracy``, NaN without a labelled pixel. The mean IoU is over the classes in its target, after the
-            image-wise mIoU of "Revisiting Evaluation Metrics for Semantic Segmentation" (arXiv 2310.19252). It finds
-            the images that went wrong; the score of a split is read off one confusion matrix.
+        images: if requested, for each image in the split's order ``name``, ``mean_iou`` and ``pixel_accuracy``, NaN for
+            an image without a labelled pixel. The mean IoU is over the classes in the image's target, after the
+            image-wise mIoU of "Revisiting Evaluation Metrics for Semantic Segmentation" (arXiv 2310.19252). It serves
+            to find bad images; the score of a split is computed from one confusion matrix.
     """
 
     scores: dict[str, Any]
@@ -54,18 +54,18 @@ class Evaluation:
 
 @dataclass
 class Evaluator:
-    """Scores a model on one split, in float32 and integers.
+    """Evaluates a model on one split, in float32 and integers.
 
     Attributes:
-        inferer: the model, and how images reach it.
+        inferer: the model, and how images are passed to it.
         dataset: the split.
-        criterion: its mean over the split's labelled pixels is the score ``loss``, and that of each term is in
+        criterion: its mean over the split's labelled pixels is the score ``loss``; the means of its terms are
             ``losses``.
-        metrics: by name; those that read the confusion matrix share one.
-        floor: as :func:`segkit.metric.scores.floor` returns it; that of other metrics is added in the first evaluation.
-        batch_size: images of one size that are computed together.
+        metrics: metrics by name; those computed from a confusion matrix share one.
+        floor: as :func:`segkit.metric.scores.floor` returns it; the first evaluation adds the floors of other metrics.
+        batch_size: the number of images of the same size that are computed together.
         workers: processes that load data, as ``train.workers``.
-        source: where the samples come from; left out: they are read from the dataset.
+        source: the source of the samples; default: they are read from the dataset.
     """
 
     inferer: Inferer
@@ -81,7 +81,7 @@ class Evaluator:
         self.classes, self.ignore_index = list(self.dataset.classes), self.dataset.ignore_index
         self.device, given = self.inferer.precision.device, self.metrics.items()
         self.metrics = {name: metric.to(self.device) if hasattr(metric, "to") else metric for name, metric in given}
-        # those whose floor is not known, once more: they are shown the floor's class in place of the prediction
+        # copies of the metrics whose floor is unknown; they are updated with the floor's class as the prediction
         unknown = {name: metric for name, metric in self.metrics.items() if name not in (self.floor or self.metrics)}
         self._constant = copy.deepcopy(unknown)
 
@@ -89,20 +89,20 @@ class Evaluator:
     def evaluate(
         self, description: str = "", names: Sequence[str] = (), indices: Sequence[int] | None = None
     ) -> Evaluation:
-        """Score the model, which is in eval mode from then on.
+        """Evaluate the model, and leave it in eval mode.
 
         Args:
-            description: of the progress bar; none is shown without it.
-            names: of the split's samples, in its order; where given, each image is scored too.
-            indices: of the samples that are scored; left out: all.
+            description: text of the progress bar; without it no bar is shown.
+            names: names of all samples, in the split's order; if given, each image is scored too.
+            indices: indices of the samples to evaluate; default: all.
 
         Raises:
-            ConfigError: a foreign metric gives a score whose name is taken.
+            ConfigError: a metric returns a score whose name is taken.
             LabelError: a mask holds values outside the classes.
             NotFiniteError: the model's output for an image is NaN or infinite.
         """
         confusion = ConfusionMatrix(len(self.classes), self.ignore_index)
-        metrics: list[Any] = [confusion]  # what is updated: our scores are all read off the one matrix
+        metrics: list[Any] = [confusion]  # the metrics to update; our own scores share one confusion matrix
         for metric in self.metrics.values():
             if isinstance(metric, scores.Score) and metric.confusion.is_like(confusion):
                 metric.confusion = confusion
@@ -112,8 +112,8 @@ class Evaluator:
         for metric in every_metric:
             metric.reset()
         chosen = range(len(self.dataset)) if indices is None else indices
-        # what cannot be made one, by merge(other) or by torchmetrics in compute(), has to see everything; torchmetrics
-        # cannot add up the lists of a process that has seen nothing
+        # a metric that can be merged neither by merge(other) nor by torchmetrics in compute() must see all batches;
+        # torchmetrics cannot merge the lists of a process that has seen no batch
         all_see = len(chosen) > (PROCESSES.size - 1) * self.batch_size
         mergeable = all(
             hasattr(each, "merge") or (all_see and getattr(each, "sync_on_compute", False)) for each in metrics
@@ -131,13 +131,13 @@ class Evaluator:
         self._constant = {}
         result = scores.split_scores(confusion, self.classes, self.metrics, self.floor)
         if self.criterion is not None:
-            rows = [row for _, _, row, _ in every if row[0]]  # of a batch that is all void, torch's own losses are NaN
+            rows = [row for _, _, row, _ in every if row[0]]  # torch's losses are NaN for a batch that is all void
             pixels = max(1.0, sum(row[0] for row in rows))
             loss, *terms = [
                 sum(row[0] * row[n] for row in rows) / pixels for n in range(1, 2 + len(self.criterion.names))
             ]
             result |= {"loss": loss, "losses": dict(zip(self.criterion.names, terms, strict=True))}
-        # decisions follow from the scores: they must be the same in all processes, to the last digit
+        # the scores must be identical in all processes because decisions depend on them
         result = PROCESSES.broadcast_from_main(lambda: result)
         order = {name: place for place, name in enumerate(names)}
         of_images = sorted((each for *_, images in every for each in images), key=lambda each: order[each["name"]])
@@ -151,8 +151,8 @@ class Evaluator:
         description: str,
         each_image: bool,
     ) -> list[tuple[int, list[str], list[float], list[dict[str, Any]]]]:
-        """Show all predictions to the metrics; of each part of a batch its place, names, figures and images' scores."""
-        parts, everywhere = [], (self.floor or {}).get("class")  # what predicts the floor's class scores its floor
+        """Update the metrics with all predictions; return index, names, figures, image scores by part of a batch."""
+        parts, everywhere = [], (self.floor or {}).get("class")  # a constant prediction of this class gives the floor
         constant = torch.tensor([100.0 * (name == everywhere) for name in self.classes], device=self.device)
         constant = constant.view(1, -1, 1, 1)
         self.inferer.model.eval()
@@ -170,7 +170,7 @@ class Evaluator:
 
     @torch.no_grad()
     def predict(self, index: int) -> NDArray[np.uint8]:
-        """The labels ``[H,W]`` that the model predicts for a sample of the split, at the size of its mask."""
+        """Predict the labels ``[H,W]`` of a sample of the split, at the size of its mask."""
         sample = (self.source or SampleSource(self.dataset, self.inferer.resize))[index]
         height, width = sample.mask.shape
         self.inferer.model.eval()
@@ -181,13 +181,13 @@ class Evaluator:
     def _predictions(
         self, chosen: Sequence[int], shared: DistributedContext, description: str
     ) -> Generator[tuple[int, Batch, Tensor]]:
-        """The place of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
+        """Yield the index of a batch, a part of it whose images have the same size, and its logits ``[B,C,H,W]``."""
         size = self.batch_size
-        starts = range(shared.rank * size, len(chosen), shared.size * size)  # each process has every n-th batch
+        starts = range(shared.rank * size, len(chosen), shared.size * size)  # each process gets every n-th batch
         source = self.source or SampleSource(self.dataset, self.inferer.resize)
         batches = [chosen[start : start + size] for start in starts]
         loader = batch_loader(source, batches, workers=self.workers, device=self.device)
-        torch.backends.cudnn.benchmark = False  # every new size would be measured anew
+        torch.backends.cudnn.benchmark = False  # it would run again for every new size
         with STOP.held():  # processes may be forked
             waiting = iter(loader)
         hidden = None if description and PROCESSES.is_main_process else True
@@ -195,15 +195,15 @@ class Evaluator:
         try:
             for number, those in zip(starts, shown, strict=True):
                 for batch in those:
-                    pixels = batch.image[:, 0].numel()  # at most as many at once as of an image that is seen whole
+                    pixels = batch.image[:, 0].numel()  # a part has at most as many as the largest image without tiles
                     for part in batch.parts(-(-pixels // MAX_WHOLE_PIXELS)):
                         _, height, width = part.mask.shape
                         yield number, part, self.inferer.evaluate(part.image, (height, width))
-        finally:  # a traceback would keep the loader's processes alive, and Python waits for them when it ends
+        finally:  # a traceback would keep the loader's processes alive, and Python waits for them at exit
             shut_down(waiting)
 
     def _figures(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Of a batch, on the device, ``[2 + T + B]``: labelled pixels; loss and its terms; which images are undecided.
+        """Per batch, on the device, ``[2 + T + B]``: labelled pixels; loss and its terms; which images are undecided.
 
         An image is undecided where the largest logit of a labelled pixel is NaN or infinite.
         """
@@ -225,18 +225,18 @@ def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_i
 
 
 def merge(metric: Any, distributed: DistributedContext) -> None:
-    """Make what all processes counted one; to rounding the same in each of them."""
+    """Merge the counts of all processes into each of them, where they are equal up to rounding."""
     together, has_own = distributed.size > 1, hasattr(metric, "merge")
     parts: Any = metric.modules() if isinstance(metric, nn.Module) else ()
     for part in parts:
-        if hasattr(part, "distributed_available_fn"):  # torchmetrics' own sums, where each has seen another part
+        if hasattr(part, "distributed_available_fn"):  # torchmetrics' own merge, where each saw a part
             part.distributed_available_fn = _always if together and not has_own else _never
     if isinstance(metric, ConfusionMatrix):
         metric.counts = distributed.sum(metric.counts.cpu())
     elif together and has_own:
         device = getattr(metric, "device", None)
         if device is not None:
-            metric.to("cpu")  # they travel as objects, which know nothing of another's card
+            metric.to("cpu")  # metrics are sent as pickled objects, which must not refer to another process's GPU
         for rank, other in enumerate(distributed.gather(metric)):
             if rank != distributed.rank:
                 metric.merge(other)

@@ -1,4 +1,4 @@
-"""The events of a run: what observers are handed, of which they can change nothing."""
+"""The events of a run, and the read-only objects that observers receive."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ unobserved: Notify = lambda *_, **__: None  # noqa: E731
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its observers see it; nothing in it can be changed.
+    """A run as its observers see it; read-only.
 
     Attributes:
-        folder: where it writes.
-        config: its settings with every default written out, as under ``config`` in ``run.json``.
+        folder: the run folder.
+        config: the settings with every default written out, as under ``config`` in ``run.json``.
         splits: datasets by name.
         classes: names of the classes.
-        palette: an RGB triple a class.
-        floors: per split, what the best constant predictor scores there.
-        first_epoch: the one it starts from: 1, or the one after those that a resumed run has done.
-        predict: ``predict(split, index)`` gives the labels uint8 ``[H,W]`` of a sample, at the size of its mask, as the
-            weights that were evaluated last predict them.
+        palette: an RGB triple per class.
+        floors: for each split, the scores of the best constant prediction.
+        first_epoch: the next epoch at the start: 1, or for a resumed run the epoch after the completed ones.
+        predict: ``predict(split, index)`` returns the labels uint8 ``[H,W]`` of a sample, at the size of its mask, as
+            the most recently evaluated weights predict them.
         warn: ``warn(text)`` prints a warning.
     """
 
@@ -46,7 +46,7 @@ class Run:
 
 
 def read_only(value: Any) -> Any:
-    """A value of JSON that nobody can change: mappings as proxies, lists as tuples."""
+    """Make a JSON value immutable: mappings become proxies, lists become tuples."""
     if isinstance(value, Mapping):
         return MappingProxyType({key: read_only(each) for key, each in value.items()})
     return tuple(map(read_only, value)) if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""Weights that a run begins with, from another run or a file: ``train.init_from``."""
+"""Initial weights from another run or a weights file: ``train.init_from``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import ModelError, RunFolderError, first_few
 from segkit.model.encoder import fitting, misfits, tensors_of
 
-FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
+FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights of a finished run, else of an unfinished one
 
 
 def weights_file(place: str | Path) -> Path:
-    """The file of the best weights in a run folder; a file, as it is.
+    """The file of the best weights in a run folder; a path that is not a folder is returned unchanged.
 
     Raises:
-        RunFolderError: the folder holds none.
+        RunFolderError: the folder holds no weights.
     """
     path = Path(place).expanduser()
     found = [path / name for name in FILES if (path / name).exists()]
@@ -32,10 +32,10 @@ def weights_file(place: str | Path) -> Path:
 
 
 def read_donor(place: str) -> tuple[dict[str, Tensor], Normalisation | None]:
-    """The weights in a run folder or a file, and the normalisation as the config.json beside them has it.
+    """Read the weights of a run folder or a file, and the normalisation from the config.json beside them, if any.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or holds more than tensors and plain values.
+        CheckpointError: the file is missing or damaged, or holds other objects than tensors and plain values.
         RunFolderError: the folder holds no weights, or its config.json is damaged.
     """
     file = weights_file(place)
@@ -49,27 +49,27 @@ def read_donor(place: str) -> tuple[dict[str, Tensor], Normalisation | None]:
 
 
 def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Console) -> Normalisation:
-    """Load into a model what fits of the weights of a run folder or a file, and print which is begun anew or left out.
+    """Load all matching weights of a run folder or a file into a model; print which tensors did not match.
 
     Args:
-        model: what does not fit stays as it is.
+        model: the model; tensors without a match keep their initial values.
         place: ``train.init_from``.
-        chosen: the normalisation of a run that begins without them.
-        console: prints.
+        chosen: the normalisation that the run would use without these weights.
+        console: prints the messages.
 
     Returns:
-        The normalisation that the weights were trained with, where a run says it and the images have as many channels,
-        of the same type; else the ``chosen`` one.
+        The normalisation that the weights were trained with, if it is stored and is for images with the same number of
+        channels and type; else ``chosen``.
 
     Raises:
-        ModelError: no layer's weights fit.
+        ModelError: no layer's weights match.
         CheckpointError, RunFolderError: as :func:`read_donor`.
     """
     tensors, known = PROCESSES.broadcast_from_main(lambda: read_donor(place))
     own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     found, unused = fitting(own, tensors)
     fits = {key: value for key, value in found.items() if value.shape == own[key].shape}
-    if not any(value.dim() > 1 for value in fits.values()):  # counters and the head's bias alone are no network
+    if not any(value.dim() > 1 for value in fits.values()):  # matching counters or biases alone are of no use
         told = misfits(own, found, [key for key in own if key not in found], unused)
         raise ModelError(
             f"train.init_from = {place}: none of its {len(tensors)} tensors fits a layer of {type(model).__name__}: "
@@ -77,7 +77,7 @@ def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Cons
         )
     model.load_state_dict(fits, strict=False)
     anew = [key for key in own if key not in fits]
-    told = f"{len(anew)} of {len(own)} tensors begun anew: {first_few(anew)}" if anew else f"all {len(own)} tensors fit"
+    told = f"{len(anew)} of {len(own)} tensors not loaded: {first_few(anew)}" if anew else f"all {len(own)} tensors fit"
     rest = f"; {len(unused)} tensors there have no place in the model: {first_few(unused)}" if unused else ""
     console.say(f"train.init_from = {place}: {told}{rest}")
     trained = replace(known, no_data=chosen.no_data) if known else chosen
@@ -85,6 +85,6 @@ def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Cons
         return trained
     console.say(
         f"its images had {len(trained.mean)} channels of {trained.dtype} and these have {len(chosen.mean)} of "
-        f"{chosen.dtype}, so the normalisation is not taken from there"
+        f"{chosen.dtype}, so its normalisation is not used"
     )
     return chosen

@@ -1,4 +1,4 @@
-"""What a trainer is given, and reports of errors that nobody could foresee."""
+"""The inputs of a trainer, and explanations of errors that are raised by torch or the system."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segkit.engine.precision import Precision
 from segkit.errors import DataError, ModelError, SegkitError, TrainingError
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
-# what is chosen once the data is read comes too late for these
+# settings that have been used by the time the data is read, so that plugins can no longer change them
 USED = {
     *("data.on_bad", "data.scan", "data.bands", "data.no_data", "data.allow_leaks", "train.precision", "train.device"),
     *("train.seed", "train.deterministic", "train.init_from", "train.optimizer"),
@@ -32,23 +32,23 @@ USED = {
 
 @dataclass(frozen=True)
 class TrainerInputs:
-    """A model, what it is trained on and how, and where that is written.
+    """A model, its data and settings, and the run folder.
 
     Attributes:
-        model: ``[B,3,H,W] -> [B,C,H,W]``.
-        criterion: what is minimised.
-        scan: datasets by name, and what was found in them; ``train`` and ``val`` are needed, the best weights are
-            scored on every one.
+        model: ``[B,I,H,W] -> [B,C,H,W]``.
+        criterion: the training criterion.
+        scan: datasets by name, and their statistics and issues; ``train`` and ``val`` are required, the best weights
+            are evaluated on all.
         folder: the run folder.
-        metrics: by name, beside the usual ones.
-        transforms: of training samples, after ``[augment]``.
-        optimizer: that ``train.optimizer`` names.
-        record: goes into ``run.json`` as it is: the config, who provided what, versions.
-        model_record: goes into ``config.json``: how the model is built again.
+        metrics: metrics by name, in addition to the usual ones.
+        transforms: random transforms of training samples, applied after ``[augment]``.
+        optimizer: the optimizer that ``train.optimizer`` names.
+        record: stored in ``run.json`` unchanged: the config, the components with their plugins, versions.
+        model_record: stored in ``config.json``: how to build the model again.
         prepared: called with these inputs and the number of processes before anything is written; returns settings that
-            replace those of the tables, as ``{"train.batch_size": 4}``.
-        normalisation: of the images, once the run is prepared, as the next one.
-        precision: of the forward pass, and the device.
+            replace those of the tables, such as ``{"train.batch_size": 4}``.
+        normalisation: normalisation of the images; like ``precision``, only valid once the run is prepared.
+        precision: precision of the forward pass, and the device.
     """
 
     model: nn.Module
@@ -69,20 +69,20 @@ class TrainerInputs:
 
     @property
     def splits(self) -> Mapping[str, Dataset]:
-        """The datasets by name, without the samples that cannot be used."""
+        """The datasets by name, without unusable samples."""
         return self.scan.splits
 
     def table(self, name: str) -> dict[str, Any]:
-        """One of the tables of settings, empty where there is none; "auto" is that word again."""
+        """One table of settings as plain values, with the word "auto" restored; {} for an unknown table."""
         return getattr(self, name).model_dump() if name in ("data", "augment", "train") else {}
 
     def with_settings(self, chosen: Mapping[str, Any]) -> TrainerInputs:
-        """The same with other settings, as ``{"train.batch_size": 4}``.
+        """Return a copy with other settings, such as ``{"train.batch_size": 4}``.
 
-        Their record has them in its ``config`` too, and under ``replaced`` what was asked for.
+        In its ``record``, ``config`` holds the new values and ``replaced`` the original ones.
 
         Raises:
-            ValueError: there is no such setting, it has been used already, or it cannot have this value.
+            ValueError: a setting does not exist, has been used already, or cannot have this value.
         """
         tables: dict[str, dict[str, Any]] = {}
         replaced, config = {}, dict(self.record.get("config", {}))
@@ -90,7 +90,7 @@ class TrainerInputs:
             name, _, setting = key.partition(".")
             settings = self.table(name)
             if setting not in settings:
-                raise ValueError(f"'{key}' is no setting of data, augment or train")
+                raise ValueError(f"'{key}' is not a setting of data, augment or train")
             if key in USED:
                 raise ValueError(f"'{key}' has been used already, to build the model and to read the data")
             replaced[key], tables.setdefault(name, settings)[setting] = settings[setting], value
@@ -103,7 +103,7 @@ class TrainerInputs:
         return replace(self, **own, record=record) if chosen else self
 
     def needs_less(self, fits: int | None = None) -> str:
-        """What needs memory in a run, and what needs less; ``fits`` is a crop that does, where one is known."""
+        """Describe what determines a run's memory and how to reduce it; ``fits``: a crop known to fit, if any."""
         train, crop = self.train, self.augment.crop
         parts = next((n for n in range(train.accumulate + 1, train.batch_size + 1) if train.batch_size % n == 0), 0)
         hints = [f"augment.crop={fits}"] if fits else []
@@ -111,28 +111,28 @@ class TrainerInputs:
         hints += ["a smaller train.batch_size, augment.crop, data.resize or model"]
         return (
             f"at train.batch_size={train.batch_size}, augment.crop={crop or 'whole images'}, "
-            f"train.accumulate={train.accumulate}; what needs less: {'; '.join(hints)}"
+            f"train.accumulate={train.accumulate}; these need less: {'; '.join(hints)}"
         )
 
 
 @contextmanager
 def explained(inputs: TrainerInputs, keep: Callable[[], str]) -> Iterator[None]:
-    """Report what the run could not foresee as one line that says what to change.
+    """Turn known errors of torch and the system into segkit errors that say what to change.
 
     Args:
-        inputs: of the run.
-        keep: saves what there is, where no step is under way, and says how to go on.
+        inputs: the run's inputs.
+        keep: saves the state, if no step is under way, and returns how to continue.
 
     Raises:
-        TrainingError: memory ran out, the card failed, or a loader's process ended.
-        ModelError: the model takes images of another number of channels, or makes one value a channel of a batch.
-        DataError: as the dataset or a loader's process has raised it.
+        TrainingError: memory ran out, the device failed, or a loader process ended.
+        ModelError: the model expects another number of channels, or reduces a batch to one value per channel.
+        DataError: raised by the dataset, perhaps in a loader process.
     """
     try:
         yield
     except DataError as error:
         text = str(error)
-        if text.startswith("Caught "):  # torch puts the traceback of a loader's process into the message
+        if text.startswith("Caught "):  # torch puts the traceback of the loader process into the message
             text = text.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
             text = text.partition("\nthis was sample ")[0].strip()
         raise error.retold(f"{text}\n{keep()}") from error
@@ -143,7 +143,7 @@ def explained(inputs: TrainerInputs, keep: Callable[[], str]) -> Iterator[None]:
 
 
 def _explanation(error: Exception, inputs: TrainerInputs, keep: Callable[[], str]) -> SegkitError | None:
-    """What the message of an error that is not ours means, where that is known."""
+    """Translate an error of torch or the system; None if it is unknown."""
     text, device = str(error), inputs.precision.device
     first = (text.strip().splitlines() or [type(error).__name__])[0]
     ended = isinstance(error, ConnectionError | EOFError) or ("DataLoader worker" in text and "Caught " not in text)
@@ -151,22 +151,22 @@ def _explanation(error: Exception, inputs: TrainerInputs, keep: Callable[[], str
         less = inputs.needs_less()
         return TrainingError(f"out of memory on {device}: {first} {less}. What was saved in {inputs.folder} is intact")
     if ended and inputs.train.workers:
-        advice = "Memory may be short: fewer train.workers need less, train.workers=0 none"
+        advice = "Memory may be short: reduce train.workers; train.workers=0 starts no such processes"
         return TrainingError(f"a process that loads data ended: {first} {advice}\n{keep()}")
     if re.search(r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS|cuDNN error", text):
         return TrainingError(
-            f"{device} failed: {first}; CUDA_LAUNCH_BLOCKING=1 before the command tells in which operation. Nothing of "
-            f"this process can use the device any more. The last checkpoint in {inputs.folder} is intact"
+            f"{device} failed: {first}; CUDA_LAUNCH_BLOCKING=1 before the command shows in which operation. This "
+            f"process cannot use the device any more. The last checkpoint in {inputs.folder} is intact"
         )
     if found := re.search(r"expected input\[\d+, (\d+), .*\] to have (\d+) channels, but got \1 channels", text):
         return ModelError(
-            f"the model takes images of {found[2]} channels, and the dataset gives {found[1]}, [B,{found[1]},H,W]; "
+            f"the model expects images with {found[2]} channels, and the dataset gives {found[1]}, [B,{found[1]},H,W]; "
             f"build it with in_channels={found[1]}"
         )
     if "more than 1 value per channel" in text:
         return ModelError(
-            f"batch normalisation cannot train on one value a channel, which the model makes of a batch of "
-            f"{inputs.train.batch_size}: take a larger train.batch_size or augment.crop, a model that halves its "
-            "images less often, or another normalisation in it"
+            f"batch normalisation cannot train on one value per channel, to which the model reduces a batch of "
+            f"{inputs.train.batch_size}: use a larger train.batch_size or augment.crop, a model that downsamples less, "
+            "or another normalisation layer"
         )
     return None

@@ -127,7 +127,7 @@ def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInp
     before, begun = main(lambda: (read_json(file), begun_with(inputs, past)) if resume else ({}, {}))
     name = main(lambda: resolve_precision(asked, device, str(before.get("precision", "bf16"))).name)
     if before.get("precision") in DTYPES and name != before["precision"]:
-        console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
+        console.warn(f"the run began in {before['precision']} and continues in {name}, which this device supports")
     known = Normalisation.of_record(before.get("normalisation"))
     no_data, statistics = scan.splits["train"].no_data != "stop", scan.statistics["train"]
     measured = main(lambda: known if resume else Normalisation.of(inputs.model, statistics, no_data))

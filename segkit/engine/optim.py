@@ -1,4 +1,4 @@
-"""The optimizer, the learning rate of each step, and the moving average of the weights."""
+"""The optimizer, the learning rate schedule, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ OptimizerClass = Callable[[nn.Module, TrainSettings], torch.optim.Optimizer]  # 
 def build_optimizer(
     model: nn.Module, settings: TrainSettings, optimizer_class: OptimizerClass
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of a run; with ``encoder_lr_mult``, the encoder's parameters are groups of their own.
+    """Build the optimizer of a run; with ``encoder_lr_mult``, the encoder's parameters are separate groups.
 
     Args:
-        model: whose parameters are trained.
+        model: the model to train.
         settings: the table ``[train]``.
-        optimizer_class: that ``train.optimizer`` names.
+        optimizer_class: the optimizer that ``train.optimizer`` names.
 
     Raises:
         ConfigError: ``encoder_lr_mult`` is set, and the model has no ``encoder``.
@@ -32,7 +32,7 @@ def build_optimizer(
     optimizer = optimizer_class(model, settings)
     if settings.encoder_lr_mult != 1:
         inside = {id(parameter) for parameter in encoder_of(model).parameters()}
-        split: list[dict[str, Any]] = []  # the first group's learning rate is logged, so the encoder's come last
+        split: list[dict[str, Any]] = []  # the encoder's groups come last because the first group's rate is logged
         for own in ({}, {"factor": settings.encoder_lr_mult}):
             for group in optimizer.param_groups:
                 parameters = [p for p in group["params"] if (id(p) in inside) == bool(own)]
@@ -42,7 +42,7 @@ def build_optimizer(
 
 
 def adamw(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW, fused to one kernel; biases and normalisation layers are not decayed.
+    """AdamW in one fused kernel, without weight decay of biases and normalisation layers.
 
     I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
     """
@@ -50,20 +50,20 @@ def adamw(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
 
 
 def sgd(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with Nesterov's momentum, fused to one kernel; biases and normalisation layers are not decayed."""
+    """SGD with Nesterov momentum in one fused kernel, without weight decay of biases and normalisation layers."""
     groups, momentum = parameter_groups(model, settings.weight_decay), settings.momentum
     optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=momentum, nesterov=momentum > 0, fused=True)
     for parameter in [p for group in groups for p in group["params"]] if momentum else []:
-        # a first step that is skipped would leave uninitialised memory in it
+        # if the first step were skipped, torch would leave this buffer uninitialised
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 
-sgd.default_lr = 1e-2  # type: ignore[attr-defined]  # adamw's is that of [train], 1e-3
+sgd.default_lr = 1e-2  # type: ignore[attr-defined]  # adamw uses the default of [train], 1e-3
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trained parameters in two groups: kernels, which decay, and biases and normalisation layers, which do not."""
+    """The trained parameters in two groups: kernels with weight decay; biases and normalisation layers without."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -73,7 +73,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
-    """The submodule ``encoder`` of a model, whose learning rate has the factor ``train.encoder_lr_mult``.
+    """The submodule ``encoder`` of a model, whose learning rate is multiplied by ``train.encoder_lr_mult``.
 
     Raises:
         ConfigError: the model has no ``encoder``.
@@ -82,13 +82,13 @@ def encoder_of(model: nn.Module) -> nn.Module:
     if isinstance(encoder, nn.Module):
         return encoder
     raise ConfigError(
-        f"train.encoder_lr_mult is for models with an encoder, as smp is; {type(model).__name__} has no part of that "
-        "name; leave it out"
+        f"train.encoder_lr_mult is for models with a submodule named encoder, such as smp; {type(model).__name__} has "
+        "none; leave it out"
     )
 
 
 def set_training(model: nn.Module, settings: TrainSettings) -> nn.Module:
-    """Put a model into training mode; an encoder that stays as it is normalises by the statistics that it has."""
+    """Put a model into training mode; normalisation layers of a frozen encoder keep using their statistics."""
     frozen = encoder_of(model).modules() if settings.encoder_lr_mult == 0 else ()
     model.train()
     for layer in frozen:
@@ -98,12 +98,12 @@ def set_training(model: nn.Module, settings: TrainSettings) -> nn.Module:
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
-    """The learning rate of step ``step`` (from 0) of ``steps``: a function of the step alone, nothing to restore.
+    """The learning rate of step ``step`` (from 0) of ``steps``; it has no state that a checkpoint would have to store.
 
     ``poly`` falls as ``(1 - t) ** 0.9`` (DeepLab, arXiv 1606.00915), ``cosine`` as half a cosine (arXiv 1608.03983);
-    both would reach 0 one step after the last. ``one_cycle`` rises from lr / 25 for 30 % of the steps, unless
-    ``warmup`` is larger, and falls to lr / 10,000 at the last step (arXiv 1708.07120), both as half a cosine: torch's
-    OneCycleLR with ``final_div_factor=400``.
+    both would reach 0 one step after the last. ``one_cycle`` (arXiv 1708.07120) rises from lr / 25 during 30 % of the
+    steps, or during ``warmup`` if that is larger, and falls to lr / 10,000 at the last step, both as half a cosine:
+    torch's OneCycleLR with ``final_div_factor=400``.
     """
     if settings.schedule == "one_cycle":
         peak = max(settings.warmup, 0.3) * steps - 1  # it may lie between two steps
@@ -124,21 +124,21 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The learning rate of every group, times its ``factor`` where it has one."""
+    """Set the learning rate of every group, multiplied by the group's ``factor`` if it has one."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("factor", 1.0)
 
 
 class WeightAverage:
-    """The exponential moving average (EMA) of the weights, which is evaluated and saved in place of the last weights.
+    """The exponential moving average (EMA) of the weights, which is evaluated and saved instead of the last weights.
 
-    ``average = d x average + (1 - d) x weights`` after step n, with ``d = min(decay, (1 + n) / (10 + n))`` so that a
-    short run is not held back by its random start (as TensorFlow's ExponentialMovingAverage; Polyak & Juditsky, SIAM J.
-    Control Optim. 1992). timm's ModelEmaV3 is the same, but averages weights that two layers share twice.
+    ``average = d x average + (1 - d) x weights`` after step n, with ``d = min(decay, (1 + n) / (10 + n))``, so that the
+    random initial weights have little effect on short runs (as in TensorFlow's ExponentialMovingAverage; Polyak &
+    Juditsky, SIAM J. Control Optim. 1992). timm's ModelEmaV3 is equal, but averages shared weights twice.
 
     Args:
-        model: in training.
-        decay: d's largest value.
+        model: the model in training.
+        decay: the largest value of d.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -147,7 +147,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Add the weights and floating-point buffers of step ``step`` (from 0); copy other buffers."""
+        """Add the weights and floating-point buffers after step ``step`` (from 0); copy other buffers."""
         old, new = ([*each.parameters(), *each.buffers()] for each in (self.model, model))
         pairs = [pair for pair in zip(old, new, strict=True) if pair[0].is_floating_point()]
         decay = min(self.decay, (1 + step) / (10 + step))

@@ -1,4 +1,4 @@
-"""The device a run uses and the precision in which a network computes on it."""
+"""The device of a run, its memory, random seeds, and the precision of the forward pass."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ from segkit.errors import ConfigError
 
 
 def pick_device(name: str, *, together: bool = False) -> torch.device:
-    """The device of a name; ``auto`` is CUDA where there is a card, else the CPU. Each process takes a card of its own.
+    """Return the device with a name; ``auto`` is CUDA if there is a GPU, else the CPU. Each process uses its own GPU.
 
-    ``mps``, a GPU of Apple, has never been measured, so that ``auto`` does not choose it.
+    ``auto`` never chooses ``mps``, an Apple GPU, because that has never been measured.
 
     Args:
         name: as ``train.device``.
         together: whether several processes train one model.
 
     Raises:
-        ConfigError: there is no such device, torch cannot use it, or it is one card for several processes.
+        ConfigError: the device does not exist, torch cannot use it, or it is one GPU for several processes.
     """
-    number_here = os.environ.get("LOCAL_RANK", "")  # by torchrun
+    number_here = os.environ.get("LOCAL_RANK", "")  # set by torchrun
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and number_here.isdecimal():
         cards = torch.cuda.device_count()
-        # a scheduler may show each process its own card only
+        # a scheduler may make only its own GPU visible to each process
         name = f"cuda:{0 if cards == 1 and 'LOCAL_WORLD_SIZE' not in os.environ else number_here}"
     kind, _, number = name.partition(":")
     if together and number and number_here != number and torch.cuda.device_count() > 1:
         raise ConfigError(
-            f'train.device = "{name}" is one card, and there are several processes; "cuda" gives each its own'
+            f'train.device = "{name}" is one GPU, and there are several processes; use "cuda", which gives each its own'
         )
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind not in there or (number and (kind == "mps" or not number.isdigit())):
         raise ConfigError(f'train.device = "{name}"; allowed are auto, cpu, cuda, cuda:N and mps')
     if int(number or 0) >= there[kind]:
-        raise ConfigError(f'train.device = "{name}": of {kind} devices torch sees {there[kind]} here; use "cpu"')
+        raise ConfigError(f'train.device = "{name}": torch finds {there[kind]} {kind} devices here; use "cpu"')
     return torch.device(name)
 
 
 def seed_everything(seed: int, deterministic: bool = False) -> None:
-    """Seed Python, numpy and torch; ``deterministic`` also picks CUDA algorithms that repeat."""
+    """Seed Python, NumPy and torch; ``deterministic`` also selects deterministic CUDA algorithms."""
     random.seed(seed)
     np.random.seed(seed)  # third-party components may still use it
     torch.manual_seed(seed)
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with a fixed workspace
     if deterministic != torch.are_deterministic_algorithms_enabled():  # the call alone imports torch's compiler: 2 s
         torch.use_deterministic_algorithms(deterministic)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed by the step and the process: a resumed run draws the same numbers, and no generator state is saved."""
+    """Seed by step and rank, so that a resumed run draws the same numbers without any saved generator state."""
     words = Stream.STEP.sequence(seed, step, rank).generate_state(3)
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))
@@ -71,41 +71,41 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def use_cpu() -> None:
-    """Have this process use at most a thread per core, and keep the memory of its tensors for the next ones.
+    """Limit torch to one thread per available core, and keep freed tensor memory for later tensors.
 
-    torch counts the machine's cores, not the container's. glibc returns each large block to the system as soon as it is
-    freed, and the system clears every page of the next one: of a training step or a prediction on a CPU a sixth.
+    torch counts the cores of the machine, not of the container. glibc normally returns each large block to the system
+    when it is freed, and the system clears each page of the next, which takes a sixth of a step or prediction on a CPU.
     """
     if torch.get_num_threads() > cores() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(cores())
     with suppress(OSError, AttributeError, TypeError):  # Windows, macOS and musl do not have it
         mallopt = ctypes.CDLL(None).mallopt
-        # larger ones are few, and kept they would cost more memory; before 2.35 glibc refuses more than 32 MiB
+        # larger blocks are rare, and keeping them costs more memory; glibc before 2.35 refuses more than 32 MiB
         if any(mallopt(_MMAP_THRESHOLD, size << 20) for size in (64, 32)):
-            mallopt(_TRIM_THRESHOLD, 1 << 30)  # alone it would end that glibc itself raises the former
+            mallopt(_TRIM_THRESHOLD, 1 << 30)  # set alone, it would stop glibc from adapting the first threshold
 
 
 def device_name(device: torch.device) -> str:
-    """The name of the card, or ``cpu`` or ``mps``."""
+    """The name of the GPU, or ``cpu`` or ``mps``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """float64, which Apple's GPUs lack."""
+    """float64; float32 on Apple GPUs, which lack float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def peak_memory(device: torch.device, *, restart: bool = False) -> int:
-    """The most bytes held since the last ``restart``, of a CPU on Linux only: by tensors on a card, or the process."""
+    """Peak memory in bytes: tensors on a GPU, or the process; ``restart`` resets it (for the process: on Linux)."""
     if device.type == "cuda":
-        # before that nothing was allocated, and torch knows no such device
+        # before CUDA is initialised nothing was allocated, and torch would raise an error
         if restart and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.max_memory_allocated(device)
     if restart:
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-    with suppress(OSError, StopIteration):  # getrusage may report the parent process's figure
+    with suppress(OSError, StopIteration):  # getrusage may report the value of the parent process
         status = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) << 10
     try:
@@ -116,14 +116,14 @@ def peak_memory(device: torch.device, *, restart: bool = False) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of malloc.h
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # constants of malloc.h
 _CGROUP, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The precision of a forward pass on a device: ``fp32``, ``bf16`` or ``fp16``; all else stays float32."""
+    """The precision of a forward pass on a device: ``fp32``, ``bf16`` or ``fp16``; everything else is float32."""
 
     name: str
     device: torch.device
@@ -139,19 +139,19 @@ class Precision:
 
     @property
     def needs_scaler(self) -> bool:
-        """Whether gradients underflow without a GradScaler: in fp16 only, as bf16 has the range of float32."""
+        """Whether a GradScaler is needed against underflow: only in fp16, because bf16 has the range of float32."""
         return self.name == "fp16" and self.device.type == "cuda"
 
 
 def resolve_precision(precision: str, device: torch.device, on_cpu: str = "bf16") -> Precision:
-    """The precision of a name; ``auto`` is bf16 where the device has instructions for it, else fp16 (CUDA), fp32 (CPU).
+    """Resolve ``auto``: bf16 where the device has instructions for it, else fp16 (CUDA) or fp32 (CPU).
 
-    On two cores with AVX-512 BF16 a step of ``unet`` or of a ResNet-18 takes 0.5 to 0.65 of that in fp32.
+    On two cores with AVX-512 BF16, a step of ``unet`` or of a ResNet-18 takes 0.5 to 0.65 of the time in fp32.
 
     Args:
         precision: as ``train.precision``.
-        device: of the forward pass.
-        on_cpu: ``auto`` on a CPU that has bf16: a resumed run keeps the precision that it began with.
+        device: the device of the forward pass.
+        on_cpu: the meaning of ``auto`` on a CPU with bf16; a resumed run passes the precision that it began with.
 
     Raises:
         ConfigError: the device does not support it.
@@ -169,29 +169,29 @@ def resolve_precision(precision: str, device: torch.device, on_cpu: str = "bf16"
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU has instructions for bf16, AMX or AVX-512 BF16; elsewhere it is emulated, slower than fp32."""
+    """Whether the CPU has bf16 instructions (AMX or AVX-512 BF16); without them bf16 is slower than fp32."""
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
 
 
 def free_memory(device: torch.device) -> int | None:
-    """The bytes that are free on a card, or for a CPU on the machine or in its container; None where unknown."""
+    """Free memory in bytes of a GPU, or for a CPU of the machine or its container; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         known = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if line.endswith("kB")}
         free = known["MemAvailable"] + known.get("SwapFree", 0)
-    except (OSError, ValueError, KeyError):  # no Linux
+    except (OSError, ValueError, KeyError):  # not Linux
         return None
     own = _CGROUP
-    with suppress(OSError, StopIteration):  # a scheduler limits a group of its jobs' own
+    with suppress(OSError, StopIteration):  # a scheduler may limit the cgroup of a job
         lines = _OWN_CGROUP.read_text().splitlines()
         own /= next(line[4:] for line in lines if line.startswith("0::/"))
     for folder in [each for each in (own, *own.parents) if each.is_relative_to(_CGROUP)]:
-        with suppress(OSError, ValueError, StopIteration):  # no container, or one without a limit
+        with suppress(OSError, ValueError, StopIteration):  # not a container, or one without a limit
             limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
             stat = (folder / "memory.stat").read_text().splitlines()
-            cached = next(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))  # given back
+            cached = next(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))  # reclaimable
             free = min(free, limit - used + cached)
     return free

@@ -1,4 +1,4 @@
-"""The run folder: who may write there, its files of JSON, and how a run is read from it again."""
+"""The run folder: its lock, its JSON files, and reading a run from it."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from segkit.engine.evaluate import Evaluation
     from segkit.engine.inputs import TrainerInputs
 
-MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
+MOST_BYTES = 64 << 20  # limit for reading a JSON file; run.json has 100 kB with 255 classes
 RESULTS = ("model.safetensors", "details.json", "result.json")
 OWN_FILES = (
     *("config.json", "metrics.jsonl", "last.pt", "previous.pt", "best.pt", *RESULTS),
-    "run.json",  # the last to be removed, as without it nothing else is known to be a run's
+    "run.json",  # removed last, because without it the other files are not recognised as a run's
 )
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to; ``result.json`` holds the same.
+    """The result of a run, the content of ``result.json``.
 
     Attributes:
         folder: the run folder.
-        splits: per split ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, ``class_iou``, ``loss``, ``floor`` and
-            whatever other metrics were asked for.
-        best_epoch: the epoch whose weights were kept, from 1.
-        collapsed: whether a constant prediction does about as well on the last split.
-        stopped_early: why, or nothing.
-        seconds: of the whole run, resumed parts included.
-        images_per_second: of training, without evaluation.
-        peak_memory_bytes: of this run: on the device on CUDA, of the process elsewhere.
+        splits: for each split ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, ``class_iou``, ``loss``, ``floor`` and
+            the config's other metrics.
+        best_epoch: the epoch with the best weights, from 1.
+        collapsed: whether a constant prediction scores about as well on the last split.
+        stopped_early: the reason, or "".
+        seconds: duration of the whole run, including the time before it was resumed.
+        images_per_second: training speed, without evaluation.
+        peak_memory_bytes: peak memory of this run: of the GPU on CUDA, of the process elsewhere.
         precision: ``fp32``, ``bf16`` or ``fp16``.
-        device: the name of the card, or ``cpu``.
+        device: the name of the GPU, or ``cpu``.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class Result:
     device: str
 
     def _repr_html_(self) -> str:
-        """For notebooks: each split's scores, each beside that of the best constant prediction."""
+        """For notebooks: the scores of each split beside those of the best constant prediction."""
         lines = [f"epoch {self.best_epoch} was best; {self.folder}"]
         for split, scores in self.splits.items():
             pairs = [(name, scores[name], scores["floor"][name]) for name in ("mean_iou", "pixel_accuracy")]
@@ -70,18 +70,18 @@ class Result:
 
 
 class RunRecord:
-    """What a run folder holds: each file is read when it is first asked for; what is not there is empty.
+    """The content of a run folder; files are read on first access, and missing files give empty values.
 
     Attributes:
-        run: ``run.json``: the config, versions, components, floors, and what the scan found.
-        model: ``config.json``: how the model is built again, its classes and how its images are prepared.
-        result: ``result.json``, of a finished run.
-        details: ``details.json``, of a finished run: by split the confusion matrix and the scores of each image.
+        run: ``run.json``: the config, versions, components, floors, and results of the scan.
+        model: ``config.json``: how to build the model again, its classes, and how its images are prepared.
+        result: ``result.json`` of a finished run.
+        details: ``details.json`` of a finished run: by split, the confusion matrix and the scores of each image.
         config: the settings with every default written out, by table.
-        replaced: what the config asked for where plugins have chosen other settings, ``{"train.batch_size": "auto"}``.
+        replaced: the config's values of settings that plugins have replaced, ``{"train.batch_size": "auto"}``.
 
     Raises:
-        RunFolderError: of each attribute: its file is damaged.
+        RunFolderError: on access to an attribute whose file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -96,19 +96,19 @@ class RunRecord:
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``, one an epoch."""
+        """The lines of ``metrics.jsonl``, one per epoch."""
         path = self.folder / "metrics.jsonl"
         try:
             lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
         except (OSError, ValueError) as error:
             raise RunFolderError(f"{path} cannot be read: {reason(error)}") from error
         if not all(isinstance(line, dict) for line in lines):
-            raise RunFolderError(f"{path} is damaged: a line of it is no object")
+            raise RunFolderError(f"{path} is damaged: a line is not a JSON object")
         return lines
 
     @property
     def best(self) -> dict[str, Any]:
-        """The line of the best epoch so far; a RunFolderError where no epoch has ended yet."""
+        """The line of the best epoch so far; raises RunFolderError if no epoch has ended yet."""
         if not self.epochs:
             raise RunFolderError(
                 f"{self.folder}: no epoch of this run has ended yet" if self.run else no_run(self.folder)
@@ -120,7 +120,7 @@ class RunRecord:
 
     @property
     def splits(self) -> dict[str, dict[str, Any]]:
-        """By split the scores and their ``floor``; of a run that is not finished those of val in the best epoch."""
+        """Scores and their ``floor`` by split; for an unfinished run those of val in the best epoch."""
         found = self._table(self.result, "splits", "result.json") if self.result else {"val": self.best["val"]}
         if not found or not all(isinstance(each, dict) and "floor" in each for each in found.values()):
             path = self.folder / ("result.json" if self.result else "metrics.jsonl")
@@ -133,15 +133,15 @@ class RunRecord:
     def _table(self, content: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
         found = content.get(name) or {}
         if not isinstance(found, dict):
-            raise RunFolderError(f"{self.folder / file} is damaged: its {name} is no table")
+            raise RunFolderError(f"{self.folder / file} is damaged: its {name} is not a table")
         return found
 
 
 def read_run(folder: str | Path) -> RunRecord:
-    """The run that a folder holds, finished or not; of an exported folder, ``config.json`` alone.
+    """Open the run in a folder, finished or not; an exported folder only has ``config.json``.
 
     Raises:
-        RunFolderError: it is no run's folder.
+        RunFolderError: the folder holds no run.
     """
     place = Path(folder)
     if not any((place / name).is_file() for name in ("run.json", "config.json")):
@@ -150,10 +150,10 @@ def read_run(folder: str | Path) -> RunRecord:
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Refuse a folder that cannot be used, before anything is read or written; whether its run is resumed.
+    """Refuse an unusable folder before anything is read or written; return whether to resume its run.
 
     Raises:
-        RunFolderError: a file stands in its place, it cannot be written, or it holds a run already.
+        RunFolderError: the path is a file, the folder cannot be written, or it holds a run already.
     """
     try:
         resume, overwrite = after_restart(folder, resume, overwrite)
@@ -162,33 +162,33 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
         raise RunFolderError(f"output.dir = {str(folder)[:60]!r}...: {error.strerror}") from error
     place = next(each for each in (folder, *folder.parents) if each.exists() or each.is_symlink())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        what = "cannot be written" if place.is_dir() else "is no folder"
+        what = "cannot be written" if place.is_dir() else "is not a folder"
         raise RunFolderError(f"{place} {what}; choose another output.dir")
-    # a file is replaced, not written through a link; in a folder observers may write
+    # links to files are safe, because files are replaced rather than written through a link; links to folders are not
     links = [path.name for path in folder.glob("*") if path.is_symlink()]
     links = [name for name in links if (folder / name).is_dir() or name in (".lock", ".process")]
     if odd := links + [name for name in there if not (folder / name).is_file()]:
-        raise RunFolderError(f"{folder}: {odd[0]} is a link, or no file; a run writes files in its own folder alone")
+        raise RunFolderError(f"{folder}: {odd[0]} is a link, or not a file; a run only writes files in its own folder")
     if resume and overwrite:
-        raise RunFolderError("resume=True goes on with a run, overwrite=True replaces it: give one of them")
+        raise RunFolderError("resume=True continues a run, overwrite=True replaces it: give one of them")
     if resume and "last.pt" not in there and "previous.pt" not in there:
         raise RunFolderError(f"{folder}: nothing to resume; run without resume=True to begin")
     if {"last.pt", "previous.pt", "result.json"} & set(there) and not resume and not overwrite:
         state = "a finished run" if "result.json" in there else "an unfinished run"
         raise RunFolderError(
-            f"{folder} holds {state}; resume=True goes on with it, overwrite=True replaces it, another output folder "
-            "leaves it"
+            f"{folder} holds {state}; resume=True continues it, overwrite=True replaces it, another output folder "
+            "keeps it"
         )
     if there and not ("run.json" in there and "floors" in read_json(folder / "run.json")):
-        raise RunFolderError(f"{folder} holds {first_few(there)} but no run of segkit's; choose another output.dir")
+        raise RunFolderError(f"{folder} holds {first_few(there)}, but not from a segkit run; choose another output.dir")
     return resume
 
 
 def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
-    """Whether to resume and to overwrite: what torchrun or a scheduler starts again goes on with what it had begun.
+    """Whether to resume and whether to overwrite; processes restarted by torchrun or a scheduler resume their own run.
 
-    That is so with the same agent of torchrun. It is also so with another agent of the same --rdzv-id, unless the run
-    is given up: finished, or to be overwritten.
+    A restart is recognised by the same torchrun agent, or by another agent with the same --rdzv-id unless the run is
+    finished or is to be overwritten.
     """
     now, begun = launcher(), any((folder / name).exists() for name in ("last.pt", "previous.pt"))
     if now and begun and (folder / "run.json").is_file():
@@ -201,12 +201,12 @@ def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bo
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the lock goes with the process, however it ends.
+    """Lock the folder for this process; the lock ends with the process, however it ends.
 
-    A folder that is new, and in which nothing was written, goes too.
+    A folder created here is removed at the end if nothing was written in it.
 
     Raises:
-        RunFolderError: another process holds it.
+        RunFolderError: another process holds the lock, or the folder cannot be written.
     """
     lock, owner = FileLock(folder / ".lock", blocking=False), folder / ".process"
     new = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -233,7 +233,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def clear(folder: Path, names: Sequence[str] = OWN_FILES) -> None:
-    """Remove what an earlier run wrote, and what a killed process left half-written; nothing else."""
+    """Remove the files of an earlier run and the temporary files of a killed process, and nothing else."""
     for path in (*(folder / name for name in names), *folder.glob(".*.tmp")):
         path.unlink(missing_ok=True)
 
@@ -241,15 +241,15 @@ def clear(folder: Path, names: Sequence[str] = OWN_FILES) -> None:
 def write_beginning(
     inputs: TrainerInputs, floors: Mapping[str, Any], own: Mapping[str, Any], kept: Mapping[str, Any]
 ) -> None:
-    """Write ``run.json`` and ``config.json``, which is all besides the weights that a prediction needs.
+    """Write ``run.json``, and ``config.json``, which with the weights is all that a prediction needs.
 
-    ``own`` goes into ``run.json`` too: the run's identity and plan. What else ``kept`` holds stays in ``config.json``.
+    ``own``, the run's identity and plan, is added to ``run.json``. Other keys of ``kept`` are kept in ``config.json``.
     """
     data, scan = {}, inputs.scan
     for split, dataset in inputs.splits.items():
         counts, statistics = scan.counts(split), scan.statistics[split]
         pixels = dict(zip(dataset.classes, counts.pixels.tolist(), strict=True))
-        size = list(statistics[0].size)  # of the first, height before width
+        size = list(statistics[0].size)  # height and width of the first sample
         data[split] = {"images": len(statistics), "size": size, "pixels": pixels, "void": counts.void}
     warnings = [issue.record() for issue in scan.warnings]
     found = {"floors": floors, "data": data, "warnings": warnings, "launcher": launcher(), **own}
@@ -272,7 +272,7 @@ def write_beginning(
 
 
 def write_result(result: Result, evaluations: Mapping[str, Evaluation]) -> None:
-    """Write ``details.json``, a confusion matrix and a score for each image of every split, and ``result.json``."""
+    """Write ``result.json``, and ``details.json`` with the confusion matrix and image scores of every split."""
     details = {name: {"confusion": x.confusion.tolist(), "images": x.images} for name, x in evaluations.items()}
     write_json(result.folder / "details.json", {"splits": details}, indent=None)
     write_json(result.folder / "result.json", {key: each for key, each in asdict(result).items() if key != "folder"})
@@ -285,8 +285,8 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: it is missing or damaged.
     """
     try:
-        if path.exists() and not path.is_file():  # to open a pipe would wait for ever
-            raise OSError("it is no regular file")
+        if path.exists() and not path.is_file():  # opening a pipe would block forever
+            raise OSError("it is not a regular file")
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
@@ -299,7 +299,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} does not hold an object")
     tables: Any = content.get("config") if path.name == "run.json" else None
-    for table, keys in RENAMED.items():  # a run of an older version
+    for table, keys in RENAMED.items():  # for runs of older versions
         found: Any = tables.get(table) if isinstance(tables, dict) else None
         for old in keys & found.keys() if isinstance(found, dict) else ():
             found[keys[old]] = found.pop(old)
@@ -307,10 +307,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def no_run(place: Path, lacking: str = "run.json") -> str:
-    """What to say of a place that is no run's folder."""
+    """The message about a place that is not a run folder."""
     if place.suffix == ".toml" and place.is_file():
-        return f"{place} is a config; give the folder of a run, which `run {place}` makes"
+        return f"{place} is a config; give a run folder, which `run {place}` creates"
     if not place.is_dir():
-        return f"{place} is {'a file' if place.exists() else 'no folder'}; give the folder of a run"
+        return f"{place} is {'a file' if place.exists() else 'not a folder'}; give a run folder"
     runs = [str(path.parent) for path in sorted(place.glob("*/run.json"))]
-    return f"{place} is no run folder: it holds no {lacking}" + (f"; runs are {first_few(runs)}" if runs else "")
+    return f"{place} is not a run folder: it holds no {lacking}" + (f"; runs are {first_few(runs)}" if runs else "")

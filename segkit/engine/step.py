@@ -1,6 +1,6 @@
-"""One training step, and the loop that repeats it for an epoch, on a CPU and on CUDA, in one process and in several.
+"""The training step, and the loop that repeats it for an epoch, on CPU and CUDA, with one process or several.
 
-Nothing in a step waits for the device: the loss is summed there and read every ``log_every`` steps.
+No step waits for the device: the loss is summed there and read every ``log_every`` steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from segkit.signals import STOP
 
 INDEPENDENT = (
     "the loss does not depend on the model's weights, so nothing can be learned: compute it from the logits, "
-    "not from their argmax or a detached copy, and the logits from weights that require gradients"
+    "not from their argmax or a detached copy, and use weights that require gradients"
 )
 
 
@@ -43,9 +43,9 @@ class EpochProgress:
 
     Attributes:
         steps: optimizer steps taken so far.
-        skipped: skipped steps of the run when the epoch began, a scalar on the device.
+        skipped: number of skipped steps in the run before this epoch, a scalar on the device.
         sums: the loss and its terms, summed over the steps that were not skipped, ``[1 + T]`` on the device.
-        seconds: time that the steps took.
+        seconds: time spent in these steps.
     """
 
     steps: int
@@ -55,16 +55,16 @@ class EpochProgress:
 
 
 class TrainingLoop:
-    """A model in training: all state that changes from step to step, and the step that changes it.
+    """A model in training: the state that changes with each step, and the step itself.
 
     Args:
-        inputs: their model is moved to the device and trained.
-        steps: optimizer steps of the whole run, for the learning rate's schedule.
+        inputs: the run's inputs; their model is moved to the device and trained.
+        steps: optimizer steps of the whole run, for the learning rate schedule.
 
     Attributes:
-        step: optimizer steps taken so far, skipped ones included.
-        progress: within the current epoch.
-        mark: is called at the end of each part of a step, with ``forward``, ``backward`` or ``optimizer``; for timing.
+        step: optimizer steps taken so far, including skipped ones.
+        progress: progress within the current epoch.
+        mark: timing callback, called with ``forward``, ``backward`` or ``optimizer`` at the end of that part.
     """
 
     def __init__(self, inputs: TrainerInputs, steps: int) -> None:
@@ -93,12 +93,12 @@ class TrainingLoop:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model that is evaluated and saved: the moving average of the weights where there is one."""
+        """The model to evaluate and save: with the moving average of the weights, if there is one."""
         return self.average.model if self.average else self.model
 
     @property
     def is_synchronised(self) -> bool:
-        """Whether the device has done all steps: after each one on a CPU, elsewhere after every ``log_every``-th."""
+        """Whether the device has finished all steps: always on a CPU, elsewhere after every ``log_every`` steps."""
         return self.precision.device.type == "cpu" or self.progress.steps % self.settings.log_every == 0
 
     def run_epoch(
@@ -107,14 +107,14 @@ class TrainingLoop:
         """Train for the rest of an epoch.
 
         Args:
-            batches: from :attr:`progress` on.
-            length: steps of the epoch; it ends earlier with the last of :attr:`steps`.
-            images: in a batch, over all processes.
-            description: of the progress bar.
-            between: is called after each step, when the state is complete; what it returns stands in the bar.
+            batches: the remaining batches of the epoch, from :attr:`progress` on.
+            length: steps of the epoch; it ends earlier if :attr:`steps`, the run's total, is reached.
+            images: images per batch, over all processes.
+            description: text of the progress bar.
+            between: called after each step, when the state is complete; its result is shown in the progress bar.
 
         Returns:
-            Of the whole epoch the mean ``loss``, the ``losses`` by name, the last ``lr``, the number of ``skipped``
+            For the whole epoch: the mean ``loss``, the ``losses`` by name, the last ``lr``, the number of ``skipped``
             steps, ``images``, ``seconds`` and ``images_per_second``.
 
         Raises:
@@ -122,19 +122,19 @@ class TrainingLoop:
             Interrupted: between two steps; the state is complete.
         """
         set_training(self.model, self.settings)
-        torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation: sizes differ there
+        torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation, where sizes vary
         progress, began, said = self.progress, time.perf_counter() - self.progress.seconds, ""
         hidden = None if PROCESSES.is_main_process else True
-        done, total = progress.steps * images, self._end(length) * images  # images compare between batch sizes
+        done, total = progress.steps * images, self._end(length) * images  # in images, comparable between batch sizes
         bar = tqdm(desc=description, total=total, initial=done, unit=" images", leave=False, disable=hidden)
         with STOP.held():  # processes may be forked
             waiting = iter(batches) if progress.steps < self._end(length) else iter(())
         source = prefetched(([batch] for batch in waiting), self.precision.device)
-        # a single process may stop while it waits for a batch; several must take the same steps
+        # a single process may stop while it waits for a batch; several processes must take the same steps
         with bar, STOP.held() if PROCESSES.size > 1 else nullcontext():
             while progress.steps < (end := self._end(length)):
                 (batch,) = next(source)
-                # no signal within a step; but a compiler's first one takes minutes, and nothing is lost with it
+                # defer signals during a step, except the first compiled one: it takes minutes and may be interrupted
                 with STOP.held() if self.forward.proven else nullcontext():
                     progress.sums += self.train_step(batch)
                     progress.steps += 1
@@ -161,7 +161,7 @@ class TrainingLoop:
         }
 
     def _end(self, length: int) -> int:
-        """Steps of an epoch of ``length``, as planned; a plan may change the steps of the run between any two."""
+        """Steps of an epoch of ``length`` under the current plan, which may change between any two steps."""
         return min(length, self.steps - self.step + self.progress.steps)
 
     def end_epoch(self) -> None:
@@ -170,9 +170,9 @@ class TrainingLoop:
         self.progress = EpochProgress(0, self.non_finite.skipped[0].clone(), sums)
 
     def train_step(self, batch: Batch) -> Tensor:
-        """One optimizer step on a batch on the device; returns the loss and its terms ``[1 + T]``, on the device.
+        """Take one optimizer step on a batch on the device; return the loss and its terms ``[1 + T]``, on the device.
 
-        They are those of all processes, and 0 where the step was skipped.
+        The values are averaged over all processes, and 0 if the step was skipped.
         """
         seed_step(self.settings.seed, self.step, PROCESSES.rank)
         set_learning_rate(self.optimizer, learning_rate(self.settings, self.step, self.steps))
@@ -181,12 +181,12 @@ class TrainingLoop:
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if not parameters:
             raise ModelError(INDEPENDENT)
-        if self._parallel:  # it would wait for gradients that do not come, and tell of them by number
+        if self._parallel:  # DDP would wait for missing gradients, and report them by parameter number
             unused = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
             if unused:
                 raise ModelError(
                     f"the loss does not depend on {first_few(unused, 3)}; with several processes every weight must "
-                    "take part: leave such layers out, or set requires_grad=False on their weights"
+                    "have a gradient: remove these layers, or set requires_grad=False on their weights"
                 )
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -196,7 +196,7 @@ class TrainingLoop:
             bad, values = total[0] > 0, total[1:] / PROCESSES.size
         if self.settings.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_norm, norm)
-        self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # fused optimizers do nothing where it is 1
+        self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # 1 makes fused optimizers skip the step
         self.optimizer.step()
         self.scaler.update()
         self.non_finite.after(self.step, batch.names, bad)
@@ -208,20 +208,20 @@ class TrainingLoop:
         return torch.where(bad, 0.0, values)
 
     def _sync_batch_norm(self, model: nn.Module) -> nn.Module:
-        """Batch normalisation over the images of all processes, which torch has for CUDA only."""
+        """Convert to batch normalisation over the images of all processes, which torch supports on CUDA only."""
         if self.precision.device.type == "cuda":
             from timm import layers  # torch's own conversion drops the activation of timm's layers
 
             return layers.convert_sync_batchnorm(model)  # type: ignore[attr-defined, no-any-return, no-untyped-call]
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
         if PROCESSES.is_main_process and any(isinstance(layer, kinds) for layer in model.modules()):
-            print("warning: on a CPU, each process normalises batches over its own images alone", file=sys.stderr)
+            print("warning: on a CPU, each process normalises batches over its own images only", file=sys.stderr)
         return model
 
     def _gradients(self, batch: Batch) -> Tensor:
         try:
             values = self._forward_backward(batch)
-        except Exception as error:  # whatever the compiler cannot do, eager mode can
+        except Exception as error:  # the compiler failed; eager mode may work
             if self.forward.proven or isinstance(error, torch.OutOfMemoryError):
                 raise
             self.forward.fall_back(error)
@@ -231,17 +231,17 @@ class TrainingLoop:
         return values
 
     def _forward_backward(self, batch: Batch) -> Tensor:
-        """Leave the mean gradient over the batch's images in the parameters; returns the loss and its terms."""
+        """Accumulate the mean gradient over the batch in the parameters; return the loss and its terms."""
         sums = torch.zeros(1 + len(self.criterion.names), device=self.precision.device)
         whole = batch.mask.long()  # [B,H,W]; converted once for all losses
         parts = batch.parts(self.settings.accumulate)
         targets = whole.split(len(parts[0].names))  # type: ignore[no-untyped-call]
         shares = self._shares(targets) if len(parts) > 1 else [None]
         for part, target, share in zip(parts, targets, shares, strict=True):
-            images = self.normalisation.normalise(part.image, part.colour)  # [B,3,H,W], as channels_last as the batch
+            images = self.normalisation.normalise(part.image, part.colour)  # [B,I,H,W], in the batch's memory format
             if not self.settings.channels_last:
                 images = images.contiguous()
-            last = part is parts[-1]  # gradients travel once a step
+            last = part is parts[-1]  # gradients are reduced over the processes once per step
             with self._parallel.no_sync() if self._parallel and not last else nullcontext():
                 logits = check_logits(self.forward(images), images, self.classes)  # [B,C,H,W]
                 with global_batch(None if share is None else MicroBatch(whole, share)):
@@ -249,10 +249,10 @@ class TrainingLoop:
                 if not loss.requires_grad:
                     if (target != self.ignore_index).any():
                         raise ModelError(INDEPENDENT)
-                    loss = loss + logits.flatten()[:0].sum()  # a constant, where all is void: its gradient is 0
+                    loss = loss + logits.flatten()[:0].sum()  # all void: give the constant loss a gradient of 0
                 values = torch.cat([loss.view(1), terms])
                 if share is not None:
-                    # a mean over no pixel may be NaN, and so is its gradient: 0, rather than 0 times that
+                    # a mean over no pixel, and its gradient, may be NaN; replace both by 0, as multiplying keeps NaN
                     values = torch.where(share > 0, values * share, 0.0)
                     logits.register_hook(partial(torch.where, share > 0, other=0.0))  # type: ignore[no-untyped-call]
                 self.mark("forward")
@@ -262,7 +262,7 @@ class TrainingLoop:
         return sums
 
     def _shares(self, targets: Sequence[Tensor]) -> list[Tensor]:
-        """Each micro-batch's share of the batch's labelled pixels, over all processes: the weight of its mean loss."""
+        """The weight of each micro-batch's mean loss: its share of the batch's labelled pixels, over all processes."""
         wide = widest_float(self.precision.device)
         counts = torch.stack([(target != self.ignore_index).sum(dtype=wide) for target in targets])
         counts = PROCESSES.sum(counts)
@@ -294,12 +294,12 @@ class TrainingLoop:
             place: name of the checkpoint, for messages.
 
         Raises:
-            CheckpointError: it belongs to another model or optimizer.
+            CheckpointError: the checkpoint belongs to another model or optimizer.
         """
         load_weights(self.model, state["model"], place)
         try:
             self.optimizer.load_state_dict(state["optimizer"])
-            if state["scaler"]:  # none, where the run began on a device that needs no scaling
+            if state["scaler"]:  # empty if the run began on a device that needs no scaling
                 self.scaler.load_state_dict(state["scaler"])
             if self.average:
                 self.average.model.load_state_dict(state["ema"])

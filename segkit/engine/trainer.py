@@ -101,7 +101,7 @@ class Trainer:
             raise
         except WriteError as error:
             some = self.checkpoints.any_on_disk
-            how = "resume=True goes on from what was saved" if some else "nothing was saved that a run could go on from"
+            how = "resume=True continues from what was saved" if some else "nothing was saved to continue from"
             raise WriteError(f"{error}; {how}") from error
         return result
 
@@ -258,7 +258,7 @@ class Trainer:
         if not saved and not self.checkpoints.any_on_disk:
             return "nothing could be saved"
         kept = f"saved in {folder} after {self._progress()}" if saved else f"{folder} holds what was saved before"
-        return f"{kept}; resume=True goes on from there"
+        return f"{kept}; resume=True continues from there"
 
     def _progress(self) -> str:
         """How far the run is: whole epochs, and steps of the next one."""

@@ -78,7 +78,7 @@ def test_a_mask_passes_the_functions_that_contributing_lists(tmp_path: Path, mon
             "output": {"dir": str(tmp_path / "run"), "samples": 0},
         }
     )
-    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("These functions hand on a mask")[2]
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("A mask passes these functions")[2]
     listed = re.findall(r"`([\w.]+)`", text.partition("\n\n")[0])
     assert sorted(passed) == sorted(listed)
     assert len(listed) <= 16

@@ -194,7 +194,7 @@ def test_a_plugin_chooses_settings_which_a_resumed_run_keeps(site: Any, tmp_path
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("return {'train.momentun': 3}", "plugin 'odd' .* 'train.momentun' is no setting of data, augment or train"),
+        ("return {'train.momentun': 3}", "plugin 'odd' .* 'train.momentun' is not a setting of data, augment or train"),
         (
             "return {'train.batch_size': 'abc'}",
             "plugin 'odd' .* {'train.batch_size': 'abc'}: Input should be a valid int",

@@ -186,7 +186,7 @@ def test_a_network_replayed_as_a_graph_learns_the_same(make_job: MakeJob, capsys
         job.model.layers[3].p = 0.0  # warming up draws random numbers, so the first step's dropout is another
         train_and_evaluate(job)
         ends.append(checkpoint.load(job.folder / "last.pt")["model"])
-    assert "going on without it" not in capsys.readouterr().err
+    assert "continuing without it" not in capsys.readouterr().err
     for key, value in ends[0].items():  # the running statistics too: warming up has counted nothing
         torch.testing.assert_close(ends[1][key], value, atol=1e-2, rtol=1e-2)
 
@@ -198,4 +198,4 @@ def test_what_cannot_be_captured_trains_as_it_is(make_job: MakeJob, capsys: pyte
 
     job = make_job(fields={"model": Waits(3, 2, 1)}, device="cuda", precision="fp32", epochs=1, cuda_graph=True)
     assert train_and_evaluate(job).best_epoch == 1
-    assert "train.cuda_graph failed, going on without it" in capsys.readouterr().err
+    assert "train.cuda_graph failed; continuing without it" in capsys.readouterr().err

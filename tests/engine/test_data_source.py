@@ -146,7 +146,9 @@ def test_what_does_not_fit_where_it_is_asked_for_is_refused_with_its_size(
     kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, cache: str
 ) -> None:
     job = kept(cache)
-    with pytest.raises(ConfigError, match=rf'"{cache}": train decoded takes 0\.0 GB, and of the 0\.0 GB that are free'):
+    with pytest.raises(
+        ConfigError, match=rf'"{cache}": train takes 0\.0 GB when decoded, and 0\.0 of the 0\.0 GB of free'
+    ):
         open_sources(at(job, on_a_card(monkeypatch, 100, 100)))
 
 

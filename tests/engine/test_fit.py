@@ -133,7 +133,7 @@ def test_what_is_said_to_python_is_in_pythons_words(make_job: MakeJob, capsys: p
     train_and_evaluate(make_job(epochs=1))
     folder = make_job().folder
     assert capsys.readouterr().out.endswith(f"\nnext:   segkit.load('{folder}', model=...).predict('photo.jpg')\n")
-    with pytest.raises(RunFolderError, match="resume=True goes on with it, overwrite=True replaces it") as caught:
+    with pytest.raises(RunFolderError, match="resume=True continues it, overwrite=True replaces it") as caught:
         train_and_evaluate(make_job(epochs=1))
     assert "--" not in str(caught.value)
     train_and_evaluate(make_job(epochs=1), overwrite=True, quiet=True)
@@ -240,11 +240,11 @@ def test_the_metric_says_which_way_is_better_or_the_config(
             None,
             "told",
             "auto",
-            r'train\.best = "told": this metric does not say.*set train\.best_mode = "max" or "min"',
+            r'train\.best = "told": this metric has no attribute .*set train\.best_mode = "max" or "min"',
         ),
-        (False, "told", "max", r'train\.best_mode = "max": of told less is better; leave it out'),
-        (None, "loss", "max", r'train\.best_mode = "max": of loss less is better; leave it out'),
-        (None, "mean_iou", "min", r'train\.best_mode = "min": of mean_iou more is better'),
+        (False, "told", "max", r'train\.best_mode = "max": lower told is better; leave it out'),
+        (None, "loss", "max", r'train\.best_mode = "max": lower loss is better; leave it out'),
+        (None, "mean_iou", "min", r'train\.best_mode = "min": higher mean_iou is better'),
     ],
 )
 def test_a_best_without_a_direction_or_with_two_is_refused(
@@ -566,7 +566,7 @@ def test_a_run_is_not_resumed_with_other_settings(make_job: MakeJob) -> None:
     record = {"config": {"train": {"batch_size": 4, "epochs": 1}, "loss": [{"name": "dice"}]}}
     train_and_evaluate(make_job(epochs=1, fields={"record": record}))
     other = {"config": {"train": {"batch_size": 2, "epochs": 3}, "loss": [{"name": "dice"}]}}
-    with pytest.raises(RunFolderError, match=r"other settings: train\.batch_size was 4 and is 2; begin anew"):
+    with pytest.raises(RunFolderError, match=r"other settings: train\.batch_size was 4 and is 2; start a new run"):
         train_and_evaluate(make_job(epochs=2, batch_size=2, fields={"record": other}), resume=True)
     newer = {"stop_on_collapse": False, "clip_norm": 0.0}  # settings that the first version did not know, unchanged
     longer = {"config": {"train": {"batch_size": 4, "epochs": 2, **newer}, "loss": [{"name": "dice"}]}}
@@ -716,7 +716,7 @@ def test_what_is_no_loss_is_refused(loss: Any) -> None:
 
 def test_best_among_several_metrics_wants_a_name_of_its_own(make_job: MakeJob) -> None:
     several = torchmetrics.MetricCollection({"accuracy": torchmetrics.Accuracy("multiclass", num_classes=2)})
-    with pytest.raises(ConfigError, match=r'train\.best = "mine": this metric does not say whether more or less'):
+    with pytest.raises(ConfigError, match=r'train\.best = "mine": this metric has no attribute higher_is_better'):
         train_and_evaluate(make_job(best="mine", fields={"metrics": {"mine": several}}))
 
 
@@ -791,7 +791,7 @@ def test_steps_that_fail_from_the_start_are_no_matter_of_the_learning_rate(make_
     def cost(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return logits.sum() * math.nan
 
-    with pytest.raises(TrainingError, match=r"train\.lr is not the cause: look at these images, and at the loss$"):
+    with pytest.raises(TrainingError, match=r"train\.lr is not the cause: check these images, and the loss$"):
         train_and_evaluate(make_job(fields={"criterion": Criterion([("cost", 1.0, cost)])}, epochs=9))
 
 

@@ -35,13 +35,13 @@ def test_a_new_folder_is_accepted_and_not_yet_made(tmp_path: Path) -> None:
 def test_a_file_in_its_place_or_above_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(RunFolderError, match="file is no folder; choose"):
+        with pytest.raises(RunFolderError, match="file is not a folder; choose"):
             check(folder)
 
 
 def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "gone")
-    with pytest.raises(RunFolderError, match="link is no folder; choose"):
+    with pytest.raises(RunFolderError, match="link is not a folder; choose"):
         check(tmp_path / "link")
 
 
@@ -67,7 +67,7 @@ def test_a_folder_with_a_run_needs_a_word(tmp_path: Path) -> None:
 def test_files_of_somebody_else_are_never_replaced(tmp_path: Path) -> None:
     for name, content in (("config.json", "{}"), ("run.json", '{"theirs": 1}')):
         (tmp_path / name).write_text(content)
-        with pytest.raises(RunFolderError, match=f"holds .*{name}.* but no run of segkit"):
+        with pytest.raises(RunFolderError, match=f"holds .*{name}.* but not from a segkit run"):
             check(tmp_path, overwrite=True)
 
 
@@ -98,7 +98,7 @@ def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": math.nan, "y": [1.5, math.inf], "path": tmp_path})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": [1.5, None], "path": str(tmp_path)}
     assert read_json(tmp_path / "a.json")["y"] == [1.5, None]
-    with pytest.raises(RunFolderError, match=r"no run folder: it holds no run\.json"):
+    with pytest.raises(RunFolderError, match=r"not a run folder: it holds no run\.json"):
         read_json(tmp_path / "run.json")
 
 
@@ -155,13 +155,13 @@ def test_read_run_gives_what_a_run_folder_holds(make_job: MakeJob) -> None:
 
 
 def test_read_run_refuses_a_folder_of_no_run_and_a_damaged_file(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="no run folder"):
+    with pytest.raises(RunFolderError, match="not a run folder"):
         segkit.read_run(tmp_path)
     write_json(tmp_path / "run.json", {"config": []})
     with pytest.raises(RunFolderError, match="no epoch of this run has ended yet"):
         _ = segkit.read_run(tmp_path).best
     (tmp_path / "metrics.jsonl").write_text("7\n")
-    with pytest.raises(RunFolderError, match="a line of it is no object"):
+    with pytest.raises(RunFolderError, match="a line is not a JSON object"):
         _ = segkit.read_run(tmp_path).epochs
     (tmp_path / "metrics.jsonl").write_text('{"best": true}\n')
     with pytest.raises(RunFolderError, match="no best epoch"):

@@ -45,7 +45,7 @@ def test_what_fits_is_loaded_and_what_does_not_is_named(
     job = make_job(init_from=str(donor), max_steps=1, lr=1e-9)
     head = {key: value.clone() for key, value in job.model.state_dict().items() if key.startswith("layers.4")}
     train_and_evaluate(job)
-    line = f"train.init_from = {donor}: 2 of 9 tensors begun anew: layers.4.weight, layers.4.bias"
+    line = f"train.init_from = {donor}: 2 of 9 tensors not loaded: layers.4.weight, layers.4.bias"
     assert line in " ".join(capsys.readouterr().out.split())
     given, found = load_file(donor / "model.safetensors"), load_file(job.folder / "model.safetensors")
     for key in ("layers.0.weight", "layers.0.bias", "layers.1.weight"):
@@ -102,7 +102,7 @@ def test_an_encoder_alone_begins_that_of_a_network(tmp_path: Path, tiny_net: typ
     weights = {key: torch.full_like(value, 3) for key, value in tiny_net().layers.state_dict().items()}
     save_file(weights, tmp_path / "encoder.safetensors")
     model = nn.ModuleDict({"encoder": tiny_net().layers, "head": nn.Conv2d(2, 2, 1)})
-    told = "2 of 11 tensors begun anew: head.weight, head.bias"
+    told = "2 of 11 tensors not loaded: head.weight, head.bias"
     assert said(model, tmp_path / "encoder.safetensors")[1].endswith(told)
     assert (model["encoder"][0].weight == 3).all()
 
@@ -118,7 +118,7 @@ def test_the_normalisation_of_other_channels_is_not_taken(donor: Path, tiny_net:
     own = Normalisation((1.0,) * 4, (2.0,) * 4, "float32", no_data=True)
     found, text = said(tiny_net(3, 4), donor, own)
     assert found == own
-    assert "1 of 9 tensors begun anew: layers.0.weight" in text
+    assert "1 of 9 tensors not loaded: layers.0.weight" in text
     assert "its images had 3 channels of uint8 and these have 4 of float32" in text
     same = replace(IMAGENET, no_data=True)
     assert said(tiny_net(), donor, same)[0] == replace(BEFORE, no_data=True)  # void belongs to the data of now
@@ -137,7 +137,7 @@ def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[n
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(CheckpointError, match=r"photo\.jpg is not a weights file, or is damaged: it does not begin"):
         said(tiny_net(), tmp_path / "photo.jpg")
-    with pytest.raises(RunFolderError, match=rf"{tmp_path} is no run folder: it holds no weights"):
+    with pytest.raises(RunFolderError, match=rf"{tmp_path} is not a run folder: it holds no weights"):
         said(tiny_net(), tmp_path)
     (tmp_path / "config.json").write_text('{"normalisation": {"mean": [0.5]}}')
     with pytest.raises(RunFolderError, match=r"config\.json is damaged: its normalisation is \{'mean'"):

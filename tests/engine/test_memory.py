@@ -44,7 +44,7 @@ def test_a_crop_that_needs_more_than_is_free_is_refused_before_anything_is_writt
     free(monkeypatch, 8 << 20)
     told = r"a training step needs about 0\.\d GiB of memory, and 0\.0 GiB are free, at train\.batch_size=4, "
     with pytest.raises(
-        ConfigError, match=told + r"augment\.crop=256, .*needs less: augment\.crop=(\d+); train\.accumulate=2, "
+        ConfigError, match=told + r"augment\.crop=256, .*need less: augment\.crop=(\d+); train\.accumulate=2, "
     ) as error:
         train_and_evaluate(job)
     assert not job.folder.exists()

@@ -45,6 +45,6 @@ def test_commands_read_it(older: Path, tmp_path: Path) -> None:
 
 
 def test_to_resume_it_is_refused_in_one_line(older: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"last\.pt was written by segkit 0\.1, .* begin anew$") as caught:
+    with pytest.raises(CheckpointError, match=r"last\.pt was written by segkit 0\.1; .* start a new run$") as caught:
         segkit.run(segkit.read_run(older).config, {"output.dir": str(older), "train.epochs": 3}, resume=True)
     assert "\n" not in str(caught.value)

@@ -124,7 +124,9 @@ def test_with_a_factor_of_0_the_weights_of_an_encoder_stay(optimizer: str) -> No
 
 
 def test_a_model_without_an_encoder_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"train\.encoder_lr_mult is for models with an encoder.*Sequential"):
+    with pytest.raises(
+        ConfigError, match=r"train\.encoder_lr_mult is for models with a submodule named encoder.*Sequential"
+    ):
         build_optimizer(
             nn.Sequential(nn.Conv2d(3, 4, 3)), TrainSettings.model_validate({"encoder_lr_mult": 0.1}), adamw
         )

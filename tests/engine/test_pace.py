@@ -389,7 +389,7 @@ def test_a_run_that_is_killed_as_an_epoch_begins_and_planned_anew_is_resumed_bit
 def test_more_minutes_go_on_with_a_finished_run(slow: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
     first = read(train_and_evaluate(slow(minutes=0.5)).folder)["plan"]["steps"]
     train_and_evaluate(slow(minutes=1.0), resume=True)
-    assert "train.minutes was 0.5 and is 1.0: the learning rate is planned anew" in capsys.readouterr().err
+    assert "train.minutes was 0.5 and is 1.0: the learning rate schedule changes" in capsys.readouterr().err
     assert read(slow().folder)["plan"]["steps"] > 1.8 * first
 
 

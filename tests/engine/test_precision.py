@@ -34,7 +34,7 @@ def test_auto_is_bf16_where_the_cpu_has_it(instructions: bool, name: str, monkey
 def test_a_gpu_of_apple_is_taken_where_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a fake, as none was there: what it has not, is not asked of it."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r'train\.device = "mps": of mps devices torch sees 0 here; use "cpu"'):
+    with pytest.raises(ConfigError, match=r'train\.device = "mps": torch finds 0 mps devices here; use "cpu"'):
         pick_device("mps")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -71,7 +71,7 @@ def test_a_run_that_cannot_keep_its_precision_says_so(
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
     longer = replace(job, train=job.train.model_copy(update={"epochs": 2}))
     assert train_and_evaluate(longer, resume=True).precision == "fp32"
-    assert "warning: the run began in bf16 and goes on in fp32" in capsys.readouterr().err
+    assert "warning: the run began in bf16 and continues in fp32" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")

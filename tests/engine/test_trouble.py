@@ -44,7 +44,7 @@ class Failing(nn.Module):
             "=3, the batch",
         ),
         (MemoryError(), 3, "train.accumulate=6, the batch"),
-        (MemoryError(), 6, "accumulate=6; what needs less: a smaller train.batch_size, augment.crop, data.resize"),
+        (MemoryError(), 6, "accumulate=6; these need less: a smaller train.batch_size, augment.crop, data.resize"),
     ],
 )
 def test_what_is_advised_when_memory_runs_out_is_allowed(
@@ -61,7 +61,9 @@ def test_what_is_advised_when_memory_runs_out_is_allowed(
 
 
 def test_a_model_of_other_channels_is_told_in_the_words_of_the_contract(make_job: MakeJob, tiny_net: Any) -> None:
-    with pytest.raises(ModelError, match=r"takes images of 4 channels, and the dataset gives 3, \[B,3,H,W\]; build it"):
+    with pytest.raises(
+        ModelError, match=r"expects images with 4 channels, and the dataset gives 3, \[B,3,H,W\]; build it"
+    ):
         train_and_evaluate(make_job(fields={"model": tiny_net(in_channels=4)}))
 
 
@@ -69,7 +71,7 @@ def test_a_model_of_other_channels_is_told_in_the_words_of_the_contract(make_job
     "model", [UNet(2, width=2, depth=3), Smp(2, architecture="deeplabv3", encoder="resnet18")], ids=["unet", "smp"]
 )
 def test_one_value_a_channel_is_told_of_whatever_model_it_is(make_job: MakeJob, model: nn.Module) -> None:
-    told = r"^batch normalisation cannot train on one value a channel, which .* of 1: take a larger train\.batch"
+    told = r"^batch normalisation cannot train on one value per channel, to which .* of 1: use a larger train\.batch"
     with pytest.raises(ModelError, match=told):
         train_and_evaluate(make_job(batch_size=1, fields={"model": model}))
 

@@ -36,14 +36,14 @@ def test_fewer_epochs_than_were_done_are_refused(begun: Any) -> None:
 
 def test_more_epochs_plan_the_learning_rate_anew_and_say_so(begun: Any) -> None:
     process = begun.run("--resume", "train.epochs=4")
-    assert process.err.startswith("warning: train.epochs was 3 and is 4: the learning rate is planned anew\n")
+    assert process.err.startswith("warning: train.epochs was 3 and is 4: the learning rate schedule changes\n")
     assert "resumed after epoch 3 of 4" in process.out
 
 
 def test_a_checkpoint_of_another_run_is_not_taken_for_this_ones(begun: Any) -> None:
     begun.run("train.seed=1", to="other")
     shutil.copy(begun.path("other") / "last.pt", begun.path() / "last.pt")
-    assert "is of another run than run.json" in refused(begun)
+    assert "the checkpoint is not of the run in run.json" in refused(begun)
 
 
 def test_the_best_weights_are_not_those_of_a_file_that_others_may_change(begun: Any, whole: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_checkpoint_that_lacks_a_part_is_passed_over(begun: Any, whole: Path, 
     path.unlink()
     torch.save(state, path)
     process = begun.run("--resume")
-    assert f"it lacks {key}; going on from previous.pt" in process.err
+    assert f"it lacks {key}; resuming from previous.pt" in process.err
     begun.assert_same(whole)
 
 

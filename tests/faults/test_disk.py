@@ -34,7 +34,7 @@ def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(pla
     assert f"{place.path() / 'last.pt'} could not be written: " in warning
     assert "bytes are needed, " in warning
     assert "are free on the disk" in warning
-    assert "the previous file is intact; the run goes on" in warning
+    assert "the previous file is intact; the run continues" in warning
     assert not list(place.path().glob(".*.tmp"))
     place.assert_same(whole)
 
@@ -97,7 +97,7 @@ def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> No
     process = place.start(before=f"{LIMIT}at(trainer.run_folder, 'write_result', 1, lambda: limit(900))")
     assert process.wait() == 1, process.out
     assert "could not be written" in process.err.splitlines()[-1]
-    assert process.err.endswith("--resume goes on from what was saved\n")
+    assert process.err.endswith("--resume continues from what was saved\n")
     assert "Traceback" not in process.err
     assert not (place.path() / "result.json").exists()
     assert checkpoint.load(place.path() / "last.pt")["step"] == 12
@@ -108,7 +108,7 @@ def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> No
 def test_a_run_that_could_save_nothing_does_not_say_that_it_goes_on(place: Any) -> None:
     process = place.start("train.epochs=1", before=f"{LIMIT}at(CheckpointManager, 'save', 1, lambda: limit(9_000))")
     assert process.wait() == 1, process.out
-    assert process.err.endswith("nothing was saved that a run could go on from\n")
+    assert process.err.endswith("nothing was saved to continue from\n")
     assert not list(place.path().glob("*.pt"))
 
 
@@ -120,7 +120,7 @@ def test_a_log_on_a_full_disk_is_told_once_and_training_goes_on(place: Any, whol
     process = place.run(out="/dev/full", err="/dev/full" if both else "")
     place.assert_same(whole)
     if not both:
-        assert process.err.count("nothing can be printed any more") == 1
+        assert process.err.count("printing to the standard output failed") == 1
         assert process.err.count("\n") == 1, process.err
 
 
@@ -145,7 +145,7 @@ def test_a_finished_or_unfinished_run_is_not_replaced_by_accident(place: Any) ->
     before = (place.path() / "last.pt").read_bytes()
     process = place.start()
     assert process.wait() == 2
-    assert "holds an unfinished run; --resume goes on with it, --overwrite replaces it" in process.err
+    assert "holds an unfinished run; --resume continues it, --overwrite replaces it" in process.err
     place.run("--resume")
     process = place.start()
     assert process.wait() == 2

@@ -181,7 +181,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(place: Any, together: Pat
     statuses = [process.wait() for process in processes]
     assert statuses[rank] == 128 + number
     assert statuses[1 - rank] == 128 + signal.SIGTERM
-    assert "--resume goes on from there" in processes[0].err
+    assert "--resume continues from there" in processes[0].err
     assert not processes[1].err
     steps = checkpoint.load(place.path() / "last.pt")["step"]
     assert steps in (6, 7)  # what comes in a step is agreed on in it, or in the next one
@@ -212,7 +212,7 @@ def test_a_run_goes_on_in_another_number_of_processes(
     for process in place.start_together(before, *EXACT, before=stop):
         assert process.wait() == 143, process.err
     first, *_ = place.run_together(after, *EXACT, "--resume")
-    assert f"began in {before} processes and goes on in {after}: the same images and steps" in first.err
+    assert f"began in {before} processes and continues in {after}: images and steps are the same" in first.err
     assert images_of_steps(place.path()) == images_of_steps(alone)
     one, two = (checkpoint.load(folder / "last.pt")["model"] for folder in (alone, place.path()))
     for name, value in one.items():
@@ -357,7 +357,7 @@ def test_a_signal_to_torchrun_saves_once(place: Any, number: int) -> None:
     finally:
         process.kill()
     assert process.returncode != 0
-    assert err.count("--resume goes on from there") == 1, err
+    assert err.count("--resume continues from there") == 1, err
     assert "stopped at once" not in err
     assert checkpoint.load(place.path() / "last.pt")["step"] >= 3
 

@@ -68,7 +68,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     assert len(told) == 1, told
     assert told[0].startswith("segkit: interrupted; " if number == signal.SIGINT else "segkit: stopped by SIGTERM; ")
     assert f"saved in {place.path()} after epoch " in told[0]
-    assert told[0].endswith("--resume goes on from there")
+    assert told[0].endswith("--resume continues from there")
     assert checkpoint.load(place.path() / "last.pt")["step"] == steps
     place.run("--resume")
     place.assert_same(whole)
@@ -126,7 +126,7 @@ loader._Batches.__getitem__ = never
     stopped.send(number, group=True)
     assert stopped.wait() == STATUS[number], stopped.err
     stopped.assert_left_within(10, since=place.folder / "waiting")
-    assert "after epoch 0 of 3; --resume goes on from there" in stopped.err
+    assert "after epoch 0 of 3; --resume continues from there" in stopped.err
 
 
 SWALLOWED = {
@@ -174,7 +174,7 @@ def swallowing():
 """
     stopped = place.start(*arguments, before=before)
     assert stopped.wait() == 143, stopped.out
-    assert "--resume goes on from there" in stopped.err
+    assert "--resume continues from there" in stopped.err
     assert checkpoint.load(place.path() / "last.pt")["step"] == steps
 
 

@@ -44,7 +44,7 @@ def test_a_file_that_goes_bad_while_training_is_named_in_a_line(place: Any, work
     first, second = process.err.splitlines()
     assert first == "segkit: leaf.png: the file is cut off"
     assert second.startswith(f"saved in {place.path()} after epoch 0 of 3")
-    assert second.endswith("; --resume goes on from there")
+    assert second.endswith("; --resume continues from there")
 
 
 @pytest.mark.fault("F32")
@@ -55,7 +55,7 @@ def test_a_disk_that_goes_away_names_the_sample_and_keeps_what_was_done(place: A
     first, second = process.err.splitlines()
     assert first.startswith("segkit: sample 5 of ShapesDataset")
     assert first.endswith("cannot be read: Input/output error")
-    assert "--resume goes on from there" in second
+    assert "--resume continues from there" in second
     place.run("--resume")
     place.assert_same(whole)
 
@@ -89,7 +89,7 @@ loader._Batches.__getitem__ = killed
     process.assert_left_within(10, since=place.folder / "sent")
     assert "a process that loads data ended" in process.err
     assert "train.workers" in process.err
-    assert "--resume goes on" in process.err
+    assert "--resume continues" in process.err
     assert "Traceback" not in process.err
     # the end of the first epoch, or a step more where the other worker's batch came before the end was seen
     assert checkpoint.load(place.path() / "last.pt")["step"] in (4, 5)

@@ -214,7 +214,7 @@ def test_evaluate_averages_runs_on_splits_that_are_the_same_in_all(
     message = " ".join(capsys.readouterr().err.split())
     assert re.search(r"can be scored together on test: the other splits differ between them", message)
     assert main(["evaluate", first, "nowhere"]) == 2
-    assert "nowhere is no folder" in capsys.readouterr().err
+    assert "nowhere is not a folder" in capsys.readouterr().err
 
 
 def test_compare_tells_the_spread_over_folds_and_what_the_ensemble_gains(

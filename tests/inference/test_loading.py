@@ -175,7 +175,7 @@ def test_weights_of_another_model_are_listed(run_folder, write_config):
     ("change", "error", "message"),
     [
         (lambda f: (f / "model.safetensors").unlink(), RunFolderError, "holds no weights"),
-        (lambda f: (f / "config.json").unlink(), RunFolderError, "is no run folder: it holds no config.json"),
+        (lambda f: (f / "config.json").unlink(), RunFolderError, "is not a run folder: it holds no config.json"),
         (lambda f: (f / "config.json").write_text("{"), RunFolderError, "config.json cannot be read"),
         (
             lambda f: (f / "config.json").write_text("{}"),
@@ -211,9 +211,9 @@ def test_class_counts_that_differ(run_folder, write_config):
 
 
 def test_places_that_are_none(run_folder, tmp_path):
-    with pytest.raises(RunFolderError, match=r"nowhere is no folder; give the folder of a run"):
+    with pytest.raises(RunFolderError, match=r"nowhere is not a folder; give a run folder"):
         segkit.load(tmp_path / "nowhere")
-    with pytest.raises(RunFolderError, match=r"config\.json is a file; give the folder of a run"):
+    with pytest.raises(RunFolderError, match=r"config\.json is a file; give a run folder"):
         segkit.load(run_folder / "config.json")
 
 

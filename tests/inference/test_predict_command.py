@@ -103,7 +103,7 @@ def test_folders_that_cannot_be_used(run_folder, picture, tmp_path, capsys, plac
 
 def test_no_run(picture, tmp_path, capsys):
     assert main(["predict", str(tmp_path / "run"), str(picture), "--out", str(tmp_path / "out")]) == 2
-    assert "is no folder; give the folder of a run" in capsys.readouterr().err
+    assert "is not a folder; give a run folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

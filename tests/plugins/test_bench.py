@@ -194,7 +194,7 @@ def test_a_compiler_that_failed_is_not_measured_as_one(
     assert resident["fell_back"]
     captured = capsys.readouterr()
     assert "compiled            no, it failed" in captured.out
-    assert "train.compile failed, going on without it: RuntimeError: no compiler" in captured.err
+    assert "train.compile failed; continuing without it: RuntimeError: no compiler" in captured.err
 
 
 def test_auto_is_the_precision_that_a_run_would_take(

@@ -136,7 +136,7 @@ def test_json(runs, capsys):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (None, "is no folder; give the folder of a run"),
+        (None, "is not a folder; give a run folder"),
         ({}, "run.json"),
         ({"run.json": "{}"}, "run.json is damaged: it holds no config"),
         ({"run.json": '{"config": {}}'}, "no epoch of this run has ended yet"),

@@ -436,7 +436,7 @@ def test_a_model_given_as_an_object_is_exported_in_python(tmp_path: Path) -> Non
 
 MISTAKES: list[tuple[Callable[[Path], list[object]], str]] = [
     (lambda run: [run, "--to", "onx"], r"--to onx: allowed are onnx, torch-export, safetensors; did you mean 'onnx'\?"),
-    (lambda run: [run / "nowhere", "--to", "torch-export"], "nowhere is no folder; give the folder of a run"),
+    (lambda run: [run / "nowhere", "--to", "torch-export"], "nowhere is not a folder; give a run folder"),
     (lambda run: [run.parent, "--to", "torch-export"], "holds no weights .*; runs are .*unet"),
     (lambda run: [run, "--to", "safetensors", "--logits"], "writes weights, not a graph"),
     (
