@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
@@ -123,9 +124,9 @@ class AnnotatedImages(PairedFiles):
         self.skip_unpaired, self.blank_unpaired = skip_unpaired, blank_unpaired
         where = {"annotations": annotations} if annotations else self._only(base)
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
-        absent = [str(each.image) for each in entries if not is_there(each)] if skip_unpaired else []
+        absent = [str(each.image) for each in entries if not is_there(each.image)] if skip_unpaired else []
         if absent:
-            entries = [each for each in entries if is_there(each)]
+            entries = [each for each in entries if is_there(each.image)]
             what = "annotated images that are not there"
             warnings.warn(f"left out, as skip_unpaired says: {len(absent)} {what}: {first_few(absent)}", stacklevel=2)
         if not entries:
@@ -242,29 +243,32 @@ class AnnotatedImages(PairedFiles):
                 raise DataError(f"{entry.image}: annotated twice, in {other.sources[0]} and {entry.sources[0]}")
         self._every |= {(None, entry.image): entry for entry in entries}
         stems = {entry.image: stem_of(entry.image) for entry in entries}
-        named = {composed(stem.name) for stem in stems.values()}
-        whole = len(named) < len(stems)  # they are not unique
+        are_unique = len({composed(stem.name) for stem in stems.values()}) == len(stems)
         found = []
         for entry in entries:
             stem = stems[entry.image]
-            name = composed(Path(os.path.relpath(stem, self.root)).as_posix() if whole else stem.name)
-            found.append(Found(entry.image, name, {"id": name, **({"split": entry.split} if entry.split else {})}))
+            name = composed(stem.name if are_unique else Path(os.path.relpath(stem, self.root)).as_posix())
+            found.append(Found(entry.image, name, {"id": name}).in_split(entry.split))
         masks = {entry.image: entry.sources[0] for entry in entries}
         layout = divided(self.root, Layout(found, masks), lists, group, shares)
         if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
             warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
-        return layout
-
-    def choose(self, layout: Layout, split: str) -> None:
-        """See :meth:`PairedFiles.choose`; images that are not there are refused."""
-        super().choose(layout, split)
-        chosen = [self._every.get((split, image)) or self._every[None, image] for image, _ in self.pairs]
+        absent = {image: mask for image, mask in masks.items() if not is_there(image)}
         what = "named by the annotations but not there"
         advice = "fetch it, say where it lies, images = FOLDER, or leave such images out, skip_unpaired = true"
-        absent = [each for each in chosen if not is_there(each)]
-        refuse([Issue("mask_without_image", str(each.image), what, advice, f"in {each.sources[0]}") for each in absent])
-        known = {id(each) for each in absent}
-        self._entries = {(each.image, each.sources[0]): each for each in chosen if id(each) not in known}
+        issues = [
+            (each.values.get("split"), Issue("mask_without_image", str(each.path), what, advice, f"in {mask}"))
+            for each in layout.images
+            if (mask := absent.get(each.path))
+        ]
+        there = {image: mask for image, mask in masks.items() if image not in absent}
+        return replace(layout, masks=there, issues=[*layout.issues, *issues])
+
+    def choose(self, layout: Layout, split: str) -> None:
+        """See :meth:`PairedFiles.choose`."""
+        super().choose(layout, split)
+        chosen = [self._every.get((split, image)) or self._every[None, image] for image, _ in self.pairs]
+        self._entries = {(each.image, each.sources[0]): each for each in chosen}
         self.pairs = [*self._entries]
         del self.names  # of this split alone they may be shorter
 
@@ -384,9 +388,9 @@ class AnnotatedImages(PairedFiles):
         return np.where(clash, np.uint8(VOID), mask) if self.rule == "void" else mask
 
 
-def is_there(entry: Record) -> bool:
+def is_there(image: Path) -> bool:
     """Whether the image's file is."""
-    return file_of(entry.image)[0].is_file()
+    return file_of(image)[0].is_file()
 
 
 def _unit_of(entries: Sequence[Record]) -> Unit:

@@ -39,6 +39,7 @@ class LayersDataset(AnnotatedImages):
 
     rule: Rule = "error"
     expected = 'masks as images = "images/{id}", annotations = "masks/{id}/*" or "masks/{class}/{id}" have them'
+    miniature = "images/{split}"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         sides = Pattern(root, images or "images/{id}"), Pattern(root, annotations, "annotations")
@@ -94,8 +95,6 @@ class LayersDataset(AnnotatedImages):
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """See :func:`segkit.hookspecs.segkit_datasets`."""
         return recognised(root)
-
-    miniature = "images/{split}"
 
     @classmethod
     def write_sample(cls, root: str | Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, bounds, numbers
 from segkit_annotations.files import Drawn, Record
-from segkit_annotations.tools import is_known, named, records
+from segkit_annotations.tools import is_known, records
 from segkit_folder.splits import SUFFIXES
 
 _POINTS = re.compile(r"<(vertex|coordinate|polygon|pt|point)\b|\"coordinates\"", re.IGNORECASE)
@@ -39,6 +39,7 @@ class PolygonsDataset(AnnotatedImages):
     usual: Mapping[str, str] = {_HOLE: "background", "__background__": "background"}  # the latter is ISAT's
     tool = "a file of polygons"
     expected = "XML or GeoJSON files with polygons, called as their images, or the JSON of a tool"
+    miniature = "images/{split}"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         names, entries = super()._read(root, annotations, images)
@@ -72,16 +73,15 @@ class PolygonsDataset(AnnotatedImages):
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """The folder of the files, unless the masks lie there as pictures."""
         found = _files_in(root)
-        stems = {stem for path in found for stem in (*_stems(path), *named(path))}
+        stems = {stem for path in found for stem in _stems(path)}
         images = [path for path in files.pictures(root) if path.stem in stems] if found else []
         called = Counter(path.stem for path in images)  # a mask may be called as its image
-        is_told = "" in stems
-        if not is_told and (not images or files.are_masked(root, [x for x in images if called[x.stem] == 1])):
+        if not any(is_known(files.head(path)) for path in found) and (
+            not images or files.are_masked(root, [x for x in images if called[x.stem] == 1])
+        ):
             return []
         folder = Path(commonpath([path.parent for path in found])).relative_to(root).as_posix()
         return [{"annotations": folder}]
-
-    miniature = "images/{split}"
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:

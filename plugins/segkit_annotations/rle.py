@@ -48,6 +48,7 @@ class RleDataset(AnnotatedImages):
 
     rule: Rule = "error"
     expected = "a CSV with columns as ImageId and EncodedPixels, or rle_mask"
+    miniature = "images/{split}"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         pictures = files.pictures(root / images)
@@ -102,8 +103,6 @@ class RleDataset(AnnotatedImages):
         lines = {image for table in cls._find(root) for image, *_ in _lines(table, named)}
         images = {path for image in lines if len(called := named(image)) == 1 for path in called}
         return [] if files.are_masked(root, images) or LayersDataset.recognise(root) else found
-
-    miniature = "images/{split}"
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:

@@ -28,6 +28,7 @@ class SuperviselyDataset(AnnotatedImages):
     tool = "Supervisely"
     signs: ClassVar = {"meta.json": ('"title"',)}
     expected = "a project: meta.json with `classes`, and a folder a data set with img/ and ann/"
+    miniature = "{split}/img"
 
     def _files(self, place: Path) -> list[Path]:
         return [place, *(path for path in files.walk(place.parent, "*.json") if path.parent.name == "ann")]
@@ -42,8 +43,6 @@ class SuperviselyDataset(AnnotatedImages):
         split = next((split for word in words if (split := split_called(word))), None)
         image = path.parent.parent / "img" / path.name.removesuffix(".json")
         yield Record(image, [_shape(each) for each in content["objects"]], size, split)
-
-    miniature = "{split}/img"
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:

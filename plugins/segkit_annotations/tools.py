@@ -60,14 +60,6 @@ def is_known(head: str) -> bool:
     return any(_has(head, sign) for sign in (*(tool.sign for tool in TOOLS), *REFUSED))
 
 
-def named(path: Path) -> set[str]:
-    """The stems of what a file calls its images; "" where that cannot be read, as reading it will say."""
-    try:
-        return {Path(each.image).stem for each in records(path)} if is_known(files.head(path)) else set()
-    except Exception:  # a damaged file may raise anything
-        return {""}
-
-
 def records(path: Path) -> Iterator[Record]:
     """What a file, or each line of it, says of its images that are annotated; of Labelbox the first labels of each.
 

@@ -35,6 +35,7 @@ class YoloDataset(AnnotatedImages):
     rule: Rule = "smallest"
     unit: Unit | None = "share"
     expected = "data.yaml with `names`, `train` and `val`, or classes.txt beside folders of images and labels"
+    miniature = "images/{split}"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         path, entries, issues = root / annotations, [], []
@@ -65,8 +66,6 @@ class YoloDataset(AnnotatedImages):
         folder = next((each for each in labels[0].relative_to(root).parents if each.name == "labels"), None)
         named = [path for path in files.walk(root, "*") if path.name in _NAMES]
         return named[:1] or [labels[0].parent if folder is None else root / folder]
-
-    miniature = "images/{split}"
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:

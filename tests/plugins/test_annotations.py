@@ -1801,6 +1801,7 @@ def packed(rgba: np.ndarray, sizes: tuple[int, ...] = (3, 4, 8, 16)) -> list[int
     values, bits = rgba.ravel().tolist(), [f"{rgba.size:032b}", f"{7:05b}", *(f"{size - 1:04b}" for size in sizes)]
     while values:
         length = next((at for at, value in enumerate(values) if value != values[0]), len(values))
+        length = min(length, 1 << sizes[-1])
         which = next(at for at, size in enumerate(sizes) if length <= 1 << size)
         count = length if length > 1 or len(values) < 3 else 3
         bits += ["1" if length > 1 else "0", f"{which:02b}", f"{count - 1:0{sizes[which]}b}"]
