@@ -47,7 +47,7 @@ def resized_part(image: Tensor, size: tuple[int, int], rows: Span | None = None,
     (height, width), rows, columns = image.shape[1:], rows or (0, size[0]), columns or (0, size[1])
     if size == (height, width):
         return image[:, slice(*rows), slice(*columns)]
-    if not _on_cpu(image):
+    if image.device.type != "cpu":
         return _resized_on_device(image, size, rows, columns)
     above, below, from_y, to_y = _source_span(rows, height, size[0])
     before, behind, from_x, to_x = _source_span(columns, width, size[1])
@@ -67,10 +67,6 @@ def _source_span(span: Span, length: int, resized: int) -> tuple[int, int, float
     start, end = span[0] * step, min(span[1] * step, length)
     first, last = max(0, int(start - max(1, step)) - 1), min(length, int(end + max(1, step)) + 2)
     return first, last, start - first, min(end - first, last - first)
-
-
-def _on_cpu(image: Tensor) -> bool:
-    return image.device.type == "cpu"
 
 
 def _resized_on_device(image: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from segkit.data import resize as resize_module
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
 from segkit.data.decoded import DecodedSource, decoded_bytes
 from segkit.data.loader import SampleSource, batch_loader
+from segkit.data.resize import _resized_on_device, resized_part
 from segkit.data.sample import Batch, Dataset, Sample
 from segkit.errors import DataError
 from segkit.settings import AugmentSettings
@@ -69,15 +70,19 @@ def both(resize: float | None = None, device: torch.device = CPU, **augment: obj
 @pytest.fixture
 def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are resized as they are where Pillow cannot read the memory."""
-    monkeypatch.setattr(resize_module, "_on_cpu", lambda image: False)
+
+    def on_device(image: Tensor, size: Any, rows: Any = None, columns: Any = None) -> Tensor:
+        return _resized_on_device(image, size, rows or (0, size[0]), columns or (0, size[1]))
+
+    for module in ("augment", "loader"):
+        monkeypatch.setattr(f"segkit.data.{module}.resized_part", on_device)
 
 
-def test_a_pixel_without_data_is_none_of_its_row_and_column_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pixel_without_data_is_none_of_its_row_and_column_on_a_device() -> None:
     image = torch.rand(2, 40, 60)
     image[:, 10:14, 20:24] = torch.nan
-    on_cpu = resize_module.resized_part(image, (30, 50))
-    monkeypatch.setattr(resize_module, "_on_cpu", lambda image: False)
-    torch.testing.assert_close(resize_module.resized_part(image, (30, 50)), on_cpu, equal_nan=True)
+    on_cpu = resized_part(image, (30, 50))
+    torch.testing.assert_close(_resized_on_device(image, (30, 50), (0, 30), (0, 50)), on_cpu, equal_nan=True)
     assert 0 < int(on_cpu.isnan().sum()) < 60
 
 
