@@ -114,7 +114,7 @@ def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None =
     lines = []
     for row in cells:
         if flexible is not None:
-            row[flexible] = textwrap.shorten(row[flexible], sizes[flexible], placeholder=" ...")
+            row[flexible] = textwrap.shorten(row[flexible], max(4, sizes[flexible]), placeholder=" ...")
         aligned = (f"{cell:{side}{size}}" for cell, side, size in zip(row, align or "<" * len(row), sizes, strict=True))
         lines.append(f"{' ' * indent}{'  '.join(aligned)}".rstrip())
     return "\n".join(lines)

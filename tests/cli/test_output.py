@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import segkit
 from segkit.cli import main
-from segkit.cli.output import Stream, hanging, messages, print_json
+from segkit.cli.output import Stream, hanging, messages, print_json, table
 from segkit.engine.console import Console, epoch_heading, epoch_line, final_table, wrapped
 from segkit.registry import REGISTRIES
 
@@ -331,6 +331,11 @@ def test_the_epochs_stand_under_their_heading(epochs: int) -> None:
     ends = [match.end() for match in re.finditer(r"val loss|\S+", heads[1])]
     assert [line[:end].split()[-1] for end in ends] == line.split()[:-1]
     assert all(line[end : end + 1] in ("", " ") for end in ends)
+
+
+@pytest.mark.parametrize("text", ["", "a", "ab"])
+def test_a_column_that_may_be_shortened_may_be_short(text: str) -> None:
+    assert table([("name", text)], flexible=1) == f"  name  {text}".rstrip()
 
 
 def test_a_letter_that_the_output_does_not_know_silences_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
