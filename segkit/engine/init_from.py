@@ -31,6 +31,19 @@ def weights_file(place: str | Path) -> Path:
     return found[0] if found else path
 
 
+def read_normalisation(config: Path) -> Normalisation | None:
+    """The normalisation in a ``config.json``; None in one that is older than the entry, or not of segkit.
+
+    Raises:
+        RunFolderError: the file is missing or damaged.
+    """
+    record = read_json(config).get("normalisation")
+    try:
+        return Normalisation.of_record(record) if record else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{config} is damaged: its normalisation is {record!r:.80}") from error
+
+
 def read_donor(place: str) -> tuple[dict[str, Tensor], Normalisation | None]:
     """Read the weights of a run folder or a file, and the normalisation from the config.json beside them, if any.
 
@@ -40,12 +53,7 @@ def read_donor(place: str) -> tuple[dict[str, Tensor], Normalisation | None]:
     """
     file = weights_file(place)
     beside = file.parent / "config.json"
-    record = read_json(beside).get("normalisation") if beside.is_file() else None
-    try:
-        known = Normalisation.of_record(record) if record else None
-    except (KeyError, TypeError) as error:
-        raise RunFolderError(f"{beside} is damaged: its normalisation is {record!r:.80}") from error
-    return tensors_of(checkpoint.read(file)), known
+    return tensors_of(checkpoint.read(file)), read_normalisation(beside) if beside.is_file() else None
 
 
 def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Console) -> Normalisation:

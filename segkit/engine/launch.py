@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import torch
 from torch import nn
 
 from segkit.data.loader import shut_down
-from segkit.data.normalise import Normalisation
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import check_splits
 from segkit.engine.console import Console
 from segkit.engine.distributed import PROCESSES, distributed_context
 from segkit.engine.events import Notify, unobserved
 from segkit.engine.history import less_is_better
-from segkit.engine.init_from import init_from
+from segkit.engine.init_from import init_from, read_normalisation
 from segkit.engine.inputs import TrainerInputs, explained
 from segkit.engine.optim import encoder_of
 from segkit.engine.precision import DTYPES, Precision, peak_memory, pick_device, resolve_precision, use_cpu
@@ -128,9 +129,9 @@ def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInp
     name = main(lambda: resolve_precision(asked, device, str(before.get("precision", "bf16"))).name)
     if before.get("precision") in DTYPES and name != before["precision"]:
         console.warn(f"the run began in {before['precision']} and continues in {name}, which this device supports")
-    known = Normalisation.of_record(before.get("normalisation"))
     no_data, statistics = scan.splits["train"].no_data != "stop", scan.statistics["train"]
-    measured = main(lambda: known if resume else Normalisation.of(inputs.model, statistics, no_data))
+    new = partial(Normalisation.of, inputs.model, statistics, no_data)
+    measured = main(lambda: (read_normalisation(file) or IMAGENET) if resume else new())
     if inputs.train.init_from and not resume:
         measured = init_from(inputs.model, inputs.train.init_from, measured, console)
     use_cpu()

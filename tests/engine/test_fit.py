@@ -264,7 +264,11 @@ def test_an_infinite_score_is_not_bettered_by_a_finite_one(make_job: MakeJob) ->
 
 def test_a_run_without_its_normalisation_is_not_resumed_with_another_one(make_job: MakeJob) -> None:
     train_and_evaluate(make_job(epochs=1))
-    (make_job().folder / "config.json").unlink()
+    config = make_job().folder / "config.json"
+    config.write_text('{"normalisation": {"mean": 3}}')
+    with pytest.raises(RunFolderError, match=r"config\.json is damaged: its normalisation is \{'mean': 3\}"):
+        train_and_evaluate(make_job(epochs=2), resume=True)
+    config.unlink()
     with pytest.raises(RunFolderError, match=r"it holds no config\.json"):
         train_and_evaluate(make_job(epochs=2), resume=True)
 

@@ -139,7 +139,7 @@ def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[n
         said(tiny_net(), tmp_path / "photo.jpg")
     with pytest.raises(RunFolderError, match=rf"{tmp_path} is not a run folder: it holds no weights"):
         said(tiny_net(), tmp_path)
-    (tmp_path / "config.json").write_text('{"normalisation": {"mean": [0.5]}}')
+    (tmp_path / "config.json").write_text('{"normalisation": {"mean": [0.5], "std": [0]}}')
     with pytest.raises(RunFolderError, match=r"config\.json is damaged: its normalisation is \{'mean'"):
         said(tiny_net(), tmp_path / "a.safetensors")
     (tmp_path / "config.json").unlink()
