@@ -1,4 +1,4 @@
-"""How a run begins: its parts are checked, what depends on its data and device is chosen, and it is trained."""
+"""Starts a run: checks its inputs, chooses what depends on data and device, and trains."""
 
 from __future__ import annotations
 
@@ -41,35 +41,35 @@ def launch(
     notify: Notify = unobserved,
     quiet: bool = False,
 ) -> Result:
-    """Train, keep the best weights, score them on every split.
+    """Train a model, keep the best weights, and evaluate them on every split.
 
     Args:
-        build: returns what is trained, on what; it is called with whether the run goes on, once the processes that
-            train together have met, and folder and device are known to be usable.
+        build: ``build(resume)`` returns the trainer's inputs; it is called once all processes are connected, and folder
+            and device are known to be usable.
         train: the inputs' settings.
         folder: the run folder.
-        resume: go on with the run in it.
-        overwrite: replace it.
-        notify: is called with the events; the texts that it returns are reasons to stop after an epoch, and lines to
-            print after the end.
-        quiet: print warnings and what the run came to, and nothing of how it goes.
+        resume: continue the run in the folder.
+        overwrite: replace the run in the folder.
+        notify: called with each event; the texts that it returns are reasons to stop after an epoch, or lines to print
+            after the end.
+        quiet: print warnings and results only, no progress.
 
     Raises:
         ConfigError, DataError, LabelError, RunFolderError, CheckpointError, TrainingError: see :mod:`segkit.errors`;
             before the first step nothing is written.
-        Interrupted: by SIGTERM or Ctrl-C, which is a KeyboardInterrupt; the state is saved.
+        Interrupted: SIGTERM or Ctrl-C was received; a KeyboardInterrupt. The state is saved.
     """
     refuse_unguarded(train.workers)
     with ExitStack() as stack, torch.enable_grad():  # a notebook that predicts may have turned it off
         stack.enter_context(STOP)
         stack.enter_context(distributed_context(train.device))
-        folder = folder.expanduser().resolve()  # a link is followed once: what changes it later changes nothing
+        folder = folder.expanduser().resolve()  # links are followed once, so that changing one later has no effect
         resume = PROCESSES.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
-        resolve_precision(train.precision, pick_device(train.device))  # refused before the data is read
+        resolve_precision(train.precision, pick_device(train.device))  # errors are raised before the data is read
         console = Console(PROCESSES.is_main_process, quiet)
         how: dict[str, Any] = {"console": console, "notify": notify, "resume": resume}
         with open_trainer(replace(build(resume), folder=folder), **how) as trainer:
-            # checked once more: since then another process may have written a run there, and let go of it
+            # check again: meanwhile another process may have written a run there and released the lock
             use = {"resume": resume, "overwrite": overwrite}
             PROCESSES.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or check_folder(folder, **use))
             return trainer.run(resume)
@@ -79,18 +79,18 @@ def launch(
 def open_trainer(
     inputs: TrainerInputs, console: Console | None = None, notify: Notify = unobserved, resume: bool = False
 ) -> Iterator[Trainer]:
-    """The trainer of inputs that are prepared as for a run, in whose folder nothing is written before it runs.
+    """Open a trainer with inputs prepared as for a run; nothing is written to the folder before the trainer runs.
 
-    Errors within the block are told as those of a run; at its end, processes that load data end too.
+    Errors within the block are reported as in a run; processes that load data end with the block.
 
     Args:
-        inputs: as a config names them, :func:`segkit.compose.build_inputs`.
-        console: prints how it goes; left out: nothing is printed.
-        notify: is called with the events.
-        resume: whether the run in the inputs' folder is gone on with.
+        inputs: the inputs, for example from :func:`segkit.compose.build_inputs`.
+        console: prints progress; default: nothing is printed.
+        notify: called with each event.
+        resume: whether to continue the run in the inputs' folder.
 
     Raises:
-        SegkitError: as a run would.
+        SegkitError: as in a run.
     """
     trainer: Trainer | None = None
     with STOP:
@@ -106,13 +106,13 @@ def open_trainer(
 
 
 def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInputs:
-    """The inputs with a precision, the normalisation of their images, and settings that fit.
+    """Check the inputs, and determine their precision, normalisation and the settings that plugins choose.
 
     Args:
-        inputs: are checked; their model is given the weights of ``train.init_from``.
-        console: prints warnings, and what of the model is begun anew.
-        resume: whether normalisation, precision and settings are those that the run in the inputs' folder has begun
-            with; its checkpoint has the weights.
+        inputs: the inputs; the weights of ``train.init_from`` are loaded into their model.
+        console: prints warnings, and which weights were not loaded.
+        resume: whether to use normalisation, precision and settings of the run in the inputs' folder; its weights are
+            loaded later, from its checkpoint.
 
     Raises:
         ConfigError, DataError, ModelError, RunFolderError: see :mod:`segkit.errors`.
@@ -123,7 +123,7 @@ def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInp
     peak_memory(device, restart=True)
     for issue in scan.warnings:
         console.warn(str(issue))
-    # the main process tells all what the run has begun with, and what depends on its machine
+    # the main process reads the earlier state of the run and decides what depends on its machine, for all processes
     past, file = RunRecord(inputs.folder), inputs.folder / "config.json"
     before, begun = main(lambda: (read_json(file), begun_with(inputs, past)) if resume else ({}, {}))
     name = main(lambda: resolve_precision(asked, device, str(before.get("precision", "bf16"))).name)
@@ -136,21 +136,21 @@ def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInp
         measured = init_from(inputs.model, inputs.train.init_from, measured, console)
     use_cpu()
     inputs = replace(inputs, normalisation=measured, precision=Precision(name, device)).with_settings(begun)
-    chosen = main(lambda: inputs.prepared(inputs, PROCESSES.size))  # of a run that goes on too: memory may be short
+    chosen = main(lambda: inputs.prepared(inputs, PROCESSES.size))  # also when resuming: it may refuse a lack of memory
     inputs = inputs if resume else inputs.with_settings(chosen)
     if AUTO in (inputs.augment.crop, inputs.train.batch_size):
-        raise ConfigError('augment.crop, train.batch_size: no plugin chooses a number for "auto"; give one')
+        raise ConfigError('augment.crop, train.batch_size: no plugin chooses a number for "auto"; give a number')
     return inputs
 
 
 def check(inputs: TrainerInputs) -> None:
-    """Refuse what does not fit together.
+    """Refuse inputs that are invalid or do not fit together.
 
     Raises:
-        DataError: a split is missing, or the splits are of different classes.
-        ModelError: the model is none, or has no weights of float32 to train.
-        ConfigError: ``train.best`` is no score of the run or has no direction, a metric or transform is
-            none, or ``train.encoder_lr_mult`` is for no part of the model.
+        DataError: a split is missing, or the splits have different classes.
+        ModelError: the model is not a torch.nn.Module, or has no trainable float32 weights.
+        ConfigError: ``train.best`` is not a score of the run or has no direction, a metric or transform is invalid, or
+            ``train.encoder_lr_mult`` is set for a model without an encoder.
     """
     model, kind = inputs.model, type(inputs.model).__name__
     if not isinstance(model, nn.Module):
@@ -159,14 +159,14 @@ def check(inputs: TrainerInputs) -> None:
         raise ModelError(f"{kind} has no weights that require gradients, so nothing can be trained")
     if other := {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}:
         raise ModelError(
-            f"the weights of {kind} are {other.pop()}; they stay float32, and train.precision is what the network "
-            "computes in: pass model.float()"
+            f"the weights of {kind} are {other.pop()}; they must be float32, whatever train.precision the forward pass "
+            "has: pass model.float()"
         )
     for needed in {"train", "val"} - inputs.splits.keys():
         raise DataError(f"there is no {needed} split; there are {', '.join(inputs.splits)}")
     check_splits(inputs.splits)
     if not isinstance(inputs.metrics, Mapping):
-        raise ConfigError(f"metrics is {type(inputs.metrics).__name__}; metrics go by name: metrics={{'f1': metric}}")
+        raise ConfigError(f"metrics is {type(inputs.metrics).__name__}; give metrics by name: metrics={{'f1': metric}}")
     asked = ("update", "compute", "reset")
     for name, metric in inputs.metrics.items():
         if isinstance(metric, type) or not all(callable(getattr(metric, each, None)) for each in asked):
@@ -181,10 +181,10 @@ def check(inputs: TrainerInputs) -> None:
 
 
 def begun_with(inputs: TrainerInputs, past: RunRecord) -> dict[str, Any]:
-    """The settings that a run has begun with, where they are left to it now or are asked for as they were then.
+    """The settings that a run began with, for all keys that the config now leaves to the run or gives as before.
 
     Raises:
-        RunFolderError: they do not fit together, or ``run.json`` is damaged.
+        RunFolderError: the settings do not fit together, or ``run.json`` is damaged.
     """
     found = {}
     try:
@@ -195,5 +195,5 @@ def begun_with(inputs: TrainerInputs, past: RunRecord) -> dict[str, Any]:
                 found[key] = before[setting]
         inputs.with_settings(found)
     except (ValueError, TypeError, KeyError) as error:
-        raise RunFolderError(f"{past.folder}/run.json holds settings that cannot be gone on with: {error}") from error
+        raise RunFolderError(f"{past.folder}/run.json holds settings that cannot be resumed: {error}") from error
     return found

@@ -1,4 +1,4 @@
-"""The life of a run, from datasets and a model to a run folder with its result."""
+"""The trainer: takes a run from datasets and a model to a run folder with its result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from segkit.signals import STOP, Interrupted
 
 
 class Trainer:
-    """One run in its folder: epochs of training, each evaluated and saved, and the scores of the best weights."""
+    """Trains one run in its folder: evaluates and saves every epoch, and finally evaluates the best weights."""
 
     def __init__(self, inputs: TrainerInputs, notify: Notify, console: Console) -> None:
         self.inputs, self.notify, self.console, self.main = inputs, notify, console, PROCESSES.is_main_process
@@ -53,21 +53,21 @@ class Trainer:
 
     @property
     def epochs(self) -> int:
-        """Of the whole run, as planned; the last one may be shorter."""
+        """The planned epochs of the whole run; the last may be shorter."""
         return len(self.history) + self.pace.epochs_left
 
     @property
     def stopped_early(self) -> str:
-        """Why no further epoch is trained, where more are planned; else empty."""
+        """The reason to stop before all planned epochs are done; "" if there is none."""
         return self.history.reason_to_stop(self.epochs) if self.pace.epochs_left else ""
 
     @property
     def ended(self) -> bool:
-        """Whether no further epoch is trained."""
+        """Whether training is over: no epochs are left, or there is a reason to stop."""
         return not self.pace.epochs_left or bool(self.stopped_early)
 
     def run(self, resume: bool) -> Result:
-        """Train to the end, or go on with what was saved, and score the best weights."""
+        """Train to the end, from the start or from the saved state, and evaluate the best weights."""
         if resume:
             self._resume()
         else:
@@ -106,12 +106,12 @@ class Trainer:
         return result
 
     def plan(self) -> None:
-        """Measure what the run will take, and with ``train.minutes`` how long it is to be."""
+        """Measure the costs of the run, and with ``train.minutes`` plan its length."""
         costs = self.pace.rehearse()
         self._agree(lambda: self.pace.begin(costs))
 
     def _agree(self, plan: Callable[[], object] = lambda: None) -> None:
-        """Let the main process plan, and all do as it has planned."""
+        """Compute the plan on the main process and broadcast it."""
         planned = PROCESSES.broadcast_from_main(lambda: (plan(), self.loop.steps, self.order.steps))
         _, self.loop.steps, self.order.steps = planned
 
@@ -121,32 +121,32 @@ class Trainer:
         self.checkpoints.restore(state)
         self._agree()
         folder, done = self.inputs.folder, len(self.history)
-        more = self.loop.step > self.loop.steps  # an epoch that max_steps once ended counts whole
+        more = self.loop.step > self.loop.steps  # an epoch that max_steps cut short counts as a whole one
         if done > asked and more and not self.pace.minutes:
-            raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
+            raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} of the config")
         for note in notes:
             self.console.warn(note)
-        if self.main:  # its files are no longer the run's result, if it goes on
+        if self.main:  # if training continues, the earlier results are no longer the run's
             clear(folder, () if self.ended else RESULTS)
         self.console.say(f"resumed after {self._progress()}")
 
     def _begin(self, resume: bool) -> None:
-        """Write what stands in the folder before the first step."""
+        """Write the files that a run has before its first step."""
         self.begun = True
         if not self.main:
             return
         if not resume:
             clear(self.inputs.folder)
         plan = {"id": self.checkpoints.identity, "plan": self.pace.state_dict()}
-        kept = RunRecord(self.inputs.folder).model if self.ended else {}  # a temperature, as the weights stay
+        kept = RunRecord(self.inputs.folder).model if self.ended else {}  # the weights, and their temperature, stay
         run_folder.write_beginning(self.inputs, self.floors, plan, kept)
-        if resume:  # a kill may have come between the two files
+        if resume:  # the run may have been killed between writing metrics.jsonl and the checkpoint
             self.checkpoints.write_history()
         else:
-            self.checkpoints.save()  # so that a kill at any later moment can be resumed
+            self.checkpoints.save()  # from now on a killed run can be resumed
 
     def _introduce(self) -> None:
-        """Print what is trained, on what, and what val's scores will have to beat."""
+        """Print the model, the data, and the floor of the scores on val."""
         model, floor, together = self.inputs.model, self.floors["val"], PROCESSES.size
         parameters = sum(each.numel() for each in model.parameters()) / 1e6
         images = ", ".join(f"{len(data)} {name}" for name, data in self.inputs.splits.items())
@@ -163,25 +163,25 @@ class Trainer:
             self.console.say(f"{self.expected()}\n{epoch_heading(self.epochs)}")
 
     def expected(self) -> str:
-        """What this command takes from its beginning to its end, in words."""
+        """Describe the expected total time, memory and disk space of this command."""
         seconds = time.monotonic() - STOP.began + self.pace.left
         memory, disk = peak_memory(self.inputs.precision.device) / (1 << 30), self.pace.costs.disk / (1 << 20)
         return f"expected: about {duration(seconds)}, {memory:.1f} GiB of memory, {disk:,.0f} MiB on the disk"
 
     def _epoch(self, epoch: int) -> None:
-        """Train, score val and save; then tell the observers."""
+        """Train one epoch, evaluate on val and save; then call the observers."""
         self._check_stop()
         loop, history, epochs = self.loop, self.history, self.epochs
         self.order.epoch, self.order.start = epoch, loop.progress.steps
         text = f"epoch {epoch}/{epochs}"
         trained = loop.run_epoch(self.batches, len(self.order), self.order.images, text, self._between)
         PROCESSES.broadcast_buffers(loop.evaluated)
-        if self.main and self.checkpoints.due(self.pace.costs.epoch):  # the next one is behind the scores
+        if self.main and self.checkpoints.due(self.pace.costs.epoch):  # the next chance is after the evaluation
             self.checkpoints.save()
         began = time.monotonic()
         scores = self._score(epoch, trained)
         scored = time.monotonic()
-        with STOP.held():  # all of it or nothing
+        with STOP.held():  # no signal between adding the line and saving it
             epochs = self.epochs
             line = history.add(loop.step, trained, scores, epochs)
             loop.end_epoch()
@@ -189,7 +189,7 @@ class Trainer:
                 self.checkpoints.save()
             self.console.say(epoch_line(line, epochs))
         if trained["skipped"]:
-            self.console.warn(f"{trained['skipped']} steps were skipped, as the loss or its gradient was not finite")
+            self.console.warn(f"{trained['skipped']} steps were skipped: the loss or its gradient was NaN or infinite")
         if line.get("collapsed"):
             self.console.warn(f"{verdict(scores, 'val')}, for {history.collapsed(epochs)} epochs")
         saved = time.monotonic()
@@ -197,11 +197,11 @@ class Trainer:
         with STOP.held():
             history.stop = next(iter(reasons), "")
             self._agree(lambda: self.pace.epoch_ended(began, scored, saved))
-            if self.main and (history.stop or self.pace.minutes):  # the plan goes on from what observers took
+            if self.main and (history.stop or self.pace.minutes):  # the plan now includes the observers' time
                 self.checkpoints.save()
 
     def _score(self, epoch: int, trained: Mapping[str, Any]) -> dict[str, Any]:
-        """The scores of val; a TrainingError where the output or the loss is not finite."""
+        """Evaluate on val; raises TrainingError if the output or the loss is not finite."""
         try:
             scores = self.evaluators["val"].evaluate("scores on val").scores
             problem = "" if math.isfinite(scores["loss"]) else f"the loss on val is {scores['loss']}"
@@ -213,12 +213,12 @@ class Trainer:
         if int(self.loop.non_finite.skipped[0]) == self.loop.step:
             raise TrainingError(f"after epoch {epoch}, {problem}; {NO_STEP_WORKED}")
         raise TrainingError(
-            f"after epoch {epoch}, {problem}; where the training loss, {trained['loss']:.3g}, is too high, training "
-            f"diverged: lower train.lr, which is {self.inputs.train.lr:g}; else look at the images of val"
+            f"after epoch {epoch}, {problem}; if the training loss, {trained['loss']:.3g}, is too high, training "
+            f"diverged: lower train.lr, which is {self.inputs.train.lr:g}; otherwise check the images of val"
         )
 
     def _between(self) -> str:
-        """Between two steps: save, stop or plan anew, where any process wants to; how long the run goes on."""
+        """Between two steps, save, stop or change the plan if any process needs to; return the time left as a text."""
         loop, planned = self.loop, self.loop.steps
         if self.main and loop.is_synchronised:
             self.pace.stepped()
@@ -230,25 +230,25 @@ class Trainer:
             self._agree()
         if stop or save:
             PROCESSES.broadcast_from_main(self.checkpoints.save)
-        if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
+        if stop:  # several processes stop together; in a single one, a component may have swallowed the Interrupted
             STOP.end(signal.SIGTERM)
         return f", {duration(self.pace.left)} left of the run"
 
     def _notify(self, event: str, **arguments: Any) -> Sequence[str]:
-        """Call the observers, in the main process alone; what they answer is the same in all."""
+        """Call the observers in the main process only; return their answers in all processes."""
 
         def call() -> Sequence[str]:
-            with as_process(0, 1):  # what an observer does waits for no other process
+            with as_process(0, 1):  # an observer must not wait for other processes
                 return self.notify(event, run=self.observed, **arguments) or ()
 
         return PROCESSES.broadcast_from_main(call)
 
     def _check_stop(self) -> None:
-        if PROCESSES.size == 1:  # several agree on it, in a step
+        if PROCESSES.size == 1:  # several processes agree on stopping between two steps
             STOP.check()
 
     def keep(self) -> str:
-        """Save what there is, between two steps, and say how to go on."""
+        """Save the state, between two steps; return a text on what was saved and how to continue."""
         folder = self.inputs.folder
         if not self.begun:
             return "no step was taken"
@@ -261,24 +261,24 @@ class Trainer:
         return f"{kept}; resume=True continues from there"
 
     def _progress(self) -> str:
-        """How far the run is: whole epochs, and steps of the next one."""
+        """The progress of the run as a text: complete epochs, and steps of the next one."""
         steps = self.loop.progress.steps
         more = f" and {steps} of {len(self.order)} steps" if steps else ""
         return f"epoch {len(self.history)} of {self.epochs}{more}"
 
     def _finish(self) -> Result:
-        """Score the best weights on every split and write what the run came to."""
+        """Evaluate the best weights on every split, and write the result."""
         self._check_stop()
         folder, model, history, scan = self.inputs.folder, self.loop.evaluated, self.history, self.inputs.scan
         if self.stopped_early:
             self.console.say(f"stopped early: {self.stopped_early}")
         if self.main:
-            self.checkpoints.save()  # once more, if it could not be written
+            self.checkpoints.save()  # a second attempt, if the last one failed
         self.checkpoints.closed = True
         weights = PROCESSES.broadcast_from_main(lambda: self.checkpoints.best)
         checkpoint.load_weights(model, weights, f"{folder}: the best epoch")
         best, by = history.best_epoch, self.inputs.train.best
-        # before the scores of all splits, which can take minutes
+        # printed before the evaluation of all splits, which can take minutes
         self.console.result(f"\nbest epoch: {best} of {len(history)}, by {by} on val; {folder}")
         if self.main:
             checkpoint.write_model(model, folder)
@@ -302,7 +302,7 @@ class Trainer:
         )
         if self.main:
             run_folder.write_result(result, evaluations)
-        if model is not self.loop.model:  # an average: what the caller holds becomes the best weights all the same
+        if model is not self.loop.model:  # the average was evaluated; give the caller's model the best weights too
             self.loop.model.eval().load_state_dict(model.state_dict())
         self.finished = True
         shares = {name: scan.counts(name).shares for name in splits}

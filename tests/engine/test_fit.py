@@ -698,7 +698,7 @@ def test_a_model_that_returns_no_logits_is_told_what_they_are(
         ({"model": lambda images: images}, "model is function; a model is a torch.nn.Module"),
         ({"model": nn.Identity()}, "Identity has no weights that require gradients"),
         ({"model": nn.Conv2d(3, 2, 1).double()}, r"weights of Conv2d are torch\.float64.* pass model\.float\(\)"),
-        ({"metrics": [torchmetrics.MeanMetric()]}, "metrics go by name"),
+        ({"metrics": [torchmetrics.MeanMetric()]}, "give metrics by name"),
         ({"transforms": max}, "transforms = <built-in function max>: a list of functions"),
         ({"transforms": [max, 3]}, "a list of functions"),
         ({"metrics": {"f1": "f1"}}, "metrics: f1 = 'f1'; a metric is an object with update, compute, reset"),
@@ -779,7 +779,7 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(make_job: MakeJob) -> 
         return logits.sum() * (float("nan") if not logits.requires_grad else 0.0)
 
     job = make_job(fields={"criterion": Criterion([("cost", 1.0, cost)])})
-    with pytest.raises(TrainingError, match=r"after epoch 1, the loss on val is nan; .*look at the images of val"):
+    with pytest.raises(TrainingError, match=r"after epoch 1, the loss on val is nan; .*check the images of val"):
         train_and_evaluate(job)
 
 
@@ -806,7 +806,7 @@ def test_a_network_that_gives_no_numbers_on_val_ends_the_run(make_job: MakeJob, 
             return super().forward(images) * (1 if self.training else float("nan"))
 
     with pytest.raises(
-        TrainingError, match=r"after epoch 1, val: 4 of 4 images \(halves-100, .*look at the images of val$"
+        TrainingError, match=r"after epoch 1, val: 4 of 4 images \(halves-100, .*check the images of val$"
     ):
         train_and_evaluate(make_job(fields={"model": NanInEvaluation()}))
 

@@ -189,12 +189,12 @@ def test_what_a_run_began_with_stands_where_it_goes_on_with_auto_and_nothing_els
             train_and_evaluate(again, resume=True)
             assert chosen(again) == (12, 8)
         else:
-            with pytest.raises(RunFolderError, match=r"run\.json holds settings that cannot be gone on with"):
+            with pytest.raises(RunFolderError, match=r"run\.json holds settings that cannot be resumed"):
                 train_and_evaluate(again, resume=True)
 
 
 def test_without_a_plugin_that_chooses_auto_is_refused(make_job: MakeJob) -> None:
-    with pytest.raises(ConfigError, match='no plugin chooses a number for "auto"; give one'):
+    with pytest.raises(ConfigError, match='no plugin chooses a number for "auto"; give a number'):
         train_and_evaluate(replace(auto(make_job), prepared=lambda *_: {}))
 
 

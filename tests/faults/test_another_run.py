@@ -31,7 +31,7 @@ def refused(place: Any, *arguments: str) -> str:
 
 
 def test_fewer_epochs_than_were_done_are_refused(begun: Any) -> None:
-    assert f"{begun.path()} has done 3 epochs, more than the 2 that are asked for" in refused(begun, "train.epochs=2")
+    assert f"{begun.path()} has done 3 epochs, more than the 2 of the config" in refused(begun, "train.epochs=2")
 
 
 def test_more_epochs_plan_the_learning_rate_anew_and_say_so(begun: Any) -> None:

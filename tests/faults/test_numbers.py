@@ -184,7 +184,7 @@ Criterion.forward = forward
     import json
 
     process = place.run(before=poison)
-    assert "warning: 2 steps were skipped, as the loss or its gradient was not finite" in process.err
+    assert "warning: 2 steps were skipped: the loss or its gradient was NaN or infinite" in process.err
     lines = [json.loads(line) for line in (place.path() / "metrics.jsonl").read_text().splitlines()]
     assert [line["train"]["skipped"] for line in lines] == [2, 0, 0]
     assert 1 < lines[0]["train"]["loss"] < 10
