@@ -96,7 +96,9 @@ def chart(
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(fontsize="small")
-        return Chart(title, _told(title, lines, floor), svg(figure, title))
+        ends = [(name or title, values[-1]) for name, values, _ in lines if values and values[-1] is not None]
+        told = f"{title} by epoch; at the end {', '.join(f'{name} {value:.4g}' for name, value in ends)}"
+        return Chart(title, told + ("" if floor is None else f"; floor {floor:.3f}"), svg(figure, title))
 
 
 def reliability(found: Mapping[str, Mapping[str, Any]], split: str) -> Chart:
@@ -132,16 +134,8 @@ def svg(figure: Figure, name: str) -> str:
     for colour, variable in _COLOURS.items():
         text = text.replace(colour, variable)
     own = re.sub(r"\W+", "-", name)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{own}-\1"', text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{own}-\1)", text)
-    text = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{own}-\1"', text)
+    text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{own}-", text)
     return re.sub(r'^<svg ([^>]*?)\bwidth="[^"]+"', r"<svg \1", re.sub(r'\bheight="[^"]+pt"', "", text, count=1))
-
-
-def _told(title: str, lines: Sequence[Line], floor: Any) -> str:
-    ends = [(name or title, values[-1]) for name, values, _ in lines if values and values[-1] is not None]
-    text = ", ".join(f"{name} {value:.4g}" for name, value in ends)
-    return f"{title} by epoch; at the end {text}" + ("" if floor is None else f"; floor {floor:.3f}")
 
 
 def heat_map(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str) -> Chart:

@@ -149,9 +149,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _fitting(text: str, width: int) -> str:
     """The text, its end replaced by dots where it is longer than ``width`` pixels."""
-    text = text[: max(width, 1)]  # a letter has a pixel at least
-    if _font().getlength(text) <= width:
-        return text
-    while len(text) > 1 and _font().getlength(text + "…") > width:
+    whole = text = text[: max(width, 1)]  # a letter has a pixel at least
+    while len(text) > 1 and _font().getlength(text + "…" * (text != whole)) > width:
         text = text[:-1]
-    return text + "…"
+    return text + "…" * (text != whole)
