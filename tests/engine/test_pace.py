@@ -397,7 +397,7 @@ def test_a_run_says_first_what_it_will_take(slow: MakeJob, clock: Clock, capsys:
     job = slow(minutes=None, epochs=6)
     with open_trainer(job) as trainer:
         trainer.plan()
-        assert trainer.expected().startswith("expected: about 21 s, ")  # 12 steps, scores, and the report
+        assert trainer.expected().startswith("expected: about 22 s, ")  # 12 steps, scores, and the report
     assert not job.folder.exists()
     began = clock.now
     train_and_evaluate(slow(minutes=None, epochs=6))
@@ -413,7 +413,7 @@ def test_the_bar_tells_the_time_left_for_the_run(slow: MakeJob, monkeypatch: pyt
     monkeypatch.setattr(tqdm, "set_postfix_str", lambda self, text, refresh: told.append(text))
     train_and_evaluate(slow(minutes=None, epochs=4, repeat=5, log_every=5))
     left = [text.partition(", ")[2].partition(", ")[2] for text in told if "left" in text]
-    assert left[:2] == ["40 s left of the run", "35 s left of the run"]
+    assert left[:2] == ["41 s left of the run", "36 s left of the run"]
 
 
 def test_a_plan_that_grows_in_a_short_epoch_makes_it_a_whole_one(
