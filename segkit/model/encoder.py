@@ -48,6 +48,9 @@ def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict
     """Match a file's tensors to a network's names; return them by these names, and the names of unmatched tensors.
 
     The names of both may have a prefix such as "encoder." or "module."; the prefixes with the most matches are removed.
+
+    Raises:
+        ModelError: the file holds all of the network under several prefixes, as of a student and its teacher.
     """
     if tensors.keys() == set(names):
         return dict(tensors), []
@@ -65,10 +68,15 @@ def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict
         theirs, ours = shift
         return {ours + key.removeprefix(theirs): pair for key, pair in plain.items() if key.startswith(theirs)}
 
-    shift = max(sorted(shifts), key=lambda each: len(moved(each).keys() & set(own)))
-    given = moved(shift)
+    ways = {shift: moved(shift) for shift in sorted(shifts)}
+    (theirs, _), given = max(ways.items(), key=lambda way: len(way[1].keys() & set(own)))
+    whole = {prefix for (prefix, _), tensors in ways.items() if tensors.keys() >= set(own)}
+    if theirs and len(whole) > 1:
+        raise ModelError(
+            f"the weights are there under {' and '.join(sorted(whole))}; save one of these in a file alone"
+        )
     found = {key: given.pop(_plain(key))[1] for key in names if _plain(key) in given}
-    return found, [key[len(shift[0]) :] for key, _ in given.values()]
+    return found, [key[len(theirs) :] for key, _ in given.values()]
 
 
 def misfits(

@@ -111,6 +111,18 @@ def test_it_exports(donor):
     torch.testing.assert_close(program.module()(image), model(image))
 
 
+def test_a_file_of_a_student_and_its_teacher_is_refused_and_of_one_of_them_taken(tmp_path, donor):
+    path, state = tmp_path / "dino.pth", encoder_state(donor)
+    student, teacher = (
+        {f"{name}.backbone.{key}": each for key, each in state.items()} for name in ("student", "teacher")
+    )
+    torch.save({"state_dict": {**teacher, **student}}, path)
+    with pytest.raises(ModelError, match=r"are there under student.backbone. and teacher.backbone.; save one"):
+        Smp(3, encoder="resnet18", weights=str(path))
+    torch.save({**student, "teacher.backbone.conv1.weight": torch.zeros(1)}, path)
+    assert_same_encoder(Smp(3, encoder="resnet18", weights=str(path)), donor)
+
+
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_encoder_weights_from_a_file(tmp_path, donor, suffix):
     path = tmp_path / f"resnet18.{suffix}"
