@@ -47,9 +47,8 @@ class CvatDataset(AnnotatedImages):
         shapes = [Shape(name, "colour", colour) for colour, name in colours.items()]
         names |= dict.fromkeys(listed.names)
         lists = sorted((path.parent / "ImageSets" / "Segmentation").glob("*.txt"))
-        named = {each: read_text(each).split() for each in lists} or {
-            path: [m.stem for m in sorted(masks.glob("*.png"))]
-        }
+        named = {each: [*filter(None, map(str.strip, read_text(each).splitlines()))] for each in lists}
+        named = named or {path: [mask.stem for mask in sorted(masks.glob("*.png"))]}
         for each, those in named.items():
             if outside := [name for name in those if not files.is_inside(masks / name, masks)]:
                 raise DataError(f"{each}: {outside[0]!r} leads out of the data set")

@@ -178,6 +178,7 @@ class AnnotatedImages(PairedFiles):
     def _content(self, path: Path) -> tuple[dict[str, None], list[Record | str]]:
         """The names that a file declares, and what it says of its images; it is read once, until it changes."""
         key, version = (type(self), path, self.attribute), version_of(path)
+        version = object() if path.suffix == ".txt" else version  # CVAT's labelmap.txt says nothing of the masks there
         if key not in _contents or _contents[key][0] != version:
             names: dict[str, None] = {}
             _contents[key] = version, names, [*self._records(path, names)]

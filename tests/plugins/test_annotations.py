@@ -740,16 +740,16 @@ def test_masks_of_cvat_hold_the_colours_of_labelmap(tmp_path: Path) -> None:
     mask = np.zeros((5, 6, 3), np.uint8)
     mask[1, 1:4], mask[2, 2] = (224, 64, 64), (1, 2, 3)
     (tmp_path / "SegmentationClass").mkdir()
-    for name in "abc":
+    for name in ("a", "b", "c d"):
         picture(tmp_path / "JPEGImages" / f"{name}.png")
         Image.fromarray(mask).save(tmp_path / "SegmentationClass" / f"{name}.png")
-    for split, names in (("Train", "a\nb"), ("Validation", "c")):
+    for split, names in (("Train", "a\nb"), ("Validation", "c d")):
         save(tmp_path / "ImageSets" / "Segmentation" / f"{split}.txt", names)
     assert datasets["cvat"].recognise(tmp_path) == [{"annotations": "labelmap.txt"}]
     dataset = datasets["cvat"](tmp_path, "train")
     assert (list(dataset.names), dataset.splits) == (["a", "b"], ("train", "val"))
     assert (dataset.classes, rows(dataset)[1:3]) == (("background", "cat", "dog"), ["011100", "002000"])
-    assert list(datasets["cvat"](tmp_path, "val", class_map={"dog": "void"}).names) == ["c"]
+    assert list(datasets["cvat"](tmp_path, "val", class_map={"dog": "void"}).names) == ["c d"]
     assert rows(datasets["cvat"](tmp_path, "val", class_map={"dog": "void"}))[2] == "00.000"
     Image.fromarray(mask[:4]).save(tmp_path / "SegmentationClass" / "a.png")
     with pytest.raises(LabelError, match=r"a\.png: the annotations have another size"):
