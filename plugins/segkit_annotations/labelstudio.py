@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from segkit.errors import DataError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, ellipse, numbers, scaled
@@ -43,6 +44,10 @@ class LabelStudioDataset(AnnotatedImages):
                 continue
             named = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", each))]
             drawn = [each for each in named if each.get("type") != "relation"]
+            if any(each.get("image_rotation") for each in drawn):
+                raise DataError(f"{path}: {image} was turned in Label Studio; turn it back there, or take it out")
+            if len({each.get("to_name") for each in drawn}) > 1:
+                raise DataError(f"{path}: the task of {image} has shapes of several images; export one image a task")
             sizes = [(float(each["original_height"]), float(each["original_width"])) for each in drawn]
             shapes = [_shape(each.get("value", each), *size) for each, size in zip(drawn, sizes, strict=True)]
             yield Record(image, shapes, (*sizes, None)[0])

@@ -1789,6 +1789,11 @@ def test_what_cannot_be_meant_is_refused_by_the_name_of_its_file(tmp_path: Path)
     save(tmp_path / "p.json", [{"data": {"text": "x"}, "annotations": [{"result": [RESULT]}]}])
     with pytest.raises(DataError, match=r"p\.json: .*a task without a picture"):
         one("labelstudio", tmp_path, annotations="p.json")
+    for odd, message in (({"image_rotation": 90}, "was turned"), ({"to_name": "other"}, "shapes of several images")):
+        results = [{**RESULT, "to_name": "image"}, {**RESULT, "to_name": "image", **odd}]
+        save(tmp_path / "p.json", [{"data": {"image": "a.png"}, "annotations": [{"result": results}]}])
+        with pytest.raises(DataError, match=rf"p\.json: .*a\.png {message}|p\.json: .*a\.png has {message}"):
+            one("labelstudio", tmp_path, annotations="p.json")
     save(tmp_path / "v.xml", "<annotations><version>1.1</version><track label='cat'/></annotations>")
     with pytest.raises(DataError, match=r"v\.xml: CVAT for video; export it as CVAT for images"):
         one("cvat", tmp_path)
