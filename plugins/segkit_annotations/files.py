@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from segkit.data.sample import SPLITS
-from segkit.errors import DataError, Issue, reason
+from segkit.errors import DataError, Issue, first_few, reason
 from segkit_annotations.draw import Shape
 from segkit_folder.pictures import folders_in, listing, path_in
 from segkit_folder.propose import propose_layout
@@ -231,16 +231,41 @@ def image_finder(root: Path, images: str, beside: Path, split: str | None, word:
                         folders.insert(0, folder)
                     return path
         there = [*dict.fromkeys(path for each in names for path in elsewhere().get(_alike(each), ()))]
-        for nearer in (
-            [path for path in there if path.name in names],
-            [path for path in there if path.is_relative_to(beside)],
-            [path for path in there if split_in(path.parent.as_posix()) == split],
-            [path for path in there if not _OF_MASKS.search(path.parent.name)],
-        ):
-            there = [path for path in there if path in nearer] or there
-        return there[0] if len(there) == 1 else folders[0] / own.rpartition("/")[2]
+        there = [path for path in there if path.name in names] or there
+        last = own.rpartition("/")[2]
+        return nearest(root, beside / last, there, split) if there else folders[0] / last
 
     return find
+
+
+def nearest(root: Path, own: Path, there: Sequence[Path], split: str | None) -> Path:
+    """Of images that are called alike the one that annotations mean.
+
+    It lies below them, in a folder of their split or of none, in one that is not called as masks are, or nearest.
+
+    Args:
+        root: of the data set.
+        own: the file of the annotations, or what lies beside it.
+        there: the images.
+        split: of the annotations.
+
+    Raises:
+        DataError: it is not plain which one that is.
+    """
+    splits = {each: split_in(os.path.relpath(each.parent, root)) for each in there}
+    split = split if split in splits.values() else None
+    depth = {each: len(Path(os.path.commonpath([own, each])).parts) for each in there}
+    for nearer in (
+        [each for each in there if each.is_relative_to(own.parent)],
+        [each for each in there if splits[each] == split],
+        [each for each in there if not _OF_MASKS.search(each.parent.name)],
+        [each for each in there if depth[each] == max(depth.values())],
+    ):
+        there = [each for each in there if each in nearer] or there
+    if len(there) > 1:
+        several = first_few([*map(str, there)])
+        raise DataError(f"{own}: several images are called so: {several}; say in `images` in which folder they lie")
+    return there[0]
 
 
 def _names_of(text: str) -> list[str]:

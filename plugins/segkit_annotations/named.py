@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from segkit.errors import DataError, first_few
-from segkit_annotations import files
 from segkit_folder.splits import SUFFIXES
 
 
@@ -55,22 +53,3 @@ def _span(folders: Sequence[str], name: Sequence[str], wanted: Sequence[str]) ->
                 places = [next((place for place in left if folders[place] == word), -1) for word in reversed(before)]
                 spans += [at + count - min([*places, at])] if -1 not in places else []
     return min(spans, default=0)
-
-
-def meant(name: str, called: Sequence[Path], root: Path, table: Path, split: str | None) -> Path:
-    """Of the images that are called as a table says the one in the folder of its split, or in that of no split.
-
-    Raises:
-        DataError: there is more than one.
-    """
-    if len(called) > 1:
-        folders = [files.split_in(each.parent.relative_to(root).as_posix()) for each in called]
-        wanted = split or files.split_in(table.stem)
-        wanted = wanted if wanted in folders else None
-        own = [each for each, folder in zip(called, folders, strict=True) if folder == wanted]
-        if len(own) == 1:
-            return own[0]
-        several = first_few([str(each) for each in called])
-        advice = "say in `images` in which folder its images lie"
-        raise DataError(f"{table} names {name}, and {len(called)} images are called so: {several}; {advice}")
-    return called[0]

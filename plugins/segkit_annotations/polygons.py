@@ -50,7 +50,8 @@ class PolygonsDataset(AnnotatedImages):
         for number, (entry, split) in enumerate(zip(entries, splits, strict=True)):
             image, path = entry.image, entry.sources[0]
             if image == path:
-                image = _image(path, next(filter(None, (pictures.get(stem) for stem in _stems(path))), []))
+                called = next(filter(None, (pictures.get(stem) for stem in _stems(path))), [path.with_suffix(".png")])
+                image = files.nearest(root, path, called, split)
             entries[number] = entry._replace(image=image, split=split if len({*splits}) > 1 else None)
         others = {path for entry in entries for path in pictures.get(entry.image.stem, ())}
         if passed := sorted({str(path.parent) for path in others - {entry.image for entry in entries}}):
@@ -102,16 +103,6 @@ def _stems(path: Path) -> list[str]:
     """What the image of a file may be called: 7 of 7.xml, or of 7.tif.xml; but of 7.2.xml it is 7.2 alone."""
     inner = Path(path.stem)
     return [path.stem, *([inner.stem] if inner.suffix[1:].isalpha() or inner.suffix.lower() in SUFFIXES else [])]
-
-
-def _image(path: Path, called: Sequence[Path]) -> Path:
-    """Of the images that are called as a file the nearest one."""
-    near = [len(Path(commonpath([path, each])).parts) for each in called]
-    found = [each for each, depth in zip(called, near, strict=True) if depth == max(near)]
-    if len(found) > 1:
-        several = first_few([*map(str, found)])
-        raise DataError(f"{path}: several images are called so: {several}; say in `images` in which folder they lie")
-    return found[0] if found else path.with_suffix(".png")
 
 
 def _of_xml(path: Path) -> Record:

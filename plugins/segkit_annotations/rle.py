@@ -20,7 +20,7 @@ from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, ShapeError, Size, draw
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.layers import LayersDataset
-from segkit_annotations.named import finder, meant
+from segkit_annotations.named import finder
 
 _RUNS = re.compile(r"encoded_?pixels|.*rle.*|segmentation", re.IGNORECASE)
 _PAIRS = re.compile(r"\[?\d+[ ,]+\d+([ ,]+\d+[ ,]+\d+)*\]?")
@@ -66,7 +66,7 @@ class RleDataset(AnnotatedImages):
                 labels |= {label} if runs else set()
                 called = [each for each in named(image) if image in (own := {each.stem, each.name}) or not own & names]
                 if called:  # a picture that another line names is not meant
-                    picture = meant(image, called, root, path, split)
+                    picture = files.nearest(root, path, called, split or files.split_in(path.stem))
                     found.setdefault(picture, []).extend([(label, runs)] * bool(runs))
                     sizes[picture] = size
                 else:
