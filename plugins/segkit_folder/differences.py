@@ -138,11 +138,15 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
         return  # two pictures of one series
     length = max(map(len, rows))
     short = min(map(len, rows))
-    places = {0} if len(rows[0]) == len(rows[1]) else {0, short - 1}
+    deep, flat = sorted(rows, key=len, reverse=True)
+
+    def alike(place: int) -> int:
+        return sum(x == y for x, y in zip(deep, [*flat[:place], *[""] * (length - short), *flat[place:]], strict=True))
+
+    places = {0, short - 1, max(range(short), key=alike)} if length > short else {0}
     if [bool(file_of(place.path)[1]) for place in (one, other)] in ([True, False], [False, True]):
         places = {short}
     elif length == short + 1:  # one picture's files in a folder that is called as the other file
-        deep, flat = sorted(rows, key=len, reverse=True)
         places |= {short} if _common(deep[short - 1], flat[-1]) != [""] else set()
     for place in places:  # of the folders that one path has fewer: above its own, or below them; or no part of a file
         a, b = ([*row[:place], *[""] * (length - len(row)), *row[place:]] for row in rows)

@@ -131,7 +131,9 @@ def read_layout(
     if lists is not None:
         found, named, missing = listed(root, lists, found, sides[0], fold)
     paired, issues = pair(found, of_masks, sides[1], shared)  # by the folders of splits, which lists may overrule
-    found = [each.in_split(named[each.path]) for each in found]
+    split_of = {each.path: each.values.get("split") for each in of_masks if "split" not in sides[0].words}
+    of_mask = {image.path: split_of.get(mask) for image, mask in paired}
+    found = [each.in_split(of_mask.get(each.path)).in_split(named[each.path]) for each in found]
     told = [(named.get(each.path) or each.values.get("split"), issue) for each, issue in issues]
     there = {None, *(each.values.get("split") for each in found)}
     told = [(split, issue) for split, issue in told if split in there]  # masks of another split are no matter

@@ -267,7 +267,7 @@ def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found
         NoFiles: no image, or no mask, is there; or the two are the same files.
     """
     for one, other in ((images, masks), (masks, images)):
-        if alone := sorted(one.words - other.words - ({"split", "group"} if one is images else set())):
+        if alone := sorted(one.words - other.words - {"split"} - ({"group"} if one is images else set())):
             raise ConfigError(
                 f'{one.option} = "{one.text}": {{{alone[0]}}} stands in it alone; write it into {other.option} too, or '
                 f"* for what the two need not have in common{did_you_mean(alone[0], ('split', 'group', 'id'))}"

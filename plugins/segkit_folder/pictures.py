@@ -94,15 +94,22 @@ def parts_of(path: Path) -> list[str]:
     Raises:
         DataError: the file cannot be opened.
     """
-    with opened(path, whole=True) as raster:
-        return [*getattr(raster, "parts", ())]
+    return [*_parts(str(path), version_of(path))[0]]
 
 
 def certain_parts(path: Path) -> list[str]:
     """Likewise, but none of a file that may be one picture alone, or that cannot be opened."""
-    with suppress(DataError), opened(path, whole=True) as raster:
-        return [] if hasattr(raster, "shape") else [*getattr(raster, "parts", ())]
+    with suppress(DataError):
+        names, may_be_one = _parts(str(path), version_of(path))
+        return [] if may_be_one else [*names]
     return []
+
+
+@lru_cache(1 << 12)
+def _parts(path: str, version: object) -> tuple[tuple[str, ...], bool]:
+    """The names of the pictures in a file, and whether it may be one alone; it is opened once, until it changes."""
+    with opened(path, whole=True) as raster:
+        return tuple(getattr(raster, "parts", ())), hasattr(raster, "shape")
 
 
 def _stacks(paths: Sequence[Path]) -> set[int]:

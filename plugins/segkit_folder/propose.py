@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, islice, zip_longest
@@ -21,7 +21,7 @@ from segkit_folder.differences import patterns_of
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
 from segkit_folder.pictures import MOST_FILES, pictures_in
-from segkit_folder.splits import SPLIT_NAMES
+from segkit_folder.splits import SPLIT_NAMES, split_in
 
 MOST_COLOURS = 4096  # that are counted in a picture
 MOST_OF_A_MASK = 256  # colours
@@ -47,8 +47,8 @@ class Proposal(NamedTuple):
 
     @property
     def pairs(self) -> int:
-        """How many images have a mask."""
-        return len(self.layout.masks)
+        """How many images have a mask; of those alone that lists name."""
+        return sum(each.path in self.layout.masks for each in self.layout.images)
 
     @property
     def splits(self) -> dict[str, int]:
@@ -64,9 +64,26 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
         images: the images, where they are known; left out: of two files the one with more colours is the image.
     """
     every = [*islice(pictures_in(root), MOST_FILES)]
-    ways = (_likely(root, _counted(root, patterns)) for patterns in patterns_of(root, images or every, every))
-    found = next(filter(None, ways), [])
+    found: list[Proposal] = []
+    for patterns in patterns_of(root, images or every, every):
+        ways = _likely(root, _counted(root, patterns))
+        found = ways if ways and (not found or ways[0].pairs > found[0].pairs) else found
+        if found and not found[0].layout.issues:  # no file is left that looser patterns may pair
+            break
+    found = [_by_folders(root, each) for each in found]
     return [*_with_lists(root, found), *found]
+
+
+def _by_folders(root: Path, way: Proposal) -> Proposal:
+    """The way with the splits of folders that are called otherwise, but each as one, such as Train4K and Test."""
+    for word in ("folder", "folder2") if not way.splits else ():
+        split_of = {name: split_in(name) for each in way.layout.images if (name := each.values.get(word))}
+        if None not in split_of.values() and {"train"} < {*split_of.values()}:
+            counts = Counter(split_of[each.values[word]] for each in way.layout.images if each.path in way.layout.masks)
+            read = _read(root, {side: text.replace(f"{{{word}}}", "*{split}*") for side, text in way.options.items()})
+            if read and read.splits == counts:
+                return read
+    return way
 
 
 def without_splits(root: Path) -> list[Proposal]:
@@ -154,7 +171,7 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     ways = [each for each in ways if 2 * each.pairs >= ways[0].pairs]
     files = [{*each.layout.masks, *each.layout.masks.values()} for each in ways]
     once = [each for place, each in enumerate(ways) if not any(files[place] <= those for those in files[:place])]
-    return sorted(once, key=lambda each: (-each.pairs, -_told(each.options)))
+    return sorted(once, key=lambda each: (_told(each.options) < 1, -each.pairs, -_told(each.options)))
 
 
 def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
@@ -250,6 +267,7 @@ def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
         ways = [{"pairs": each.lists}] * each.may_be_pairs + [{**x.options, "lists": each.lists} for x in found]
         read = [one for options in ways if (one := _read(root, options)) and one.pairs]
         usable = [one for one in read if "train" in one.layout.splits and (each.is_likely or _names_most(one.layout))]
+        usable = [one for one in usable if not any(one.splits.keys() < way.splits.keys() for way in found)]
         right += usable[:1] if usable and "pairs" in usable[0].options else usable  # pairs name the images too
         wrong += [Proposal(ways[0], Layout([], {}))] if each.is_likely and ways and not usable else []
     return right or wrong

@@ -35,7 +35,7 @@ ANY_SPLIT = rf"(?:{SPLIT_WORDS})(?:20\d\d)?"
 TRAIN_AND_VAL = r"train[-_+ ]?val(?:id|idation)?"
 """A pattern of what holds both, which is train where nothing is train alone."""
 SPLIT_IN_A_NAME = re.compile(
-    rf"(?:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z]))(?i:{TRAIN_AND_VAL}|{ANY_SPLIT})"
+    rf"(?:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))(?i:{TRAIN_AND_VAL}|{ANY_SPLIT})"
     r"(?:(?![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set)))"
 )
 """One of these names beside other words: ``Training Images``, ``TrainData``, ``data_val``."""

@@ -31,6 +31,7 @@ _UNREAD = re.compile(  # photographs, slides, microscopes, volumes, films, drawi
     r"svs|ndpi|mrxs|scn|vms|bif|vsi|czi|lif|lsm|nd2|oi[bf]|img|bil|bsq|bip|ecw|sid|vrt|hdr|nc|grib2?|zarr|fits?|mha|"
     r"mhd|nrrd|mgz|mp4|avi|mov|mkv|webm)$"
 )
+_WORD = re.compile(r"[-_ ][^\W\d_]+(?![^\W\d_])|^[^\W\d_]+[-_ ]")  # in a name, with what divides it from the others
 _MAYBE_LOSSY = (".jp2", ".j2k", ".jpx", ".jpf", ".j2c")
 _OPEN: Mapping[str, Any] = {  # an option that a warning of a data set names -> the question, and its answers
     "blank_unpaired = true": (
@@ -101,31 +102,32 @@ def twins_asked(reading: Reading) -> Iterator[Question]:
 
 
 def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Question]:
-    """Whether pictures belong together; where they look so, they do."""
+    """Whether pictures belong together; where names or looks say so, they do, as no score is then too good.
+
+    Two groups make no three splits: whether these are of one thing each is asked where they look so.
+    """
     dealt = [data for name, data in scan.splits.items() if "val" not in options or name != "test"]
-    if group := group_of(dealt, root):
-        text, option = f"the names come in {group.number} groups", {"group": group.pattern}
-        alike = f"a picture is like another of its group ({group.inside:.2f}) and unlike others ({group.between:.2f})"
-        too_few = group.number < 3 and "fractions" in options  # for train, val and test
-        if group.tells and not too_few:
-            yield Question(f"{text}, and {alike}: no group is in two splits", [Answer("", option)], "group", must=False)
-        elif group.number >= MANY and any(issue.kind == "turned_picture" for issue in scan.errors):
-            text += ", of which some hold one picture turned or mirrored: no group is in two splits"
-            yield Question(text, [Answer("", option)], "group", must=False)
-        elif group.is_certain and not too_few:
-            text += f", as {group.words}: no group is in two splits"
-            yield Question(text, [Answer("", option)], "group", must=False)
-        elif group.words:
-            keep = Answer(
-                "yes: all its pictures stay in one split", option | ({"fractions": [0.5, 0.5]} if too_few else {})
-            )
-            deal = Answer("no: chance deals single pictures")
-            text += f", as {group.words}: is each of one patient, scene or film?"
-            likelier = [deal, keep] if too_few and not group.is_certain else [keep, deal]
-            yield Question(text, likelier, "group" if likelier[0] is keep else "fractions")
-        else:
-            text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
-            yield Question(text, (), "fractions", must=False)
+    if not (group := group_of(dealt, root)):
+        return
+    option = {"group": group.pattern}
+    has_turned = group.number >= MANY and any(issue.kind == "turned_picture" for issue in scan.errors)
+    text = f"the names come in {group.number} groups{f', as {group.words}' * bool(group.words)}"
+    text += ", of which some hold one picture turned or mirrored" * has_turned
+    if group.tells:
+        alike = f"like another of its group ({group.inside:.2f}) and unlike others ({group.between:.2f})"
+        text += f", and a picture is {alike}"
+    is_sure = group.tells or has_turned or group.is_certain
+    too_few = group.number < 3 and "fractions" in options
+    if too_few and is_sure:
+        keep = Answer("yes: all its pictures stay in one split", option | {"fractions": [0.5, 0.5]})
+        answers = [keep, Answer("no: chance deals single pictures")]
+        yield Question(f"{text}: is each of one patient, scene or film?", answers, "group")
+    elif is_sure or (group.words and not too_few):
+        text += f": {'' if is_sure else 'is each of one patient, scene or film? if so, '}no group is in two splits"
+        yield Question(text, [Answer("", option)], "group", must=False)
+    else:
+        text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
+        yield Question(text, (), "fractions", must=False)
 
 
 def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
@@ -155,7 +157,14 @@ def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
         if told := [what for what, _, hint in warned if option in hint]:
             yield Question(f"{'; '.join(told)}: {end}?", answers, option.partition(" ")[0])
     interpolated = [issue for issue in scan.warnings if issue.kind == "interpolated"]
-    for issue in (*scan.errors, *interpolated[:1]):
+    alone = [issue for issue in scan.errors if issue.kind in ("image_without_mask", "mask_without_image")]
+    others = _of_another_kind(scan, [file for issue in alone for file in issue.files])
+    if others and leave.options.keys() <= {*known}:
+        text = (
+            f"{sum(len(issue.files) for issue in alone)} files are of another kind than those beside them, and left out"
+        )
+        yield Question(f"{text}: {first_few(others)}", [Answer("", leave.options)], "skip_unpaired", must=False)
+    for issue in (*(each for each in scan.errors if not others or each not in alone), *interpolated[:1]):
         answer = ways.get(issue.kind)
         if issue.kind == "fourth_channel" and len(issue.files) < total:  # the others have none
             continue
@@ -170,6 +179,20 @@ def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
             is_scaled = issue.kind == "scaled"
             text = "images and masks differ in size, not in height to width: the nearest label counts"
             yield Question(text if is_scaled else str(issue), answers, key, must=not is_scaled)
+
+
+def _of_another_kind(scan: Scan, files: Sequence[str]) -> list[str]:
+    """Words that these files have more in their names than one beside them that is read; none if one file has none."""
+    every = [data.files(index) for data in scan.splits.values() for index in range(len(data))]
+    read = {(path.parent, path.name.partition(".")[0]) for those in every for path in (*those[:1], *those[-1:])}
+    found: Counter[str] = Counter()
+    for path in map(Path, files):
+        name = path.name.partition(".")[0]
+        words = [match for match in _WORD.finditer(name) if (path.parent, name.replace(match[0], "", 1)) in read]
+        if not words:
+            return []
+        found[words[0][0]] += 1
+    return [*found]
 
 
 def inverted_asked(scan: Scan) -> Iterator[Question]:

@@ -110,7 +110,7 @@ def _class_files(reading: Reading, notes: list[str]) -> Iterator[tuple[str, dict
         with suppress(SegkitError):  # no class file
             listed = parse(text, path.name)
             names = listed.names
-            if not 1 <= len(names) <= VOID or not all(map(is_name, names)):
+            if not 1 <= len(names) <= VOID or not all(map(is_name, names)) or (threshold and len(names) != 2):
                 continue
             if twice := [name for name, number in Counter(names).items() if number > 1]:
                 notes.append(f"no names of classes: {path} has {first_few(twice)} more than once")

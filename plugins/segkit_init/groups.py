@@ -16,7 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from segkit.data.read import file_of
 from segkit.data.sample import Dataset
-from segkit_folder.splits import split_called
+from segkit_folder.splits import SPLIT_IN_A_NAME
 from segkit_init.judged import OF_A_DATE
 
 _MOST = 60  # pictures that are compared
@@ -70,7 +70,7 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     if not paths:
         return None
     shared = [part for part in commonpath([path.rpartition("/")[0] for path in paths]).split("/") if part]
-    inside = "".join("*/" if split_called(part) else f"{part}/" for part in shared)
+    inside = "".join(SPLIT_IN_A_NAME.sub("*", part) + "/" for part in shared)  # of test too, which is not dealt
     suffix = file_of(paths[0])[0].suffix
     of_folders = (f"{inside}{{group}}/", f"{inside}{{group}}{suffix}#")
     names = ("{group}_", f"{inside}{{group}}_", "{group}-", f"{inside}{{group}}-", "_{group}_", "{group}/")

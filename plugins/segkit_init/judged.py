@@ -32,7 +32,8 @@ _DERIVED = re.compile(
 )
 _DERIVED_IMAGES = re.compile(
     "(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)|"
-    "thumb|quick.?look|superpix|box|probab|mask|label|annot|(?<![a-z])([fb]g|(fore|back)ground)(?![a-z])"
+    "thumb|quick.?look|superpix|box|probab|mask|label|annot|"
+    "(?<![a-z])([fb]g|(fore|back)ground|viz|vis|ref|right(?!.*left))(?![a-z])"
 )
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
 OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
@@ -138,13 +139,15 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
     if not are_plain or "threshold" in own or len(texts) < 2:
         return
     found = Pattern(Path(own["root"]).expanduser(), texts[0]).files()
+    if any(BLANK.search(word) for each in found for word in each.values.values()):
+        return
     image_of = dict(zip(reading.masks, reading.images, strict=True))
     looked = [image_of[mask] for mask in some_of(reading.masks, _FEW)]
     empty = dict(zip(looked, (not mask.any() for mask in reading.looked), strict=False))
     for word in [each for each in ("folder", "folder2") if all(text.count(f"{{{each}}}") == 1 for text in texts)]:
         folders = Counter(each.values[word] for each in found)
         start = len(shared_start([*folders]))
-        are_words = all(_WORDS.fullmatch(name) and len(name) > start + 2 and not BLANK.search(name) for name in folders)
+        are_words = all(_WORDS.fullmatch(name) and len(name) > start + 2 for name in folders)
         seen = [(each.values[word], empty[each.path]) for each in found if each.path in empty]
         blank = {name for name, _ in seen} - {name for name, is_empty in seen if not is_empty}
         if 2 <= len(folders) <= _MOST_CLASSES and min(folders.values()) > 1 and are_words and not blank:

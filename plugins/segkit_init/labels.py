@@ -9,7 +9,7 @@ from typing import Any
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import LabelError
 from segkit_init.findings import Answer, Question
-from segkit_init.stored import COLOUR, JPEG_OFF, StoredLabels
+from segkit_init.stored import COLOUR, JPEG_OFF, StoredLabels, are_counted
 
 VOID = 255  # of VOC, Cityscapes and most others
 _MOST_IDS = 255  # that are written into a config
@@ -233,7 +233,8 @@ def _of_colours(stored: StoredLabels, names: Sequence[str], mixed: Sequence[int]
         mend = Answer("export the class of each pixel, in one colour or number for all its objects")
         merged = Answer("objects of one class", {"classes": ["background", "object"], "threshold": 0.1})
         channels = [{*channel} for channel in zip(*known[1:], strict=True)]
-        of_one = not any(known[0]) and sum(len(channel) > 1 for channel in channels) == 1
+        varying = sum(len(channel) > 1 for channel in channels)  # where others do too, they may be the class
+        of_one = not any(known[0]) and (varying == 1 or not are_counted([*stored.pixels]))
         return Question(text, (merged, each) if of_one else (each, mend), "colour_map")
     text = "what are the classes called, in `classes` and `colour_map` alike? or void; the masks hold colours"
     text += f"; {_listed(blends)} is void: it lies on borders alone, as mixtures do" if blends else ""

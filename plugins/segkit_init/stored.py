@@ -276,7 +276,6 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     looked_at: Counter[int] = Counter()
     edges: Counter[int] = Counter()
     inside: Counter[int] = Counter()
-    highest: list[int] = []
     black_and_white = 0
     blobs = whole = 0  # labels of masks, but 0; and those that are one connected piece
     for mask in masks:
@@ -286,8 +285,7 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
         images.update(labels)
         sets[frozenset(labels) - {0, 255}] += 1
         black_and_white += labels == [0, 255]
-        highest.append(labels[-1] if labels == [*range(len(labels))] else -1)
-        if len(highest) <= _LOOKED_AT:
+        if sets.total() <= _LOOKED_AT:
             euler = [_euler(part == label) for label in labels[:_MOST_BLOBS] if label]
             blobs, whole = blobs + len(euler), whole + euler.count(1)
             looked_at.update(labels)
@@ -296,22 +294,43 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
         if not inside.keys() >= {*labels}:
             inside.update(np.unique(mask[_between_and_within(mask)[1]]).tolist())
     along = frozenset(label for label, number in edges.items() if number >= 0.7 * looked_at[label])
-    in_order = [number for number in highest if number > 0]
-    of_any = max(len([each for each in highest if each]), 5)
-    counting = 10 * len(in_order) >= 9 * of_any and len({*in_order}) >= 3 and max(in_order) > 3
-    # parts of leaves lie apart, where others hide them; but classes are not all there up to a number that varies so
-    usual = max(Counter(in_order).values(), default=0)
-    varied = 4 * len(in_order) >= 3 * of_any and 2 * usual < len(in_order) and max(in_order) > 8
-    counting = varied or (counting and whole >= 0.8 * max(blobs, 1))
+    counting = _count_up(sets, pixels, whole >= 0.8 * max(blobs, 1))
     once = sum(number == 1 for number in images.values())
     few = _THIN * pixels.total()
     thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])
-    counting |= _are_counted([label for label in pixels if label >= COLOUR])
+    counting |= are_counted([label for label in pixels if label >= COLOUR])
     of_objects = counting or (once >= 8 and 2 * once > len(images))
     most = _STRAY * pixels.total() if sets.total() >= _SEVERAL else 0
     strays = frozenset(label for label, number in images.items() if number == 1 and pixels[label] < most)
     white = black_and_white * (images[255] == black_and_white)
     return StoredLabels(pixels, along, thin, of_objects, white, strays, _kinds(sets))
+
+
+def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int], are_whole: bool) -> bool:
+    """Whether the labels of each mask are the first ones of one order, to a number that varies: those of objects are.
+
+    Of classes several are missing here and there. Parts of objects lie apart, where others hide them.
+
+    Args:
+        sets: the labels of masks but for 0 and 255, and how many masks have these.
+        pixels: of each label; of colours the most frequent one is the background.
+        are_whole: whether most labels are one piece in each mask.
+    """
+    background = {max(pixels, key=pixels.__getitem__)} if max(pixels, default=0) >= COLOUR else set()
+    images: Counter[int] = Counter()
+    for labels, count in sets.items():
+        images.update(dict.fromkeys(labels - background, count))
+    order = sorted(images, key=lambda label: (-images[label] * (label >= COLOUR), label))
+    numbers: Counter[int] = Counter()  # of labels
+    for own, count in ((labels - background, count) for labels, count in sets.items()):
+        numbers[len(own)] += count * (bool(own) and own == {*order[: len(own)]})
+    of_any = max(5, sum(count for labels, count in sets.items() if labels - background))
+    in_order, most, varies = numbers.total(), max(+numbers, default=0), 2 * max(numbers.values()) <= numbers.total()
+    return len(+numbers) >= 3 and (
+        (20 * in_order >= 19 * of_any and varies)
+        or (10 * in_order >= 9 * of_any and most > 3 and are_whole)
+        or (4 * in_order >= 3 * of_any and varies and most > 8)
+    )
 
 
 def _kinds(sets: Counter[frozenset[int]]) -> list[list[int]]:
@@ -335,11 +354,11 @@ def _counted(mask: Labels) -> tuple[Labels, NDArray[np.int64]]:
     return np.flatnonzero(pixels).astype(np.uint8), pixels[pixels > 0]
 
 
-def _are_counted(colours: Sequence[int]) -> bool:
-    """Whether a channel counts, to fewer than there are colours, and some of these differ in it alone."""
+def are_counted(colours: Sequence[int]) -> bool:
+    """Whether a channel counts, to fewer than there are colours, and some of these, but not all, differ in it alone."""
     for shift in (0, 8, 16):
         counts, others = ({each & bits for each in colours} for bits in (255 << shift, ~(255 << shift)))
-        if len(counts) > 3 and max(counts) >> shift < len(colours) and len(others) < len(colours):
+        if len(counts) > 3 and max(counts) >> shift < len(colours) and 1 < len(others) < len(colours):
             return True
     return False
 

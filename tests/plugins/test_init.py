@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from segkit import Sample, registry
 from segkit.cli import main
@@ -215,6 +215,12 @@ def test_ids_of_objects_are_asked_about() -> None:
     hidden = stored_labels([*apart, np.where(apart[-1] == 3, 0, apart[-1])])  # parts of objects lie apart; one has no 3
     assert options(hidden)[0]["classes"] == ["background", "object"]
     assert len(options(stored_labels([apart[-1]] * 7))[0]["classes"]) == 11  # all classes in each
+    of_films = [np.minimum(rows // 12, number).astype(np.uint8) for number in (1, 1, 1, 2, 2, 2, 3, 3)]
+    assert options(stored_labels(of_films))[0]["classes"] == ["background", "object"]
+    in_colours = [COLOUR | np.array([0, 0x800000, 0x8000, 0x80])[each] for each in of_films]
+    assert options(stored_labels(in_colours))[0]["threshold"] == 0.1
+    classes = [*of_films, np.where(of_films[-1] == 1, 0, of_films[-1])]  # one is missing
+    assert not question_of(stored_labels(classes)).must
     cityscapes = stored_labels(
         np.array([7, 26000 + number, 24000 + number], np.uint16)[scene(number)[1]] for number in range(6)
     )
@@ -499,7 +505,8 @@ def test_views_of_one_thing_stay_in_one_split(place: Path, capsys: pytest.Captur
             save(labels, Path("data/masks", f"car{car}_view{view}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert "the names come in 8 groups, and a picture is like another of its group" in printed
+    assert "the names come in 8 groups" in printed
+    assert "and a picture is like another of its group" in " ".join(printed.split())
     assert dataset(place)["group"] == "{group}_"
 
 
@@ -534,14 +541,8 @@ def test_pictures_of_patients_stay_together_and_of_what_may_be_patients_are_aske
         save(picture, Path("data/images", f"{file}.png"))
         save(labels, Path("data/masks", f"{file}.png"))
     status, printed = init(capsys)
-    if name.startswith("P{"):
-        assert status == 1
-        assert "? the names come in 6 groups, as images/" in printed
-        assert f'  --yes: yes: all its pictures stay in one split: group = "{pattern}"\n  or:    no: chance' in printed
-        assert init(capsys, "--yes")[0] == 0
-    else:
-        assert status == 0
-        assert "note      the names come in 6 groups" in printed
+    assert status == 0
+    assert f"{'?   ' if name.startswith('P{') else 'note'}      the names come in 6 groups, as images/" in printed
     assert dataset(place)["group"] == pattern
 
 
@@ -551,23 +552,25 @@ def test_pictures_of_numbered_folders_stay_together(place: Path, capsys: pytest.
         save(picture, Path(f"data/images/{number // 3:03}/{number % 3}.png"))
         save(labels, Path(f"data/masks/{number // 3:03}/{number % 3}.png"))
     status, printed = init(capsys)
-    assert status == 1
+    assert status == 0
     assert "6 groups, as images/00" in printed
     assert "is each of one patient, scene or film?" in " ".join(printed.split())
-    assert init(capsys, "--yes")[0] == 0
     assert dataset(place)["group"] == "images/{group}/"
 
 
-@pytest.mark.parametrize(("name", "likelier"), [("patient", "yes"), ("ds", "no")])
-def test_two_numbered_folders_are_asked_about(
-    name: str, likelier: str, place: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("name", "like"), [("patient", False), ("ds", True), ("ds", False)])
+def test_two_numbered_folders_are_asked_about_where_they_may_be_of_one_thing_each(
+    name: str, like: bool, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(12):
-        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+        picture, labels = scene(number)
+        picture = scene(50 + number // 6)[0] // 2 + picture // 5 if like else picture
+        for side, pixels in (("images", picture), ("masks", labels)):
             save(pixels, Path(f"data/{side}/{name}{number // 6}/{number % 6}.png"))
     status, printed = init(capsys)
-    assert status == 1
-    assert f"--yes: {likelier}: " in printed
+    assert status == (like or name == "patient")
+    assert ("--yes: yes: all its pictures stay in one split" in printed) == bool(status)
+    assert "the names come in 2 groups" in printed
 
 
 @pytest.mark.parametrize("volumes", [2, 4])
@@ -1735,9 +1738,92 @@ def train_and_val(number: int) -> None:
     Path("data/frames.json").write_text("[]")
 
 
+def volumes_in_parts(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/part{number % 3}/vol-{number}.png"))
+    save(labels, Path(f"data/truth/seg-{number}.png"))
+
+
+def train_beside_other_words(number: int) -> None:
+    picture, labels = scene(number)
+    folder = "SBUTrain4KSmall" if number < 9 else "SBU-Test"
+    save(picture, Path(f"data/{folder}/Images/{number}.png"))
+    save(labels, Path(f"data/{folder}/Masks/{number}.png"))
+
+
+def splits_of_masks(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/frames/{number}.png"))
+    save(labels, Path(f"data/labels/{'train' if number < 9 else 'test'}/{number}.png"))
+
+
+def masks_of_another_kind(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/video/{number}_endo.png"))
+    save(labels, Path(f"data/video/{number}_endo_mask.png"))
+    save(labels * 7, Path(f"data/video/{number}_endo_color_mask.png"))
+
+
+def lists_in_folders_of_splits(number: int) -> None:
+    picture, labels = scene(number)
+    folder, split = ("Training", "train") if number < 9 else ("Validation", "val")
+    save(picture, Path(f"data/{folder}/Images/{number}.png"))
+    save(labels, Path(f"data/{folder}/Category_ids/{number}.png"))
+    with Path(f"data/{folder}/{split}_id.txt").open("a") as file:
+        file.write(f"{number}\n")
+
+
+def two_cameras(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/left_frames/{number}.png"))
+    save(np.roll(picture, 3, 1), Path(f"data/right_frames/{number}.png"))
+    save(labels, Path(f"data/labels/{number}.png"))
+
+
+def parts_of_several_products(number: int) -> None:
+    picture, labels = scene(number, 2)
+    where = f"{('b1', 't2')[number % 2]}/{{}}/{('h1', 's2')[number // 2 % 2]}/{number // 4}"
+    save(picture, Path(f"data/{where.format('test')}.png"))
+    save(labels, Path(f"data/{where.format('ground_truth')}_mask.png"))
+    save(scene(number + 50)[0], Path(f"data/{where.split('/')[0]}/train/good/{number}.png"))
+
+
+def numbers_in_red(number: int) -> None:
+    picture, labels = scene(number)
+    labels = np.array([0, 1 + 2 * (number % 3), 2 + 2 * (number % 3)], np.uint8)[labels]
+    save(picture, Path(f"data/CameraRGB/{number}.png"))
+    save(np.dstack([labels, 0 * labels, 0 * labels]), Path(f"data/CameraSeg/{number}.png"))
+
+
+def domains_of_train_and_test(number: int) -> None:
+    picture, labels = scene(number)
+    where = f"D{number // 3}/{{}}/{number}.png"
+    folder = "aerial_train" if number < 9 else "aerial_test"
+    save(picture, Path(f"data/{folder}/{where.format('img')}"))
+    save(labels, Path(f"data/{folder}/{where.format('msk')}"))
+
+
+def names_of_what_is_in_the_pictures(number: int) -> None:
+    picture, labels = scene(number, 2)
+    edge = np.array(Image.fromarray(labels * 255).filter(ImageFilter.SMOOTH))
+    save(picture, Path(f"data/images/{number}.png"))
+    save(edge, Path(f"data/segmentations/{number}.png"))
+    Path("data/classes.txt").write_text("1 Albatross\n2 Bunting\n3 Cardinal\n")
+
+
 @pytest.mark.parametrize(
     ("write", "expected"),
     [
+        (volumes_in_parts, {"images": "part*/vol-{id}.png", "masks": "truth/seg-{id}.png"}),
+        (train_beside_other_words, {"images": "*{split}*/Images/{id}.png", "val": 0.15}),
+        (splits_of_masks, {"images": "frames/{id}.png", "masks": "labels/{split}/{id}.png", "val": 0.15}),
+        (masks_of_another_kind, {"masks": "video/{id}_mask.png", "skip_unpaired": True}),
+        (lists_in_folders_of_splits, {"images": "{split}/Images", "masks": "{split}/Category_ids"}),
+        (two_cameras, {"images": "left_frames"}),
+        (parts_of_several_products, {"images": "{folder}/test/{folder2}/{id}.png"}),
+        (numbers_in_red, {"classes": [f"class_{each}" for each in range(7)]}),
+        (domains_of_train_and_test, {"group": "aerial_*/{group}/"}),
+        (names_of_what_is_in_the_pictures, {"classes": ["background", "foreground"]}),
         (in_two_formats, {"images": "png_images/img_{id}.png"}),
         (twice, {"images": "{split}/images", "masks": "{split}/masks"}),
         (tissue_and_cells, {"images": "images/tissue"}),
