@@ -188,17 +188,22 @@ class CheckpointManager:
             self.best = {key: value.to("cpu", copy=True) for key, value in weights.items()}
         self._saved_at = time.monotonic()  # also if it fails, so that the next try is not made at once
         with STOP.held():  # a signal within torch.save would look like a full disk
-            try:
-                if ended:
-                    self.write_history()  # first, because it is small and may fit on a nearly full disk
-                save(self.folder / "last.pt", self._state(), self.folder / "previous.pt")
-                self._saved = place
-                if self._best_on_disk is not self.best:
-                    save(self.folder / "best.pt", {"model": self.best})
-                    self._best_on_disk = self.best
-            except WriteError as error:
-                self.console.warn(f"{error}; the run continues")
+            for write in (
+                self._write_state,
+                *[self.write_history] * ended,
+            ):  # the lines may fit where the state does not
+                try:
+                    write()
+                except WriteError as error:
+                    self.console.warn(f"{error}; the run continues")
         return self._saved == place
+
+    def _write_state(self) -> None:
+        save(self.folder / "last.pt", self._state(), self.folder / "previous.pt")
+        self._saved = self._place()
+        if self._best_on_disk is not self.best:
+            save(self.folder / "best.pt", {"model": self.best})
+            self._best_on_disk = self.best
 
     def write_history(self) -> None:
         """Write ``metrics.jsonl``, without fsync because checkpoints hold its lines too."""

@@ -565,6 +565,19 @@ def test_a_last_epoch_that_could_not_be_saved_is_tried_again_and_the_best_weight
     assert len(segkit.read_run(job.folder).epochs) == 3
 
 
+def test_metrics_that_cannot_be_written_cost_no_checkpoint(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(path: Path, *arguments: Any, **options: Any) -> None:
+        raise WriteError(f"{path.name} could not be written: another program has opened it")
+
+    monkeypatch.setattr(checkpoint, "write_json", fail)
+    job = make_job(epochs=2)
+    train_and_evaluate(job)
+    assert len(checkpoint.load(job.folder / "last.pt")["history"]["lines"]) == 2
+    assert "metrics.jsonl could not be written" in capsys.readouterr().err
+
+
 @pytest.mark.fault("F16")
 def test_a_run_is_not_resumed_with_other_settings(make_job: MakeJob) -> None:
     record = {"config": {"train": {"batch_size": 4, "epochs": 1}, "loss": [{"name": "dice"}]}}
