@@ -40,7 +40,7 @@ class CocoDataset(AnnotatedImages):
         return names, entries
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
-        content, key = files.load_json(path, _packed), self.attribute or "name"
+        content, key = files.load(path, _packed), self.attribute or "name"
         categories = sorted(content["categories"], key=lambda each: files.natural(str(each["id"])))
         called = _by_id(path, "categories", ((each["id"], files.text(each[key])) for each in categories))
         images = _by_id(path, "images", ((each["id"], str(each["file_name"])) for each in content["images"]))

@@ -80,7 +80,7 @@ class CvatDataset(AnnotatedImages):
 
 
 def _of_xml(path: Path, names: dict[str, None]) -> Iterator[Record]:
-    tree = files.load_xml(path)
+    tree = files.load(path)
     if tree.find("track") is not None:
         raise DataError(f"{path}: CVAT for video; export it as CVAT for images")
     names |= {str(each.findtext("name")): None for each in tree.iterfind("meta//labels/label")}
@@ -96,7 +96,7 @@ def _shape(element: ElementTree.Element) -> Shape:
     turn = float(its.get("rotation") or 0)
     if kind in ("polygon", "polyline"):
         points = numbers([pair.split(",") for pair in its["points"].split(";")])
-        return Shape(its["label"], *(("polygon", [points]) if kind == "polygon" else ("pillow", ("line", points, 2))))
+        return Shape(its["label"], "polygon" if kind == "polygon" else "line", [points])
     if kind in ("box", "ellipse"):
         keys = ("xtl", "ytl", "xbr", "ybr") if kind == "box" else ("cx", "cy", "rx", "ry")
         one, two, three, four = (float(its[key]) for key in keys)

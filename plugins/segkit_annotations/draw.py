@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,10 @@ LINE_WIDTH = 10
 
 
 class Shape(NamedTuple):
-    """A labelled shape: what the annotations call it, its kind (one of :data:`KINDS`), and that kind's data."""
+    """A labelled shape: what the annotations call it, its kind (one of :data:`KINDS`), and that kind's data.
+
+    Of what has corners the data are a list of rings, each as :func:`numbers` gives it.
+    """
 
     label: str
     kind: str
@@ -44,55 +48,47 @@ def draw(shape: Shape, size: Size) -> tuple[tuple[slice, slice], Bits]:
     Raises:
         ShapeError: it cannot be drawn.
     """
-    if shape.kind not in KINDS:
+    if shape.kind not in KINDS or shape.data is None:  # a tool may call something by one of these names
         raise ShapeError("a shape of a kind that covers no pixels or is not known", shape.kind)
     top, left, bits = KINDS[shape.kind](shape.data, size)
     return (slice(top, top + bits.shape[0]), slice(left, left + bits.shape[1])), bits
 
 
 def numbers(data: Any) -> Any:
-    """A list of numbers as an array, which takes a quarter of its memory; anything else as it is, for a later error."""
-    try:
-        return np.array(data, np.float64)
-    except (TypeError, ValueError):
-        return data
+    """Points ``[N,2]`` of ``[[x, y], ...]`` or ``[x, y, x, y, ...]``; anything else as it is, for a later error."""
+    with suppress(TypeError, ValueError):
+        points = np.array(data, np.float64)
+        if points.size % 2 == 0 and points.shape[1:] in ((), (2,)):
+            return points.reshape(-1, 2)
+    return data
 
 
 def points_of(data: Any, least: int = 3) -> Points:
-    """Points ``[N,2]`` of ``[[x, y], ...]`` or ``[x, y, x, y, ...]``.
+    """Points ``[N,2]`` of what :func:`numbers` takes.
 
     Raises:
         ShapeError: they are no numbers, or fewer than ``least``.
     """
-    try:
-        given = np.asarray(data, np.float64)
-        points = given.reshape(-1, 2)
-    except (TypeError, ValueError):
-        points = given = np.array([math.nan])
-    if not np.isfinite(points).all() or given.shape[1:] not in ((), (2,)):
+    points = data if isinstance(data, np.ndarray) else numbers(data)
+    if not isinstance(points, np.ndarray) or points.shape[1:] != (2,) or not np.isfinite(points).all():
         raise ShapeError("a shape whose points are no pairs of numbers", f"{data!r:.60}")
     if len(points) < least:
         raise ShapeError(f"a shape of fewer than {least} points", f"{len(points)}")
     return points
 
 
-def _are_points(array: Points) -> bool:
-    return bool(array.size) and array.size % 2 == 0 and array.shape[1:] in ((), (2,))
-
-
 def bounds(data: Any) -> tuple[float, float, float, float] | None:
     """The least x and y and the largest x and y of the points of a shape; None where it has none."""
-    arrays = data if isinstance(data, tuple | list) else [data]
-    points = [each.reshape(-1, 2) for each in arrays if isinstance(each, np.ndarray) and _are_points(each)]
-    whole = points[0] if len(points) == 1 else np.concatenate(points) if points else None
+    rings = [each for each in data if isinstance(each, np.ndarray) and each.size] if isinstance(data, list) else ()
+    whole = rings[0] if len(rings) == 1 else np.concatenate(rings) if rings else None
     return None if whole is None else (*whole.min(0).tolist(), *whole.max(0).tolist())
 
 
 def scaled(data: Any, across: float, down: float) -> Any:
     """The data of a shape with its points multiplied by these."""
-    if isinstance(data, np.ndarray):
-        return data.reshape(-1, 2) * (across, down) if _are_points(data) else data
-    return [scaled(each, across, down) for each in data] if isinstance(data, list | tuple) else data
+    if not isinstance(data, list):
+        return data
+    return [each * (across, down) if isinstance(each, np.ndarray) else each for each in data]
 
 
 def box(left: float, top: float, right: float, bottom: float, turn: float = 0) -> Points:
@@ -240,16 +236,16 @@ def _fits(top: int, left: int, shape: Size, size: Size) -> bool:
     return min(top, left) >= 0 and top + shape[0] <= size[0] and left + shape[1] <= size[1]
 
 
-def _pillow(data: tuple[str, Any, int], size: Size) -> Drawn:
-    """A shape as a method of Pillow draws it, with its boundary: its name, the points, and how many it needs."""
-    method, given, least = data
-    image = Image.new("1", size[::-1])
-    pen, points = ImageDraw.Draw(image), points_of(given, least).ravel().tolist()
-    if method == "line":
-        pen.line(points, fill=1, width=LINE_WIDTH)
-    else:
-        getattr(pen, method)(points, outline=1, fill=1)
-    return 0, 0, np.asarray(image)
+def _pillow(method: str, least: int) -> Callable[[Any, Size], Drawn]:
+    """What draws a shape with its boundary, as a method of Pillow draws it of so many points at least."""
+
+    def drawn(data: Any, size: Size) -> Drawn:
+        image = Image.new("1", size[::-1])
+        how = {"width": LINE_WIDTH} if method == "line" else {"outline": 1}
+        getattr(ImageDraw.Draw(image), method)(points_of(data, least).ravel().tolist(), fill=1, **how)
+        return 0, 0, np.asarray(image)
+
+    return drawn
 
 
 def _bits(bits: Bits, size: Size) -> Drawn:
@@ -273,8 +269,8 @@ KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "less": _joined(np.greater, _polygon),
     "runs": _runs,
     "starts": _starts,
-    "pillow": _pillow,
-    "outline": _joined(np.greater, lambda data, size: _pillow(("polygon", data, 3), size)),
+    "outline": _joined(np.greater, _pillow("polygon", 3)),
+    **{each: _joined(np.logical_or, _pillow(each, 2)) for each in ("line", "ellipse", "rectangle")},
     "bits": _bits,
     "file": _file,
     "png": _png,

@@ -107,31 +107,25 @@ def natural(text: str) -> list[tuple[int, str]]:
 # ---- files ----
 
 
-def load_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """The content of a JSON file; ``hook`` is called with each object in it, and may give another in its place.
+def load(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The content of a JSON file, or the outermost element of an XML file.
+
+    Args:
+        path: of the file.
+        hook: is called with each object of JSON, and may give another in its place.
 
     Raises:
-        DataError: it cannot be read, or is no JSON.
+        DataError: it cannot be read, or is neither.
     """
+    is_xml = path.suffix.lower() == ".xml"
     try:
-        return json.loads(path.read_bytes(), object_hook=hook)
+        content = path.read_bytes()
+        return ElementTree.fromstring(content) if is_xml else json.loads(content, object_hook=hook)
     except OSError as error:
         raise DataError(Issue("unreadable", str(path), "cannot be read", detail=reason(error))) from None
-    except (ValueError, RecursionError) as error:
-        what, advice = "no JSON, or cut short", "fetch or export it again"
-        raise DataError(Issue("broken", str(path), what, advice, str(error))) from None
-
-
-def load_xml(path: Path) -> ElementTree.Element:
-    """The outermost element of an XML file.
-
-    Raises:
-        DataError: it cannot be read, or is no XML.
-    """
-    try:
-        return ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError) as error:
-        raise DataError(Issue("broken", str(path), "no XML, or cut short", "export it again", str(error))) from None
+    except (ValueError, RecursionError, ElementTree.ParseError) as error:
+        what = f"no {'XML' if is_xml else 'JSON'}, or cut short"
+        raise DataError(Issue("broken", str(path), what, "fetch or export it again", str(error))) from None
 
 
 def text(value: Any) -> str:

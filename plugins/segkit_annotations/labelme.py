@@ -14,6 +14,7 @@ from segkit_annotations.files import Drawn, Record
 from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text
 
+_KINDS = {"polygon": "outline", "rotation": "outline", "rectangle": "rectangle", "line": "line", "linestrip": "line"}
 POINT_RADIUS = 5  # pixels, in labelme's own export
 
 
@@ -39,8 +40,9 @@ class LabelmeDataset(AnnotatedImages):
         return sorted(place.glob("*.json"))
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
-        content = files.load_json(path)
-        if name := content.get("imagePath", content.get("imageName")):
+        content = files.load(path)
+        own = content if isinstance(content, dict) else {}  # another file beside them is no matter
+        if name := own.get("imagePath", own.get("imageName")):
             shapes = [_shape(each, files.text(each[self.attribute or "label"])) for each in content["shapes"]]
             yield Record(str(name), shapes, (content.get("imageHeight"), content.get("imageWidth")))
 
@@ -66,9 +68,7 @@ def _shape(its: Mapping[str, Any], label: str) -> Shape:
     if kind in ("circle", "point"):
         (x, y), radius = points[0], math.dist(points[0], points[1]) if kind == "circle" else POINT_RADIUS
         corners = [x - radius, y - radius, x + radius, y + radius]
-        return Shape(label, "pillow", ("ellipse", numbers(corners) if kind == "circle" else corners, 2))
+        return Shape(label, "ellipse", [numbers(corners) if kind == "circle" else corners])
     if kind == "rectangle" and len(points) > 1:  # the upper left corner first; of two corners or of four
         points = [[least(axis) for axis in zip(*points, strict=True)] for least in (min, max)]
-    kind = "polygon" if kind == "rotation" else kind  # of X-AnyLabeling
-    needed = {"polygon": 3, "rectangle": 2, "line": 2, "linestrip": 2}.get(kind, 0)
-    return Shape(label, "pillow" if needed else kind, (kind.removesuffix("strip"), numbers(points), needed))
+    return Shape(label, _KINDS.get(kind, kind), [numbers(points)] if kind in _KINDS else None)

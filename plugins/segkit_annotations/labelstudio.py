@@ -31,7 +31,7 @@ class LabelStudioDataset(AnnotatedImages):
     expected = "the JSON that Label Studio exports, beside the images or a folder of them"
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record | str]:
-        for task in files.load_json(path):
+        for task in files.load(path):
             data = task.get("data", task)  # of JSON-MIN all stands in the task itself
             image = next((str(each) for each in data.values() if _PICTURE.search(str(each))), None)
             if image is None:
@@ -69,7 +69,7 @@ def _shape(value: Mapping[str, Any], height: float, width: float) -> Shape:
     if "rle" in value:
         return Shape(label, "brush", bytes(value["rle"]))
     if "points" in value:
-        return Shape(label, "polygon", [scaled(numbers(value["points"]), width / 100, height / 100)])
+        return Shape(label, "polygon", scaled([numbers(value["points"])], width / 100, height / 100))
     if not {"radiusX", "height"} & {*value}:
         return Shape(label, kind, None)
     x, y, turn = value["x"] * width / 100, value["y"] * height / 100, value.get("rotation") or 0

@@ -107,7 +107,7 @@ def _stems(path: Path) -> list[str]:
 
 def _of_xml(path: Path) -> Record:
     """The shapes, and the size of the image where the file says it."""
-    tree = files.load_xml(path)
+    tree = files.load(path)
     texts = {_tag(each): (each.text or "").strip() for each in tree.iter()}
     sizes = {tag: int(text) for tag, text in texts.items() if text.isdecimal()}
     height, width = (sizes.get(one) or sizes.get(other) for one, other in (("height", "nrows"), ("width", "ncols")))
@@ -168,7 +168,7 @@ def _points(element: ElementTree.Element, below: Mapping[str, str]) -> list[tupl
 
 
 def _of_geojson(path: Path) -> list[Shape]:
-    content = files.load_json(path)
+    content = files.load(path)
     features = content if isinstance(content, list) else content.get("features", [content])
     shapes = []
     for feature in features:

@@ -34,7 +34,7 @@ class SuperviselyDataset(AnnotatedImages):
         return [place, *(path for path in files.walk(place.parent, "*.json") if path.parent.name == "ann")]
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
-        content = files.load_json(path)
+        content = files.load(path)
         if path.parent.name != "ann":  # meta.json
             names |= {str(each["title"]): None for each in content["classes"]}
             return
@@ -72,5 +72,5 @@ def _shape(its: Mapping[str, Any]) -> Shape:
         (left, top), (right, bottom) = its["points"]["exterior"]
         return Shape(label, "outline", [numbers([[left, top], [right, top], [right, bottom], [left, bottom]])])
     if kind == "line":
-        return Shape(label, "pillow", ("line", numbers(its["points"]["exterior"]), 2))
+        return Shape(label, "line", [numbers(its["points"]["exterior"])])
     return Shape(label, kind, None)

@@ -71,7 +71,7 @@ def records(path: Path) -> Iterator[Record]:
         raise DataError(f"{path} is {refused[0]}")
     tool = next(each for each in TOOLS if _has(head, each.sign))
     is_lines = tool.sign == '"data_row"' and head.lstrip()[:1] == "{"  # one an image
-    content = [*map(json.loads, path.read_bytes().splitlines())] if is_lines else files.load_json(path)
+    content = [*map(json.loads, path.read_bytes().splitlines())] if is_lines else files.load(path)
     for image in _held(content, tool.images):
         if objects := _held(image, tool.objects):
             shapes = [shape for its in _held(objects, "*.*") if isinstance(its, dict) for shape in _shape(its)]

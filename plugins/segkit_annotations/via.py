@@ -33,7 +33,7 @@ class ViaDataset(AnnotatedImages):
     expected = "a VIA JSON file, such as {split}/via_region_data.json"
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
-        content = _table(path) if path.suffix == ".csv" else files.load_json(path)
+        content = _table(path) if path.suffix == ".csv" else files.load(path)
         pictures = [*content.get("_via_img_metadata", content).values()]
         regions = [  # version 1 numbers them in an object, version 2 has a list
             [*each["regions"].values()] if isinstance(each["regions"], dict) else each["regions"] for each in pictures
@@ -85,7 +85,7 @@ def _shape(its: Mapping[str, Any], label: str) -> Shape:
     kind = str(its["name"])
     if kind in ("polygon", "polyline"):
         points = numbers([*zip(its["all_points_x"], its["all_points_y"], strict=True)])
-        return Shape(label, *(("polygon", [points]) if kind == "polygon" else ("pillow", ("line", points, 2))))
+        return Shape(label, "polygon" if kind == "polygon" else "line", [points])
     if kind == "rect":
         return Shape(label, "polygon", [box(its["x"], its["y"], its["x"] + its["width"], its["y"] + its["height"])])
     if kind in ("circle", "ellipse"):

@@ -23,7 +23,7 @@ from segkit.errors import ConfigError, DataError, LabelError
 from segkit.registry import datasets
 from segkit.testing import checks
 from segkit_annotations.draw import Shape, ShapeError, draw, ellipse, points_of
-from segkit_annotations.files import image_finder, load_json
+from segkit_annotations.files import image_finder, load
 from segkit_folder.splits import split_by_fraction
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
@@ -1445,7 +1445,7 @@ def test_what_was_read_holds_until_the_annotations_or_the_options_change(tmp_pat
 def test_a_file_of_annotations_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     monkeypatch.setattr("segkit.data.read._SETTLED", -1 << 60)  # else a file of this second may change unseen
-    monkeypatch.setattr("segkit_annotations.coco.files.load_json", lambda *each: read.append(each) or load_json(*each))
+    monkeypatch.setattr("segkit_annotations.coco.files.load", lambda *each: read.append(each) or load(*each))
     datasets["coco"].write_sample(tmp_path)
     for _ in range(2):
         for split in ("train", "val"):
@@ -1799,6 +1799,13 @@ def test_what_cannot_be_meant_is_refused_by_the_name_of_its_file(tmp_path: Path)
         one("cvat", tmp_path)
     with pytest.raises(ShapeError, match="no pairs of numbers"):
         points_of(np.zeros((4, 3)))
+    for kind in ("file", "brush"):  # ours, not labelme's
+        save(
+            tmp_path / "a.json",
+            {"imagePath": "a.png", "shapes": [{"label": "x", "shape_type": kind, "points": SQUARE}]},
+        )
+        with pytest.raises(LabelError, match=f"a kind that covers no pixels or is not known .*{kind}"):
+            one("labelme", tmp_path).mask(0)
 
 
 def packed(rgba: np.ndarray, sizes: tuple[int, ...] = (3, 4, 8, 16)) -> list[int]:
