@@ -45,13 +45,24 @@ class Export:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Export, compare, and tell."""
-        place = find_place(arguments.to, arguments.output, arguments.run)
-        if arguments.to == "safetensors" and (arguments.labels or arguments.logits or arguments.size):
+        run, to = arguments.run, arguments.to
+        folder = run if run.is_dir() else run.parent
+        output = arguments.output or folder / "export" / to
+        find_place(to, output)
+        if to == "safetensors" and (arguments.labels or arguments.logits or arguments.size):
             raise ConfigError("--to safetensors writes weights, not a graph: --labels, --logits and --size have no use")
-        from segkit_export.exporting import export_run
+        import segkit
+        from segkit_export.exporting import export
 
+        if (folder / "config.json").is_file() and segkit.read_run(folder).model.get("model") is None:
+            raise ConfigError(
+                f"{folder} was trained on a model that was given as an object, which no command can build; in Python: "
+                f"segkit_export.export(segkit.load({str(run)!r}, model=...), to={to!r}, output=..., "
+                f"run={str(folder)!r})"
+            )
+        predictor = segkit.load(run, device="cpu", precision="fp32")
         size = (*arguments.size,) if arguments.size else None
-        done = export_run(arguments.run, place, logits=arguments.logits, size=size)
+        done = export(predictor, to=to, output=output, logits=arguments.logits, size=size, run=run)
         if arguments.json:
             print_json(done.record())
         else:

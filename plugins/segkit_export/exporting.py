@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 import segkit
-from segkit.errors import ConfigError, ModelError
+from segkit.errors import ModelError
 from segkit.inference.predictor import Predictor
 from segkit_export.card import card
 from segkit_export.comparison import Agreement, Pixels, compare, fitting, generated_images, images_of_run
@@ -110,7 +110,7 @@ def export(
         logits: the scores of all classes instead of labels, divided by the temperature of a run that was calibrated.
         size: (height, width) where the graph is to take one size; left out: any, where the model allows it.
         images: ``[H,W,I]``, to compare with; left out: those of the run's split val, or generated ones.
-        run: its folder, for the card's data and scores.
+        run: its folder, for the card's data and scores; or a file of its weights.
 
     Raises:
         ConfigError: no such format, or a place that cannot be written or holds something else.
@@ -120,24 +120,6 @@ def export(
     place = find_place(to, Path(output))
     origin = Origin(predictor, Path(run) if run is not None else None)
     return _Export(predictor, place, origin, images).run(logits, size)
-
-
-def export_run(run: Path, place: Place, *, logits: bool, size: tuple[int, int] | None) -> Exported:
-    """What the command does: as :func:`export`, of a run folder or one of its files.
-
-    Raises:
-        SegkitError: see there and :func:`segkit.load`; its model was given as an object.
-    """
-    folder = run if run.is_dir() else run.parent
-    if (folder / "config.json").is_file() and segkit.read_run(folder).model.get("model") is None:
-        raise ConfigError(
-            f"{folder} was trained on a model that was given as an object, which no command can build; in Python: "
-            f"segkit_export.export(segkit.load({str(run)!r}, model=...), to={place.to!r}, output=..., "
-            f"run={str(folder)!r})"
-        )
-    predictor = segkit.load(run, device="cpu", precision="fp32")
-    best = run.is_dir() or run.name != "last.pt"  # whose scores result.json has
-    return _Export(predictor, place, Origin(predictor, folder, scores=best)).run(logits, size)
 
 
 class _Export:

@@ -16,8 +16,7 @@ class Origin:
 
     Args:
         predictor: the model and its classes.
-        folder: of the run, if it is known.
-        scores: whether those in ``result.json`` are of these weights.
+        place: a run folder or a file of its weights, if it is known; the scores are not those of ``last.pt``.
 
     Attributes:
         config: ``config.json``, as the predictor has it.
@@ -33,11 +32,11 @@ class Origin:
         RunFolderError: a file of the run is damaged.
     """
 
-    def __init__(self, predictor: Predictor, folder: Path | None, *, scores: bool = True) -> None:
-        run = segkit.read_run(folder) if folder else None
+    def __init__(self, predictor: Predictor, place: Path | None) -> None:
+        run = segkit.read_run(place if place.is_dir() else place.parent) if place else None
         self.record: dict[str, Any] = run.run if run else {}
         self.settings: dict[str, Any] = run.config if run else {}
-        self.splits: dict[str, Any] = table(run.result, "splits") if run and scores else {}
+        self.splits: dict[str, Any] = table(run.result, "splits") if run and place and place.name != "last.pt" else {}
         known: dict[str, Any] = run.model if run else {}
         self.model = table(known, "model")
         self.options = {name: value for name, value in table(self.model, "options").items() if name != "weights"}

@@ -25,8 +25,8 @@ class Place:
     names: tuple[str, ...]
 
 
-def find_place(to: str, output: Path | None, run: Path | None = None) -> Place:
-    """The place that ``--output`` names, or the run's own folder for exports.
+def find_place(to: str, output: Path) -> Place:
+    """The place that ``--output`` names.
 
     Raises:
         ConfigError: there is no such format, a file's name is another format's, or what is there is not an export's.
@@ -35,9 +35,6 @@ def find_place(to: str, output: Path | None, run: Path | None = None) -> Place:
     if to not in FORMATS:
         raise ConfigError(f"--to {to}: allowed are {', '.join(FORMATS)}{did_you_mean(to, FORMATS)}")
     name, rest = FORMATS[to], ("config.json", CARD) if to == "safetensors" else (CARD,)
-    if output is None:
-        output = (run if run is None or run.is_dir() else run.parent) or Path()
-        output = output / "export" / to
     folder = output
     if output.suffix in {Path(each).suffix for each in FORMATS.values()} and not output.is_dir():
         if to == "safetensors":
