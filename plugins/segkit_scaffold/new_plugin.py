@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import tempfile
 from datetime import date
 from importlib.resources import files
 from importlib.util import find_spec
@@ -119,7 +118,7 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
 
 
 def _write(folder: Path, package: dict[str, str]) -> None:
-    """All of it or nothing: it takes its name when it is whole.
+    """Write the files into a new folder.
 
     Raises:
         ConfigError: the folder is there, or cannot be written.
@@ -129,12 +128,8 @@ def _write(folder: Path, package: dict[str, str]) -> None:
             raise ConfigError(
                 f"{folder} is there already, and nothing was changed; remove it, or give another --output"
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".segkit-", dir=folder.parent) as scratch:
-            whole = Path(scratch) / folder.name
-            for path, text in package.items():
-                (whole / path).parent.mkdir(parents=True, exist_ok=True)
-                (whole / path).write_text(text, "utf-8")
-            whole.rename(folder)
+        for path, text in package.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, "utf-8")
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {reason(error)}") from error

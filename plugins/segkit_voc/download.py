@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
 import tarfile
@@ -42,27 +41,19 @@ def download(year: str, home: Path, wanted: Callable[[], Sequence[tuple[str, str
 
     Args:
         year: of the challenge.
-        home: the folder, made where missing; where nothing came, what was made is removed again.
+        home: the folder, made where missing.
         wanted: the names and checksums of the archives that are needed, asked once the folder is locked.
 
     Raises:
         DownloadError: no mirror delivered an archive, or it cannot be unpacked.
     """
-    made = [place for place in (home, *home.parents) if not place.exists()]
-    lock = home / f".VOC{year}.lock"
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with FileLock(home / f".VOC{year}.lock"):
             for name, checksum in wanted():
                 unpack(fetch([mirror.format(year=year, name=name) for mirror in MIRRORS], home / name, checksum), home)
     except OSError as error:
         raise DownloadError(f"{home}: nothing can be downloaded to it: {reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):  # a folder that holds something stays
-            for place in made:
-                if {each.name for each in place.iterdir()} <= {lock.name}:
-                    lock.unlink(missing_ok=True)
-                place.rmdir()
 
 
 def fetch(urls: Sequence[str], file: Path, checksum: str) -> Path:
