@@ -255,5 +255,5 @@ def test_without_a_file_a_reader_is_not_asked(archive: Path) -> None:
     told = "there is no file picture.stored to read; give its path: options={'path': 'picture.stored'}, or"
     assert told in answers[0].why
     assert "no file nowhere.npz to read" in checks("reader", stored, {"path": "nowhere.npz"})[0].ask().why
-    with pytest.raises(segkit.errors.ConfigError, match="stored: a reader has no option but path, of a file"):
+    with pytest.raises(segkit.errors.ConfigError, match="stored: the only option of a reader is path, a file"):
         checks("reader", stored, {"paht": archive})
