@@ -143,10 +143,10 @@ class RandomTransform:
             mask: uint8 ``[h,w]`` at its own size; needed if the choice of crops depends on it.
         """
         most = self.settings.max_class_share
-        judged = None if mask is None or most == 1 else mask_at(mask, size)
+        resized_mask = None if mask is None or most == 1 else mask_at(mask, size)
         for attempt in range(_TRIES):
             params = self._draw((self.seed, *key), size, mask, attempt)
-            if judged is None or _largest_share(judged, params, self.ignore_index) <= most:
+            if resized_mask is None or _largest_share(resized_mask, params, self.ignore_index) <= most:
                 break
         return params
 
@@ -203,13 +203,13 @@ def _draw_class_location(
 
 def _largest_share(mask: Tensor, params: TransformParams, ignore_index: int) -> float:
     """Estimate the largest class's share of a crop's labelled pixels on a grid; 1 if no pixel is labelled."""
-    down, across = (own / scaled for own, scaled in zip(mask.shape, params.scaled, strict=True))
+    down, across = (side / scaled for side, scaled in zip(mask.shape, params.scaled, strict=True))
     steps = zip(params.affine, (_GRID, _GRID, 1, _GRID, _GRID, 1), (across,) * 3 + (down,) * 3, strict=True)
     coarse = tuple(value * share * step for value, step, share in steps)
     size = (-(-params.size[1] // _GRID), -(-params.size[0] // _GRID))
     pixels = Image.fromarray(np.ascontiguousarray(mask.numpy()))
-    seen = pixels.transform(size, Image.Transform.AFFINE, coarse, Image.Resampling.NEAREST, fillcolor=ignore_index)
-    counts = np.array(seen.histogram())
+    sampled = pixels.transform(size, Image.Transform.AFFINE, coarse, Image.Resampling.NEAREST, fillcolor=ignore_index)
+    counts = np.array(sampled.histogram())
     counts[ignore_index] = 0
     return float(counts.max() / counts.sum()) if counts.any() else 1.0
 
@@ -252,14 +252,14 @@ def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tens
         return Sample(image, mask, sample.name)
     part = resized_part(sample.image, params.scaled, rows, columns)
     if params.angle:
-        return Sample(*_turned(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index), sample.name)
+        return Sample(*_rotated(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index), sample.name)
     into = [slice(span[0] - start, span[1] - start) for span, start in zip((rows, columns), params.start, strict=True)]
     image[:, into[0], into[1]], mask[into[0], into[1]] = part, mask_at(sample.mask, params.scaled, rows, columns)
     flipped = [axis for axis, mirrored in zip((-2, -1), params.mirror, strict=True) if mirrored]
     return Sample(image.flip(flipped), mask.flip(flipped), sample.name) if flipped else Sample(image, mask, sample.name)
 
 
-def _turned(
+def _rotated(
     part: Tensor, labels: Tensor, params: TransformParams, origin: tuple[int, int], fill: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
     """Rotate a part ``[C,h,w]`` of the resized image, which begins at ``origin``, and the labels at their own size."""
@@ -272,9 +272,9 @@ def _turned(
     grid_x = (from_x - origin[1]).mul_(2 / part.shape[2]).sub_(1)
     grid_y = (from_y - origin[0]).mul_(2 / part.shape[1]).sub_(1)
     grid = torch.stack([grid_x, grid_y], dim=-1).float()[None]  # [1,h,w,2], -1..1
-    seen = F.grid_sample(part[None].float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
-    seen = seen if fill.is_floating_point() else rounded(seen)
+    sampled = F.grid_sample(part[None].float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    sampled = sampled if fill.is_floating_point() else rounded(sampled)
     pixel = from_y.mul_(height / down).add_(_ROUNDING).long().clamp_(0, height - 1).mul_(width)
     pixel += from_x.mul_(width / across).add_(_ROUNDING).long().clamp_(0, width - 1)
-    found = labels.flatten()[pixel]
-    return torch.where(inside, seen.to(fill.dtype), fill), torch.where(inside, found, ignore_index)
+    sampled_labels = labels.flatten()[pixel]
+    return torch.where(inside, sampled.to(fill.dtype), fill), torch.where(inside, sampled_labels, ignore_index)

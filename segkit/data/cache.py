@@ -28,9 +28,9 @@ _SPARE = 200_000  # unused entries to keep: they may belong to another split, su
 
 def cache_folder() -> Path:
     """Return the cache folder."""
-    own, shared = os.environ.get("SEGKIT_CACHE"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    configured, shared = os.environ.get("SEGKIT_CACHE"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
-        return Path(own).expanduser() if own else Path(shared).expanduser() / "segkit"
+        return Path(configured).expanduser() if configured else Path(shared).expanduser() / "segkit"
     except RuntimeError:  # no home folder, as in some containers: nothing is cached
         return Path(os.devnull)
 
@@ -44,7 +44,7 @@ class ScanCache:
 
     def __init__(self, reading: str) -> None:
         name = hashlib.sha256(f"{FORMAT} {reading}".encode(errors="surrogateescape")).hexdigest()[:24]
-        self.path, self._changed, self._asked = cache_folder() / f"scan-{name}.gz", False, set[str]()
+        self.path, self._changed, self._used = cache_folder() / f"scan-{name}.gz", False, set[str]()
         self._values: dict[str, Any] = {}
         with contextlib.suppress(OSError, EOFError, ValueError, zlib.error):  # no file, a damaged one, or read-only
             self._values = json.loads(gzip.decompress(self.path.read_bytes()))
@@ -52,7 +52,7 @@ class ScanCache:
 
     def get(self, stamp: bytes) -> Any | None:
         """Return the value of a sample, or None if it is not cached."""
-        self._asked.add(stamp.hex())
+        self._used.add(stamp.hex())
         return self._values.get(stamp.hex())
 
     def add(self, stamp: bytes, value: Any) -> None:
@@ -67,8 +67,8 @@ class ScanCache:
         """
         if not self._changed:
             return
-        if len(self._values) > 4 * len(self._asked) + _SPARE:
-            self._values = {stamp: self._values[stamp] for stamp in self._asked & self._values.keys()}
+        if len(self._values) > 4 * len(self._used) + _SPARE:
+            self._values = {stamp: self._values[stamp] for stamp in self._used & self._values.keys()}
         content = gzip.compress(json.dumps(self._values, separators=(",", ":")).encode("ascii"), 1)
         with contextlib.suppress(OSError, WriteError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,11 +92,11 @@ def reading_of(dataset: Dataset, split: str) -> str:
     while isinstance(whole, Subset):
         rows += whole.indices
         whole = whole.dataset
-    own = {}
+    attributes = {}
     for name, value in sorted(getattr(whole, "__dict__", {}).items()):
         with contextlib.suppress(TypeError, ValueError):
-            own[name] = json.dumps(str(value) if isinstance(value, Path) else value)
-    return f"{kind} {split} {rows} {own}"
+            attributes[name] = json.dumps(str(value) if isinstance(value, Path) else value)
+    return f"{kind} {split} {rows} {attributes}"
 
 
 def stamps_of(dataset: Dataset) -> list[bytes | None]:
@@ -104,15 +104,15 @@ def stamps_of(dataset: Dataset) -> list[bytes | None]:
 
     None if the files are unknown or one is missing; reading the sample then reports the error.
     """
-    found: list[bytes | None] = []
+    stamps: list[bytes | None] = []
     for index in range(len(dataset)):
         files, digest = dataset.files(index), hashlib.blake2b(digest_size=16)
         try:
             for path in files:
                 state = os.stat(file_of(path)[0])  # noqa: PTH116  (pathlib takes twice as long, of 50,000 files; so below)
-                own = f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0"  # noqa: PTH100
-                digest.update(own.encode(errors="surrogateescape"))
-            found.append(digest.digest() if files else None)
+                version = f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0"  # noqa: PTH100
+                digest.update(version.encode(errors="surrogateescape"))
+            stamps.append(digest.digest() if files else None)
         except Exception:  # a missing file, or not a path
-            found.append(None)
-    return found
+            stamps.append(None)
+    return stamps

@@ -52,11 +52,11 @@ class DecodedSource(SampleSource):
     ) -> None:
         super().__init__(source.dataset, source.resize)
         self.on_device, self.names = device.type != "cpu", [each.name for each in statistics]
-        self._masks_are = [each.size for each in statistics]
-        self._images_are = [resized_size(*size, self.resize) for size in self._masks_are]
+        self._mask_sizes = [each.size for each in statistics]
+        self._image_sizes = [resized_size(*size, self.resize) for size in self._mask_sizes]
         # two flat tensors, not thousands of small ones: each one shared with a spawned worker takes a file descriptor
         self._image_at, self._mask_at = (
-            np.cumsum([0, *map(math.prod, sizes)]).tolist() for sizes in (self._images_are, self._masks_are)
+            np.cumsum([0, *map(math.prod, sizes)]).tolist() for sizes in (self._image_sizes, self._mask_sizes)
         )
         shape, dtype = (self._image_at[-1], len(self.dataset.channels)), getattr(torch, statistics[0].dtype)
         self._images = torch.empty(shape, dtype=dtype, device=device)  # [pixels,C]
@@ -66,9 +66,9 @@ class DecodedSource(SampleSource):
         threads = 1 if self.dataset.reading is None else own_cores()
         for index, sample in enumerate(read_ahead(source.__getitem__, range(len(self)), description, threads)):
             size = tuple(sample.mask.shape)
-            if size != tuple(self._masks_are[index]):
-                was = list(self._masks_are[index])
-                raise DataError(f"{sample.name} is {list(size)}, but was {was} when scanned; start the run again")
+            if size != tuple(self._mask_sizes[index]):
+                scanned = list(self._mask_sizes[index])
+                raise DataError(f"{sample.name} is {list(size)}, but was {scanned} when scanned; start the run again")
             kept = self[index]
             kept.image.copy_(sample.image)
             kept.mask.copy_(sample.mask)
@@ -77,6 +77,6 @@ class DecodedSource(SampleSource):
 
     def __getitem__(self, index: int) -> Sample:
         """Return a sample, see :meth:`SampleSource.__getitem__`; its tensors are views that must not be written to."""
-        image = self._images[slice(*self._image_at[index : index + 2])].view(*self._images_are[index], -1)  # [H,W,C]
-        mask = self._masks[slice(*self._mask_at[index : index + 2])].view(self._masks_are[index])
+        image = self._images[slice(*self._image_at[index : index + 2])].view(*self._image_sizes[index], -1)  # [H,W,C]
+        mask = self._masks[slice(*self._mask_at[index : index + 2])].view(self._mask_sizes[index])
         return Sample(image.permute(2, 0, 1), mask, self.names[index])

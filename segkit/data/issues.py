@@ -83,9 +83,9 @@ def refuse(issues: Sequence[Issue]) -> None:
     Raises:
         DataError: there are issues, and no :func:`gathered` context collects them.
     """
-    found = _gathered.get()
-    if found is not None:
-        found.extend(issues)
+    collected = _gathered.get()
+    if collected is not None:
+        collected.extend(issues)
     elif issues:
         raise DataError("\n".join(map(str, merged(issues))), issues[0] if len(issues) == 1 else None)
 

@@ -57,8 +57,8 @@ class Normalisation:
 
     def record(self) -> dict[str, Any]:
         """Return the entry for ``config.json``."""
-        own = {"mean": list(self.mean), "std": list(self.std), "dtype": self.dtype}
-        return own | ({"no_data": True} if self.no_data else {})
+        entry = {"mean": list(self.mean), "std": list(self.std), "dtype": self.dtype}
+        return entry | ({"no_data": True} if self.no_data else {})
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any] | None) -> Normalisation:
@@ -86,17 +86,17 @@ class Normalisation:
             std[std <= 1e-7 * np.abs(mean)] = 1  # a constant channel, up to rounding errors of the sums
             dtype: Any = train[0].dtype
             return cls(tuple(mean.tolist()), tuple(std.tolist()), dtype, no_data)
-        asked = getattr(model, "normalisation", None)
-        if asked is None or isinstance(asked, nn.Module):  # a model may have a layer of this name
+        declared = getattr(model, "normalisation", None)
+        if declared is None or isinstance(declared, nn.Module):  # a model may have a layer of this name
             return IMAGENET
         try:
-            mean, std = (tuple(map(float, asked[key])) for key in ("mean", "std"))
+            mean, std = (tuple(map(float, declared[key])) for key in ("mean", "std"))
             if len(mean) != 3:
                 raise ValueError
             return cls(mean, std)
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(
-                f"normalisation of {type(model).__name__} is {asked!r:.200}; it must be {{'mean': [r, g, b], "
+                f"normalisation of {type(model).__name__} is {declared!r:.200}; it must be {{'mean': [r, g, b], "
                 "'std': [r, g, b]} for RGB scaled to 0..1, each std above 0"
             ) from error
 
@@ -146,15 +146,15 @@ def moments(image: NDArray[Any]) -> NDArray[np.float64]:
 
     uint8 values are scaled to 0..1; NaN are ignored. Sums use float64, as values may be large and differ little.
     """
-    found = np.zeros((len(image), 3))
-    for row, channel in zip(found, image, strict=True):
+    result = np.zeros((len(image), 3))
+    for row, channel in zip(result, image, strict=True):
         known = ~np.isnan(channel)
         if count := int(known.sum()):
             mean = float(channel.mean(dtype=np.float64, where=known))
             lines = zip(channel, known, strict=True)  # one row at a time: float64 takes eight bytes per value
-            squares = sum(float(np.square(line[those].astype(np.float64) - mean).sum()) for line, those in lines)
+            squares = sum(float(np.square(line[valid].astype(np.float64) - mean).sum()) for line, valid in lines)
             row[:] = mean, squares / count, count
-    return found / ((255, 255**2, 1) if image.dtype == np.uint8 else (1, 1, 1))
+    return result / ((255, 255**2, 1) if image.dtype == np.uint8 else (1, 1, 1))
 
 
 def displayable(image: NDArray[Any], rgb: Sequence[int] | None = None) -> NDArray[np.uint8]:

@@ -38,8 +38,8 @@ def cores() -> int:
 
 def own_cores() -> int:
     """Return this process's share of :func:`cores` if torchrun started several on this machine; at least 1."""
-    together = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, cores() // (int(together) if together.isdecimal() and int(together) else 1))
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, cores() // (int(processes) if processes.isdecimal() and int(processes) else 1))
 
 
 def read_ahead(
@@ -59,11 +59,11 @@ def read_ahead(
     pool = ThreadPoolExecutor(threads)
     try:
         with quiet_pillow():
-            later = iter(items)
-            waiting = deque(pool.submit(read, item) for item in islice(later, 2 * threads))
+            remaining = iter(items)
+            waiting = deque(pool.submit(read, item) for item in islice(remaining, 2 * threads))
             for _ in tqdm(items, description, leave=False, disable=None if description else True):
                 yield waiting.popleft().result()
-                waiting.extend(pool.submit(read, item) for item in islice(later, 1))
+                waiting.extend(pool.submit(read, item) for item in islice(remaining, 1))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # so that Ctrl-C does not wait for the rest
 

@@ -39,7 +39,7 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for file
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 _ANY = "any"
 _SETTLED = 3_000_000_000  # nanoseconds
-_MOST = 1e30  # a float of a larger magnitude marks missing data, such as GDAL's -3.4e38
+_LARGEST_VALUE = 1e30  # a float of a larger magnitude marks missing data, such as GDAL's -3.4e38
 
 
 class Header(NamedTuple):
@@ -138,11 +138,11 @@ def read_picture(
             transparency that varies, or pixels that are not numbers; or it lacks one of the bands.
     """
     if len(places := places_of(path)) > 1:
-        own = [each.channels for each in _headers(places, most_pixels)]
+        channels = [each.channels for each in _headers(places, most_pixels)]
         # the mark that a file declares applies to its own channels, the user's mark to the channels of all files
         pictures = [read_picture(each, most_pixels, None, "stop" if no_data == "stop" else "void") for each in places]
-        pixels = np.concatenate([each.pixels[..., : len(n)] for each, n in zip(pictures, own, strict=True)], 2)
-        pixels = np.ascontiguousarray(pixels if bands is None else _chosen(pixels, sum(own, ()), bands, str(path)))
+        pixels = np.concatenate([each.pixels[..., : len(n)] for each, n in zip(pictures, channels, strict=True)], 2)
+        pixels = np.ascontiguousarray(pixels if bands is None else _select(pixels, sum(channels, ()), bands, str(path)))
         if no_data == "stop":
             return Picture(pixels, None)
         marked = with_holes(pixels, None, no_data, str(path))
@@ -170,7 +170,7 @@ def with_holes(pixels: Pixels, declared: float | None, no_data: float | str, nam
     for mark in (declared, no_data) if no_data != "stop" else ():
         if isinstance(mark, int | float):
             holes |= (pixels == mark).all(2)
-    wrong = ~(np.abs(pixels) < _MOST) if wide else np.zeros(0)
+    wrong = ~(np.abs(pixels) < _LARGEST_VALUE) if wide else np.zeros(0)
     if no_data == "stop":
         if wrong.any():
             detail = f"{int(wrong.any(2).sum()):,} of {holes.size:,} are NaN, infinite or a mark for no data"
@@ -251,14 +251,14 @@ def check_place(one: Path, other: Path, most_pixels: int = MAX_PIXELS) -> None:
     header, place = read_header(one, most_pixels), read_header(other, most_pixels).place
     if header.place is None or place is None or len(header.place[1][0]) != len(place[1][0]):
         return
-    systems, (own, theirs) = (header.place[0], place[0]), (np.array(each[1]) for each in (header.place, place))
-    sides = np.linalg.norm(own[1:] - own[0], axis=1) / header.size[::-1]
-    is_apart = np.linalg.norm(own - theirs, axis=1).max() >= sides.min() / 10
+    systems, (corners, others) = (header.place[0], place[0]), (np.array(each[1]) for each in (header.place, place))
+    sides = np.linalg.norm(corners[1:] - corners[0], axis=1) / header.size[::-1]
+    is_apart = np.linalg.norm(corners - others, axis=1).max() >= sides.min() / 10
     if is_apart or (all(systems) and systems[0] != systems[1]):
-        said = [f"{each[0]} {[*each[1]]}".strip() for each in (place, header.place)]
+        texts = [f"{each[0]} {[*each[1]]}".strip() for each in (place, header.place)]
         what = "its georeference differs from that of its image (position, pixel size or orientation)"
         advice = "resample it to the image's grid; or, if its pixels fit, copy the image's georeference to it"
-        raise DataError(Issue("place", str(other), what, advice, f"corners {said[0]}; {one}: {said[1]}"))
+        raise DataError(Issue("place", str(other), what, advice, f"corners {texts[0]}; {one}: {texts[1]}"))
 
 
 def _headers(places: Sequence[Path], most_pixels: int) -> list[Header]:
@@ -271,10 +271,10 @@ def _headers(places: Sequence[Path], most_pixels: int) -> list[Header]:
         check_place(places[0], place, most_pixels)
     words = [re.findall(r"[^\W_]+", each.as_posix().casefold()) for each in places]
     common = set.intersection(*map(set, words))
-    own = [" ".join(dict.fromkeys(word for word in each if word not in common)) for each in words]
+    names = [" ".join(dict.fromkeys(word for word in each if word not in common)) for each in words]
     return [
         header._replace(channels=(name or "grey",)) if header.is_grey else header
-        for header, name in zip(headers, own, strict=True)
+        for header, name in zip(headers, names, strict=True)
     ]
 
 
@@ -367,7 +367,7 @@ def _names(raster: Any) -> tuple[str, ...]:
     return tuple(getattr(raster, "channels", None) or channel_names(count))
 
 
-def _chosen(pixels: Any, names: Sequence[str], bands: Sequence[int], name: str) -> Any:
+def _select(pixels: Any, names: Sequence[str], bands: Sequence[int], name: str) -> Any:
     if max(bands) > len(names):
         what, there = "data.bands names a band that it lacks", ", ".join(names)
         raise DataError(Issue("bands", name, what, f"data.bands = {list(bands)}", f"it has {there}"))
@@ -379,7 +379,7 @@ def _pixels(raster: Any, bands: Sequence[int] | None, name: str) -> Pixels:
     stored, names = np.asarray(raster[...]), _names(raster)
     pixels = stored.reshape(*stored.shape[:2], -1)
     if bands is not None:
-        pixels = _chosen(pixels, names, bands, name)
+        pixels = _select(pixels, names, bands, name)
     elif names[-1] == ALPHA:
         alpha, pixels = pixels[..., -1], pixels[..., :-1]
         if (least := alpha.min()) < (largest := alpha.max()):

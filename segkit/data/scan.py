@@ -110,27 +110,27 @@ def scan_splits(
     settings, checks = settings or DataSettings(), checks or {}
     splits = {name: as_dataset(dataset, name) for name, dataset in splits.items()}
     skip, once = settings.on_bad == "skip", settings.scan == "once"
-    built = [replace(issue, split=name) for name, those in (issues or {}).items() for issue in those]
+    build_issues = [replace(issue, split=name) for name, values in (issues or {}).items() for issue in values]
     stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
-    uses = Counter(stamp for those in stamps.values() for stamp in those)  # samples that share their files: no caching
+    uses = Counter(stamp for values in stamps.values() for stamp in values)  # samples that share files are not cached
     kept: dict[str, Dataset] = {}
     samples: dict[str, list[SampleStatistics]] = {}
     unreadable: list[Issue] = []
-    found: list[Issue] = []
+    reported: list[Issue] = []
     for name, dataset in splits.items():
-        own = [None if uses[stamp] > 1 else stamp for stamp in stamps[name]]
-        results, read = _read_split(dataset, name, own, once, checks, progress)
+        unique_stamps = [None if uses[stamp] > 1 else stamp for stamp in stamps[name]]
+        results, read = _read_split(dataset, name, unique_stamps, once, checks, progress)
         usable = {index: each for index, each in enumerate(results) if isinstance(each, SampleStatistics)}
         samples[name] = [*usable.values()]
         unreadable += [each for each in results if isinstance(each, Issue)]
         kept[name] = dataset if len(usable) == len(results) else Subset(dataset, [*usable])
         if once and not read and dataset.reading is None:
             text = f'only {SPOTS} of {len(dataset)} samples were read again, because data.scan = "once"'
-            found.append(Issue("believed", what=text, severity="warning", split=name))
-        if not usable and (skip or not results) and name not in {issue.split for issue in built}:
-            found.append(Issue("empty_split", what="there is no image that can be used", split=name))
-    found += _issues(kept, samples, built, unreadable, skip)
-    return Scan(kept, samples, [*found, *_judged(checks, samples)])
+            reported.append(Issue("believed", what=text, severity="warning", split=name))
+        if not usable and (skip or not results) and name not in {issue.split for issue in build_issues}:
+            reported.append(Issue("empty_split", what="there is no image that can be used", split=name))
+    reported += _issues(kept, samples, build_issues, unreadable, skip)
+    return Scan(kept, samples, [*reported, *_check_issues(checks, samples)])
 
 
 def _issues(
@@ -151,24 +151,24 @@ def _issues(
         one, another = kept[first].channels, kept[name].channels
         if len(one) != len(another):
             what = f"images of other channels than {first}: {first_few(another, 12)} beside {first_few(one, 12)}"
-            yield Issue("channels", what=what, advice="data.bands chooses those that all have", split=name)
+            yield Issue("channels", what=what, advice="select channels that all have with data.bands", split=name)
     files = {
-        name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(those)]
-        for name, those in samples.items()
+        name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(statistics)]
+        for name, statistics in samples.items()
     }
     misread = list(next(iter(kept.values())).judge(files, unreadable))
     yield from misread
     if not any(issue.severity == "error" for issue in misread):  # else issues of the classes follow from the misreading
         whole = skip or not (unreadable or built)
-        for name, those in samples.items():
-            yield from rules.label_issues(those, kept[name], name, whole) if those else ()
+        for name, statistics in samples.items():
+            yield from rules.label_issues(statistics, kept[name], name, whole) if statistics else ()
 
 
-def _judged(checks: Mapping[str, Any], samples: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:
+def _check_issues(checks: Mapping[str, Any], samples: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:
     """Yield the issues that the plugins' checks report."""
     for name, check in checks.items():
-        with _named(name):
-            measured = {split: [(each, each.measured[name]) for each in those] for split, those in samples.items()}
+        with _check_errors(name):
+            measured = {split: [(each, each.measured[name]) for each in part] for split, part in samples.items()}
             for issue in check.judge(measured):
                 if not isinstance(issue, Issue):
                     raise TypeError(f"judge returned {issue!r:.60}; it must return segkit.errors.Issue")
@@ -237,7 +237,7 @@ def measure(
         return Issue("values", place, "labels that are not allowed", advice, "", wrong, stored, split=split)
     measured = {}
     for name, check in (checks or {}).items():
-        with _named(name):
+        with _check_errors(name):
             measured[name] = json.loads(json.dumps(check.measure(sample)))  # in the form that the cache returns
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
@@ -254,7 +254,7 @@ def measure(
 
 
 @contextmanager
-def _named(check: str) -> Iterator[None]:
+def _check_errors(check: str) -> Iterator[None]:
     """Convert errors in the body to a PluginError that names the check."""
     try:
         yield

@@ -85,15 +85,15 @@ class LabelCounts:
         present = self.pixels > 0
         if not present.any():
             raise DataError(f'class_weights = "{formula}": no pixel of the training masks is labelled')
-        own = self.pixels[present].astype(np.float64)
+        pixels = self.pixels[present].astype(np.float64)
         if formula.endswith("median_frequency"):
-            share = own / self.image_pixels[present]
-            found = np.median(share) / share
-            found = np.sqrt(found) if formula.startswith("sqrt") else found
+            share = pixels / self.image_pixels[present]
+            values = np.median(share) / share
+            values = np.sqrt(values) if formula.startswith("sqrt") else values
         else:
-            beta = 1 - 1 / max(float(np.median(own)), 2.0)
-            found = 1 / own if formula == "inverse" else (1 - beta) / -np.expm1(own * np.log(beta))
-            found = found / found.mean()
+            beta = 1 - 1 / max(float(np.median(pixels)), 2.0)
+            values = 1 / pixels if formula == "inverse" else (1 - beta) / -np.expm1(pixels * np.log(beta))
+            values = values / values.mean()
         weights = np.ones(len(present))
-        weights[present] = found
+        weights[present] = values
         return [float(weight) for weight in weights]

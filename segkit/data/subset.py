@@ -50,17 +50,17 @@ class Subset(Dataset):
         bands: Sequence[int] | None = None,
         no_data: float | str | None = None,
         split: str = "",
-        **own: Any,
+        **attributes: Any,
     ) -> None:
         self.dataset, self.split = dataset, split
         self.indices = range(len(dataset)) if indices is None else list(indices)
-        for name, value in (own or {name: _member(dataset, name) for name in _SHARED}).items():
+        for name, value in (attributes or {name: _member(dataset, name) for name in _SHARED}).items():
             if value is not None:
                 setattr(self, name, value)
         known = self.names or ()  # of somebody's dataset names may be something else
         self.names = [known[index] for index in self.indices] if len(known) == len(dataset) else None
-        self._bands, self._chooses = bands, bands is not None or no_data is not None
-        if self._chooses:
+        self._bands, self._selects = bands, bands is not None or no_data is not None
+        if self._selects:
             self.no_data = self.no_data if no_data is None else no_data
             self.reading = self.reading and f"{self.reading} {bands} {no_data}"
             if bands and max(bands) > len(dataset.channels):
@@ -109,7 +109,7 @@ class Subset(Dataset):
             found = type(item).__name__ + (f" of {len(item)}" if isinstance(item, tuple | list) else "")
             raise DataError(Issue("contract", name, f"the dataset returns {found}", "it must return (image, mask)"))
         sample = item if isinstance(item, Sample) else Sample(_image(item[0], name), _mask(item[1], name), name)
-        if not self._chooses:
+        if not self._selects:
             return sample
         image = sample.image[[band - 1 for band in self._bands or range(1, len(sample.image) + 1)]]  # a copy
         pixels, holes = with_holes(image.permute(1, 2, 0).numpy(), None, self.no_data, name)

@@ -41,7 +41,7 @@ def averaged(predictors: Mapping[str, Predictor]) -> Predictor:
     """
     (name, first), *others = predictors.items()
     for run, each in others:
-        for what, own, wanted in (
+        for what, value, wanted in (
             ("classes", each.classes, first.classes),
             ("ignore_index", each.ignore_index, first.ignore_index),
             ("data.resize", each.resize, first.resize),
@@ -50,9 +50,9 @@ def averaged(predictors: Mapping[str, Predictor]) -> Predictor:
             ("data.no_data", each.images.no_data, first.images.no_data),
             ("the image dtype", each.normalisation.dtype, first.normalisation.dtype),
         ):
-            if own != wanted:
-                told = f"{what} must be the same, but they are {own!r} and {wanted!r}"
-                raise RunFolderError(f"{run} and {name} cannot be averaged: {told}")
+            if value != wanted:
+                problem = f"{what} must be the same, but they are {value!r} and {wanted!r}"
+                raise RunFolderError(f"{run} and {name} cannot be averaged: {problem}")
     plain = [run for run, each in predictors.items() if each.inferer.temperature == 1]
     if 0 < len(plain) < len(predictors):
         warnings.warn(f"these runs are not calibrated, but the others are: {first_few(plain)}", stacklevel=2)

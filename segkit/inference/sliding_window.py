@@ -44,7 +44,7 @@ Patch = tuple[slice, slice, Tensor]
 """Rows and columns of a part of an image, and the values of each class there, ``[classes,rows,columns]``; the values
 are overwritten when the next patch is computed."""
 
-Seen = tuple[Tensor, tuple[float, float], Size]
+ViewLogits = tuple[Tensor, tuple[float, float], Size]
 """Logits ``[classes,h,w]``; their scale relative to the original image; their first row and column at that scale."""
 
 
@@ -171,12 +171,12 @@ class Inferer:
         self, crop: Crop, grid: WindowGrid, row: Window, columns: Sequence[Window], options: PredictOptions, bar: Any
     ) -> Iterator[tuple[Window, Tensor]]:
         """Yield each window of a row, once per view, with its logits ``[classes,h,w]`` at the original size."""
-        together = options.batch_size or (8 if self.precision.device.type == "cuda" else 1)
-        for number in range(0, len(columns), together):
-            batch = columns[number : number + together]
+        batch_size = options.batch_size or (8 if self.precision.device.type == "cuda" else 1)
+        for number in range(0, len(columns), batch_size):
+            batch = columns[number : number + batch_size]
             for view in options.views:
-                for column, seen in zip(batch, self._view(crop, grid, row, batch, view), strict=True):
-                    yield column, _resampled(*seen, ((row.first, row.last), (column.first, column.last)))
+                for column, view_logits in zip(batch, self._view(crop, grid, row, batch, view), strict=True):
+                    yield column, _resampled(*view_logits, ((row.first, row.last), (column.first, column.last)))
             bar.update(len(batch))
 
     def _view(
@@ -186,23 +186,23 @@ class Inferer:
         row: Window,
         columns: Sequence[Window],
         view: tuple[float, tuple[int, ...]],
-    ) -> Iterator[Seen]:
+    ) -> Iterator[ViewLogits]:
         """Run the network on windows of a row for one view, which is a scale and the dimensions to flip.
 
         The logits of a small image predicted whole are resized to the original size, exactly as in evaluation.
         """
         scale, flip = view
-        height, width = (max(1, round(scale * axis.seen)) for axis in grid)
+        height, width = (max(1, round(scale * axis.resized)) for axis in grid)
         top, bottom = grid.rows.at_scale(row, height, -2 in flip)
         spans = [grid.columns.at_scale(column, width, -1 in flip) for column in columns]
-        own = grid.is_whole and grid.size[0] * grid.size[1] <= MAX_WHOLE_PIXELS
+        full_size = grid.is_whole and grid.size[0] * grid.size[1] <= MAX_WHOLE_PIXELS
         steps = (height / grid.size[0], width / grid.size[1])
         for _, group in groupby(spans, lambda span: span[1] - span[0]):
             alike = list(group)
             images = torch.stack([crop((height, width), (top, bottom), span) for span in alike])
-            logits = self.logits(images.flip(flip) if flip else images, grid.size if own else images.shape[2:])
+            logits = self.logits(images.flip(flip) if flip else images, grid.size if full_size else images.shape[2:])
             for (left, _), values in zip(alike, logits.flip(flip) if flip else logits, strict=True):
-                yield (values, (1, 1), (0, 0)) if own else (values, steps, (top, left))
+                yield (values, (1, 1), (0, 0)) if full_size else (values, steps, (top, left))
 
 
 def check_logits(output: object, images: Tensor, classes: int | None = None) -> Tensor:
@@ -247,7 +247,7 @@ def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _resampled(values: Tensor, steps: Sequence[float], starts: Sequence[int], spans: Sequence[Span]) -> Tensor:
-    """Resize logits, given as in :data:`Seen`, to spans of rows and columns of the original image.
+    """Resize logits, given as in :data:`ViewLogits`, to spans of rows and columns of the original image.
 
     Bilinear in float32, like ``F.interpolate``.
     """

@@ -48,24 +48,24 @@ class WindowAxis:
 
     Args:
         length: size of the original image, pixels.
-        seen: size after ``data.resize``, pixels.
+        resized: size after ``data.resize``, pixels.
         side: size of a window in pixels of the resized image; the last window may be larger by less than a grid step.
         overlap: overlap of neighbouring windows, as a share of their side.
     """
 
-    def __init__(self, length: int, seen: int, side: int, overlap: float) -> None:
-        self.length, self.seen, self.grid = length, seen, GRID
+    def __init__(self, length: int, resized: int, side: int, overlap: float) -> None:
+        self.length, self.resized, self.grid = length, resized, GRID
         while self.grid > max(1, side // 4):
             self.grid //= 2
-        last_start = max(0, seen - side) // self.grid * self.grid
+        last_start = max(0, resized - side) // self.grid * self.grid
         step = max(self.grid, int(side * (1 - overlap)) // self.grid * self.grid)
         starts = [*range(0, last_start, step), last_start]
-        ends = [*(start + side for start in starts[:-1]), seen]
+        ends = [*(start + side for start in starts[:-1]), resized]
         total = np.zeros(length, np.float32)
         self.windows = []
         for start, end in zip(starts, ends, strict=True):
             first, last = self._first_pixel(start), self._first_pixel(end)
-            centres = (np.arange(first, last) + 0.5) * (seen / length)
+            centres = (np.arange(first, last) + 0.5) * (resized / length)
             self.windows.append(Window(start, end, first, last, gaussian(centres - start, end - start)))
             total[first:last] += self.windows[-1].weights
         for window in self.windows:
@@ -73,14 +73,14 @@ class WindowAxis:
 
     def _first_pixel(self, position: int) -> int:
         """Return the first original pixel whose centre is not before a position in the resized image."""
-        return -(-max(0, 2 * position * self.length - self.seen) // (2 * self.seen))
+        return -(-max(0, 2 * position * self.length - self.resized) // (2 * self.resized))
 
-    def at_scale(self, window: Window, seen: int, mirrored: bool) -> Span:
-        """Return a window's range when the axis is resized to ``seen`` pixels, aligned to the grid after mirroring."""
-        start, end = (self.seen - window.end, self.seen - window.start) if mirrored else (window.start, window.end)
-        start = start * seen // self.seen // self.grid * self.grid
-        end = -(-end * seen // self.seen)
-        return (seen - end, seen - start) if mirrored else (start, end)
+    def at_scale(self, window: Window, size: int, mirrored: bool) -> Span:
+        """Return a window's range when the axis is resized to ``size`` pixels, aligned to the grid after mirroring."""
+        total, start, end = self.resized, window.start, window.end
+        start, end = (total - end, total - start) if mirrored else (start, end)
+        start, end = start * size // total // self.grid * self.grid, -(-end * size // total)
+        return (size - end, size - start) if mirrored else (start, end)
 
 
 def gaussian(positions: NDArray[np.float64], side: int) -> NDArray[np.float32]:
@@ -117,14 +117,14 @@ def window_grid(
         resize: value of ``data.resize``; with [height, width] the network was trained on whole images, so no windows.
         crop: value of ``augment.crop``.
     """
-    seen = resized_size(*size, resize)
+    resized = resized_size(*size, resize)
     if options.tile == 0 or isinstance(resize, Sequence):
-        side = max(seen)
+        side = max(resized)
     elif options.tile != "auto":
         side = max(1, round(int(options.tile) * (resize or 1.0)))
-    elif seen[0] * seen[1] * max(1.0, *options.scales) ** 2 <= MAX_WHOLE_PIXELS:
-        side = max(seen)
+    elif resized[0] * resized[1] * max(1.0, *options.scales) ** 2 <= MAX_WHOLE_PIXELS:
+        side = max(resized)
     else:
         side = min(max(MIN_SIDE, *([crop] if isinstance(crop, int) else crop or [0])), MAX_SIDE)
         side = -(-side // GRID) * GRID
-    return WindowGrid(*(WindowAxis(*each, side, options.overlap) for each in zip(size, seen, strict=True)))
+    return WindowGrid(*(WindowAxis(*each, side, options.overlap) for each in zip(size, resized, strict=True)))

@@ -185,8 +185,8 @@ def named_values(name: str, metric: Any) -> dict[str, Any]:
             raise ConfigError(f"the metric '{name}' returns {value!r:.80}; it must be a number or a dict of numbers")
         return value
 
-    found = metric.compute()
-    values: dict[str, Any] = plain(found if isinstance(found, Mapping) else {name: found})
+    result = metric.compute()
+    values: dict[str, Any] = plain(result if isinstance(result, Mapping) else {name: result})
     return values
 
 

@@ -36,11 +36,11 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
         ModelError: the weights do not fit.
     """
     path, expected = Path(path), encoder.state_dict()
-    weights, left = fitting(expected, tensors_of(read_file(path)))
+    weights, rest = fitting(expected, tensors_of(read_file(path)))
     missing = [key for key in expected if key not in weights and not key.endswith(_COUNTER)]
-    unknown = [key for key in left if key not in besides and not key.startswith(_HEADS) and not key.endswith(_COUNTER)]
-    if told := misfits(expected, weights, missing, unknown):
-        raise ModelError(f"{path} does not fit the encoder: {told}")
+    unknown = [key for key in rest if key not in besides and not key.startswith(_HEADS) and not key.endswith(_COUNTER)]
+    if problems := misfits(expected, weights, missing, unknown):
+        raise ModelError(f"{path} does not fit the encoder: {problems}")
     encoder.load_state_dict({**expected, **weights})
 
 
@@ -50,33 +50,33 @@ def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict
     The names of both may have a prefix such as "encoder." or "module."; the prefixes with the most matches are removed.
 
     Raises:
-        ModelError: the file holds all of the network under several prefixes, as of a student and its teacher.
+        ModelError: the file holds all tensors of the network under several prefixes, such as a student and its teacher.
     """
     if tensors.keys() == set(names):
         return dict(tensors), []
     plain = {_plain(key): (key, value) for key, value in tensors.items()}
-    own = [_plain(key) for key in names]
-    shifts, parts = {("", "")}, own[0].split(".")  # pairs of prefixes: the file's and the network's
+    plain_names = [_plain(key) for key in names]
+    prefix_pairs, parts = {("", "")}, plain_names[0].split(".")  # pairs of prefixes: the file's and the network's
     for cut in range(max(1, len(parts) - 1)):
-        rest, ours = ".".join(parts[cut:]), "".join(f"{part}." for part in parts[:cut])
-        alike = [
+        rest, network_prefix = ".".join(parts[cut:]), "".join(f"{part}." for part in parts[:cut])
+        matching = [
             key for key in plain if key == rest or (key.endswith(f".{rest}") and (cut == 0 or len(parts) > cut + 2))
         ]
-        shifts |= {(key.removesuffix(rest), ours) for key in alike}
+        prefix_pairs |= {(key.removesuffix(rest), network_prefix) for key in matching}
 
-    def moved(shift: tuple[str, str]) -> dict[str, tuple[str, Tensor]]:
-        theirs, ours = shift
-        return {ours + key.removeprefix(theirs): pair for key, pair in plain.items() if key.startswith(theirs)}
+    def renamed(prefixes: tuple[str, str]) -> dict[str, tuple[str, Tensor]]:
+        old, new = prefixes
+        return {new + key.removeprefix(old): pair for key, pair in plain.items() if key.startswith(old)}
 
-    ways = {shift: moved(shift) for shift in sorted(shifts)}
-    (theirs, _), given = max(ways.items(), key=lambda way: len(way[1].keys() & set(own)))
-    whole = {prefix for (prefix, _), tensors in ways.items() if tensors.keys() >= set(own)}
-    if theirs and len(whole) > 1:
+    candidates = {pair: renamed(pair) for pair in sorted(prefix_pairs)}
+    (prefix, _), remaining = max(candidates.items(), key=lambda each: len(each[1].keys() & set(plain_names)))
+    complete = {old for (old, _), tensors in candidates.items() if tensors.keys() >= set(plain_names)}
+    if prefix and len(complete) > 1:
         raise ModelError(
-            f"the weights are there under {' and '.join(sorted(whole))}; save one of these in a file alone"
+            f"it holds the weights several times, under {' and '.join(sorted(complete))}; save one of these to a file"
         )
-    found = {key: given.pop(_plain(key))[1] for key in names if _plain(key) in given}
-    return found, [key[len(theirs) :] for key, _ in given.values()]
+    matched = {key: remaining.pop(_plain(key))[1] for key in names if _plain(key) in remaining}
+    return matched, [key[len(prefix) :] for key, _ in remaining.values()]
 
 
 def misfits(
@@ -87,7 +87,7 @@ def misfits(
     problems = {
         "missing": list(missing),
         "unexpected": list(unexpected),
-        "of another shape": [f"{key} {given} for {own}" for key, (given, own) in pairs.items() if given != own],
+        "of another shape": [f"{key} {one} for {other}" for key, (one, other) in pairs.items() if one != other],
     }
     return "; ".join(f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys)
 
@@ -160,12 +160,12 @@ def freeze_unused(network: nn.Module, part: nn.Module, image_shape: tuple[int, i
     They stay in the state_dict, so that pretrained weights fit. They are found by a forward pass in eval mode on the
     meta device, which computes nothing; if the network does not run there, nothing is changed.
     """
-    parameters, own = dict(network.named_parameters()), set(part.parameters())
+    parameters, part_parameters = dict(network.named_parameters()), set(part.parameters())
     meta = {
         name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
         for name, tensor in [*parameters.items(), *network.named_buffers()]
     }
-    names = [name for name, each in parameters.items() if each in own and each.requires_grad]
+    names = [name for name, each in parameters.items() if each in part_parameters and each.requires_grad]
     training = network.training
     try:
         with torch.enable_grad():

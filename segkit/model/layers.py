@@ -92,19 +92,19 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(block)
 
-    seen: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
-    return seen
+    output: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+    return output
 
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """During recomputation update copies of the BatchNorm running statistics, so that they count each batch once."""
     layers = [layer for layer in block.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    own = [dict(layer._buffers) for layer in layers]
+    originals = [dict(layer._buffers) for layer in layers]
     for layer in layers:
         layer._buffers.update({name: each if each is None else each.clone() for name, each in layer._buffers.items()})
     try:
         yield
     finally:
-        for layer, buffers in zip(layers, own, strict=True):
+        for layer, buffers in zip(layers, originals, strict=True):
             layer._buffers.update(buffers)

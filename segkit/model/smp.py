@@ -21,7 +21,7 @@ from segkit.model.layers import doubled, pad_to_multiple
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _IMAGENET = {"mean": list(MEAN), "std": list(STD)}
 _HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
-_OTHERS = {  # name prefix of smp's own encoders -> normalisation of their default weights, if not ImageNet's
+_DEFAULTS = {  # name prefix of smp's own encoders -> normalisation of their default weights, if not ImageNet's
     **dict.fromkeys(("inception", "xception", "timm-tf_efficientnet_lite"), _HALF),
     "dpn": {"mean": [124 / 255, 117 / 255, 104 / 255], "std": [1 / (0.0167 * 255)] * 3},
 }
@@ -67,7 +67,7 @@ class Smp(nn.Module):
         named = weights is not None and not (weights.endswith(_FILES) or "/" in weights or Path(weights).is_file())
         _check_names(architecture, encoder, weights if named else None)
         # a timm encoder's name selects its weights, so smp expects True and warns about a string
-        pretrained = (True if _of_timm(encoder) else weights) if named else None
+        pretrained = (True if _timm_name(encoder) else weights) if named else None
         options: dict[str, Any] = {"encoder_name": encoder, "encoder_weights": pretrained}
         options |= {"in_channels": in_channels, "classes": num_classes}
         with _fetching(encoder, str(weights)) if named else contextlib.nullcontext():
@@ -114,7 +114,7 @@ def _decode(
     return result
 
 
-def _of_timm(encoder: str) -> str | None:
+def _timm_name(encoder: str) -> str | None:
     """Return the timm name of an encoder, or None for smp's own encoders."""
     return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
 
@@ -132,16 +132,16 @@ def _check_names(architecture: str, encoder: str, weights: str | None) -> None:
     require_known("architecture", architecture, smp.MODEL_ARCHITECTURES_MAPPING)
     if not _NAME.fullmatch(encoder):  # timm would load arbitrary content from "hf-hub:" or "local-dir:" names
         raise ModelError(f"smp: {encoder!r} is not an encoder name: letters, digits, '-', '_' and '.' are allowed")
-    name = _of_timm(encoder) or ""
+    name = _timm_name(encoder) or ""
     if not timm.is_model(name):
         require_known("encoder", encoder, [*smp.encoders.encoders, *(f"tu-{each}" for each in timm.list_models())])
     if weights is not None and not name:
-        own = smp.encoders.encoders[encoder]["pretrained_settings"]
-        require_known(f"local file ({', '.join(_FILES)}) or set of weights of '{encoder}' called", weights, own)
+        available = smp.encoders.encoders[encoder]["pretrained_settings"]
+        require_known(f"local file ({', '.join(_FILES)}) or set of weights of '{encoder}' called", weights, available)
     elif weights is not None and (weights != "imagenet" or not timm.models.is_model_pretrained(name)):
         tags = [f"tu-{each}" for each in timm.list_pretrained(name.partition(".")[0])]
-        told = f'set weights = "imagenet" and select them by the encoder name: {first_few(tags) or "none exist"}'
-        raise ModelError(f"smp: there are no weights '{weights}' of the encoder '{encoder}'; {told}")
+        hint = f'set weights = "imagenet" and select them by the encoder name: {first_few(tags) or "none exist"}'
+        raise ModelError(f"smp: there are no weights '{weights}' of the encoder '{encoder}'; {hint}")
 
 
 def _normalisation(encoder: str, weights: str | None) -> dict[str, list[float]]:
@@ -149,10 +149,10 @@ def _normalisation(encoder: str, weights: str | None) -> dict[str, list[float]]:
     import segmentation_models_pytorch as smp
     import timm
 
-    if name := _of_timm(encoder):
+    if name := _timm_name(encoder):
         config = timm.get_pretrained_cfg(name)
         return {"mean": list(config.mean), "std": list(config.std)} if config else _IMAGENET
-    usual = next((_OTHERS[start] for start in _OTHERS if encoder.startswith(start)), _IMAGENET)
+    usual = next((_DEFAULTS[start] for start in _DEFAULTS if encoder.startswith(start)), _IMAGENET)
     if weights is None:
         return usual
     try:
@@ -190,7 +190,7 @@ def _unwrapped(encoder: nn.Module) -> nn.Module:
 
 def _classifier_names(encoder: str) -> set[str]:
     """Return the tensor names of timm's full classifier, some of which its feature extractor lacks."""
-    name = _of_timm(encoder)
+    name = _timm_name(encoder)
     if name is None:
         return set()
     import timm

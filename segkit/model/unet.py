@@ -184,9 +184,9 @@ def _overlap(size: int, depth: int) -> tuple[int, int]:
     return margin, margin + surplus
 
 
-def _require(holds: bool, name: str, value: object, told: str) -> None:
+def _require(holds: bool, name: str, value: object, problem: str) -> None:
     if not holds:
-        raise ModelError(f"unet: {name} = {value!r} {told}")
+        raise ModelError(f"unet: {name} = {value!r} {problem}")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -66,8 +66,8 @@ def difference(found: Any, expected: Any) -> str:
     if isinstance(expected, Mapping):
         if found.keys() != expected.keys():
             return f"there are {first_few([*found])} instead of {first_few([*expected])}"
-        told = {name: difference(found[name], value) for name, value in expected.items()}
-        return next((f"{name} {text}" for name, text in told.items() if text), "")
+        differences = {name: difference(found[name], value) for name, value in expected.items()}
+        return next((f"{name} {text}" for name, text in differences.items() if text), "")
     if hasattr(expected, "masked_fill"):  # a tensor; without importing torch just to list rules
         if (found.dtype, found.shape) != (expected.dtype, expected.shape):
             return f"is {found.dtype} {list(found.shape)}, expected {expected.dtype} {list(expected.shape)}"
@@ -106,8 +106,8 @@ class Subject:
             CheckFailed, NotAsked: the rule does, or two results that must be equal differ (CheckFailed).
         """
         for what, found, expected in rule(self) or ():
-            told = difference(found, expected)
-            require(not told, f"{what}: {told}")
+            problem = difference(found, expected)
+            require(not problem, f"{what}: {problem}")
 
     def build(self, **given: Any) -> Any:
         """Build the component with its options and those of ``given`` that are parameters of its constructor.
@@ -121,8 +121,8 @@ class Subject:
         except (SegkitError, KeyboardInterrupt):
             raise
         except BaseException as error:  # even sys.exit() must not end the checks
-            told = f"{type(error).__name__}: {error}"
-            raise CheckFailed(f"{self.name} cannot be built with {arguments}: {told}") from error
+            problem = f"{type(error).__name__}: {error}"
+            raise CheckFailed(f"{self.name} cannot be built with {arguments}: {problem}") from error
 
     def has_option(self, name: str) -> bool:
         """Whether the constructor has a parameter of this name."""
@@ -168,8 +168,8 @@ class Check:
         except BaseException as error:  # a component may call sys.exit()
             if self.known is not None:
                 return Answer("known", f"{self.known} ({error})", error)
-            told = str(error) if isinstance(error, CheckFailed) else f"{where}: {type(error).__name__}: {error}"
-            return Answer("FAILED", told + rule, error)
+            problem = str(error) if isinstance(error, CheckFailed) else f"{where}: {type(error).__name__}: {error}"
+            return Answer("FAILED", problem + rule, error)
         if self.known is None:
             return Answer("ok")
         declared = f"declared as a known failure ({self.known}), but the check passes: remove the declaration"
@@ -199,12 +199,12 @@ def named_options(case: Subject) -> None:
     for each in inspect.signature(case.factory).parameters.values():
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
             continue  # a config cannot set options in **kwargs, since misspelt names could not be detected
-        own = each.name not in reserved_names(case.kind) and each.kind != each.POSITIONAL_ONLY
-        told = "it is positional-only, or a key that segkit itself uses in a config's table; rename it or remove the /"
-        require(own, f"the option '{each.name}' can never be set: {told}")
+        allowed = each.name not in reserved_names(case.kind) and each.kind != each.POSITIONAL_ONLY
+        advice = "it is positional-only, or a key that segkit itself uses in a config; rename it or remove the /"
+        require(allowed, f"the option '{each.name}' can never be set: {advice}")
         hinted = each.name in given_names(case.kind) or each.annotation is not each.empty
-        told = f"values in a config cannot be checked; add its type, such as {each.name}: int"
-        require(hinted, f"the option '{each.name}' has no type hint: {told}")
+        advice = f"values in a config cannot be checked; add its type, such as {each.name}: int"
+        require(hinted, f"the option '{each.name}' has no type hint: {advice}")
 
 
 def copies(case: Any) -> Iterator[Same]:

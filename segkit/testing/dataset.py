@@ -131,8 +131,8 @@ def splits(case: DatasetSubject) -> None:
         texts = isinstance(names, tuple | list) and all(isinstance(each, str) and each.strip() for each in names)
         distinct = texts and 0 < len(names) == len({*names})
         require(distinct, f"{what} = {names!r}; it must be a tuple of distinct names")
-    own = len({tuple(colour) for colour in train.palette}) == len(train.palette) == len(train.classes)
-    require(own, f"the palette of {len(train.classes)} classes is {train.palette}; give each a distinct colour")
+    distinct = len({tuple(colour) for colour in train.palette}) == len(train.palette) == len(train.classes)
+    require(distinct, f"the palette of {len(train.classes)} classes is {train.palette}; give each a distinct colour")
     for colour in train.palette:
         whole = len(colour) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in colour)
         require(whole, f"the palette holds {colour!r}; a colour is three whole numbers from 0 to 255")
@@ -156,8 +156,8 @@ def samples(case: DatasetSubject) -> None:
             require(stated[index] == name, f"its name is {name!r}, but names[{index}] is {stated[index]!r}")
             found |= (stored := set(np.unique(mask).tolist()))
             wrong = [str(label) for label in sorted(stored - {*range(len(classes)), void})]
-            told = f"its mask holds {first_few(wrong)}; allowed are 0 to {len(classes) - 1} and ignore_index = {void}"
-            require(not wrong, told)
+            allowed = f"0 to {len(classes) - 1} and ignore_index = {void}"
+            require(not wrong, f"its mask holds {first_few(wrong)}; allowed are {allowed}")
     only = " or ".join([*(repr(classes[label]) for label in found - {void}), "void"])
     advice = "check that stored labels are mapped to classes"
     require(len(found - {void}) > 1 or len(classes) < 2, f"every pixel of every split is {only}: {advice}")
@@ -209,10 +209,10 @@ def same_each_time(case: DatasetSubject) -> Iterator[Same]:
 def names_what_is_wrong(case: DatasetSubject) -> None:
     """The constructor raises a DataError for an unknown split, naming it and the existing ones, or a missing root."""
     absent = case.folder / "not_there"
-    asked: list[tuple[str, list[str], dict[str, Any]]] = [("trian", ["trian", *case.splits], {"split": "trian"})]
+    cases: list[tuple[str, list[str], dict[str, Any]]] = [("trian", ["trian", *case.splits], {"split": "trian"})]
     if case.has_option("root"):
-        asked.append(("train of a missing root", [str(absent)], {"root": case.as_root(absent), "split": "train"}))
-    for what, words, options in asked:
+        cases.append(("train of a missing root", [str(absent)], {"root": case.as_root(absent), "split": "train"}))
+    for what, words, options in cases:
         with failing(f"for split {what} the constructor must raise a segkit.errors.DataError that names it"):
             try:
                 replace(case.reader, options={**case.reader.options, **options}).build()

@@ -57,13 +57,13 @@ def right_beats_wrong(case: LossSubject) -> None:
     _, target = batch(case.classes)
     perfect, opposite = (certain(each, case.classes) for each in (target, wrong(target, case.classes)))
     right, guessed, missed = (case.cost(each, target) for each in (perfect, torch.zeros_like(perfect), opposite))
-    told = f"a perfect prediction costs {right:.6g}, logits of 0 {guessed:.6g}, one wrong everywhere {missed:.6g}"
-    require(right < guessed < missed, told)
+    problem = f"a perfect prediction costs {right:.6g}, logits of 0 {guessed:.6g}, one wrong everywhere {missed:.6g}"
+    require(right < guessed < missed, problem)
     require(abs(right) <= 1e-4, f"a perfect prediction costs {right:.6g}; at most 0.0001 is allowed")
     for index in range(case.classes):
         found = case.cost(torch.where((target == index)[:, None], opposite, perfect), target)
-        told = f"a prediction wrong at class {index} alone costs {found:.6g}, a perfect one {right:.6g}"
-        require(found > right, told)
+        problem = f"a prediction wrong at class {index} alone costs {found:.6g}, a perfect one {right:.6g}"
+        require(found > right, problem)
 
 
 def constant_costs_much(case: LossSubject) -> None:
@@ -74,8 +74,8 @@ def constant_costs_much(case: LossSubject) -> None:
     right = case.cost(certain(target, case.classes), target)
     constant = case.cost(certain(torch.zeros_like(target), case.classes), target)
     nothing = case.cost(torch.zeros(1, case.classes, 40, 40), target)
-    told = f"it costs {constant:.4g}, a perfect prediction {right:.4g}, logits of 0 {nothing:.4g}"
-    require(constant > right and constant - right >= 0.45 * (nothing - right), told)
+    problem = f"it costs {constant:.4g}, a perfect prediction {right:.4g}, logits of 0 {nothing:.4g}"
+    require(constant > right and constant - right >= 0.45 * (nothing - right), problem)
 
 
 def void_has_no_gradient(case: LossSubject) -> None:
@@ -108,8 +108,8 @@ def class_weights(case: LossSubject) -> None:
         missed = torch.where((target == index)[:, None], predicted, 0.0)
         weights = ([each if c == index else 1.0 for c in range(case.classes)] for each in (10.0, 0.1))
         heavy, light = (case.cost(missed, target, case.make(class_weights=each)) for each in weights)
-        told = f"missing class {index} costs {heavy:.6g} with a weight of 10, and {light:.6g} with a weight of 0.1"
-        require(heavy > light, told)
+        problem = f"missing class {index} costs {heavy:.6g} with a weight of 10, and {light:.6g} with a weight of 0.1"
+        require(heavy > light, problem)
 
 
 def mean_not_sum(case: LossSubject) -> Iterator[Same]:
@@ -117,8 +117,8 @@ def mean_not_sum(case: LossSubject) -> Iterator[Same]:
     logits, target = batch(case.classes)
     once, twice = case.cost(logits, target), case.cost(torch.cat([logits] * 2), torch.cat([target] * 2))
     # it may change a little: the smoothing constant of a quotient weighs less with more pixels
-    told = f"an ordinary batch costs {once:.6g}, but {twice:.6g} if it holds every image twice"
-    require(not abs(twice - once) > 0.25 * abs(once), told)
+    problem = f"an ordinary batch costs {once:.6g}, but {twice:.6g} if it holds every image twice"
+    require(not abs(twice - once) > 0.25 * abs(once), problem)
     beside = case.cost(torch.cat([logits] * 2), torch.cat([target, torch.full_like(target, VOID)]))
     yield "with two further images that are all void", {"cost": beside}, {"cost": once}
 
@@ -134,9 +134,9 @@ def order(case: LossSubject) -> Iterator[Same]:
 def extreme_logits(case: LossSubject) -> None:
     """Logits of 10,000, right or wrong, have a finite cost and gradient."""
     logits, target = batch(case.classes)
-    asked = {"right": certain(target, case.classes, 1e4), "of random signs": 1e4 * logits.sign()}
-    asked["wrong"] = certain(wrong(target, case.classes), case.classes, 1e4)
-    for name, extreme in asked.items():
+    cases = {"right": certain(target, case.classes, 1e4), "of random signs": 1e4 * logits.sign()}
+    cases["wrong"] = certain(wrong(target, case.classes), case.classes, 1e4)
+    for name, extreme in cases.items():
         found = case.figures((extreme, target))
         finite = math.isfinite(found["cost"]) and found["gradient"].isfinite().all()
         require(finite, f"logits of 10,000, {name}, cost {found['cost']}; cost and gradient must be finite")
@@ -146,8 +146,8 @@ def half_precision(case: LossSubject) -> None:
     """16-bit logits cost float32, within 0.1 % of the cost in float32, even if sums would overflow float16."""
     pixels = torch.arange(320 * 320)
     large = torch.where(pixels % 4 > 0, 0, pixels // 4 % case.classes).reshape(1, 320, 320)
-    asked = [(dtype, *batch(case.classes, seed=seed)) for dtype in (torch.bfloat16, torch.float16) for seed in range(4)]
-    for dtype, logits, target in [*asked, (torch.float16, certain(large, case.classes, 2.0), large)]:
+    cases = [(dtype, *batch(case.classes, seed=seed)) for dtype in (torch.bfloat16, torch.float16) for seed in range(4)]
+    for dtype, logits, target in [*cases, (torch.float16, certain(large, case.classes, 2.0), large)]:
         half, what = logits.to(dtype), f"{dtype} logits {list(logits.shape)}"
         given = torch.as_tensor(case.make()(half.clone(), target.clone())).dtype
         require(given == torch.float32, f"for {what} it returned {given}; sum in float32, and return float32")
@@ -167,8 +167,8 @@ def gradcheck(case: LossSubject) -> None:
 
     leaf = logits.double().requires_grad_()  # step and tolerances suit losses that compute in float32 nevertheless
     same = torch.autograd.gradcheck(cost, leaf, eps=2e-3, atol=2e-3, rtol=2e-2, raise_exception=False)
-    told = "is a part of the computation detached or rounded?"
-    require(same, f"for logits {list(logits.shape)} backward() and finite differences give different gradients: {told}")
+    hint = "is a part of the computation detached or rounded?"
+    require(same, f"for logits {list(logits.shape)} backward() and finite differences give different gradients: {hint}")
 
 
 def compiles(case: LossSubject) -> Iterator[Same]:

@@ -37,6 +37,6 @@ class _OneDevice(TorchFunctionMode):
         elsewhere = [list(each.shape) for each in tensors if not each.is_meta]
         positions = function is Tensor.__getitem__ and arguments[0].is_meta
         if elsewhere and len(elsewhere) < len(tensors) and not positions:
-            told = "that did not move with the model: register_buffer it, or create it with device=image.device"
-            raise CheckFailed(f"{resolve_name(function) or function} gets a tensor {elsewhere[0]} {told}")
+            problem = "that did not move with the model: register_buffer it, or create it with device=image.device"
+            raise CheckFailed(f"{resolve_name(function) or function} gets a tensor {elsewhere[0]} {problem}")
         return function(*arguments, **(options or {}))

@@ -59,18 +59,18 @@ def perfect_is_best(case: MetricSubject) -> None:
     more = getattr(case.make(), "higher_is_better", None)  # by which a single number selects the best epoch
     for name, value in best.items():
         require(math.isfinite(value), f"a perfect prediction scores {name} = {value}")
-        told = f"higher_is_better = {more}, but perfect scores {value:.6g}, wrong everywhere {worst[name]:.6g}"
+        problem = f"higher_is_better = {more}, but perfect scores {value:.6g}, wrong everywhere {worst[name]:.6g}"
         contradicts = worst[name] > value if more else worst[name] < value
-        require(more is None or len(best) > 1 or not contradicts, told)
+        require(more is None or len(best) > 1 or not contradicts, problem)
     # swapping two classes keeps the boundary, so a boundary metric can only tell with more classes
     same = f"a perfect prediction and one that is wrong everywhere score the same: {best}"
     require(case.classes < max(case.counts) or difference(worst, best), same)
     for name, random in (
         (name, case.figures(batch(case.classes, seed=seed))[name]) for name in best for seed in range(4)
     ):
-        told = f"wrong everywhere scores {worst[name]:.6g}, perfect {best[name]:.6g}, and random {random:.6g}"
+        problem = f"wrong everywhere scores {worst[name]:.6g}, perfect {best[name]:.6g}, and random {random:.6g}"
         beyond = (random - best[name]) * (worst[name] - best[name]) < 0
-        require(not beyond, f"{name}: a prediction that is {told}")
+        require(not beyond, f"{name}: a prediction that is {problem}")
 
 
 _ALSO = {"miou": "mean_iou", "jaccard": "mean_iou", "f1": "mean_dice", "sensitivity": "recall"}

@@ -102,8 +102,8 @@ def logits(case: ModelSubject) -> None:
         _disturb(model, 0.02, zeros_alone=True)  # a classifier may be initialised to 0
         before = _forward(model, image)
         image[:, -1] = image[:, -1].flip(-1)
-        told = f"for images of {count} channels the last one does not affect the logits: is it left out?"
-        require((_forward(model, image) != before).any(), told)
+        problem = f"for images of {count} channels the last one does not affect the logits: is it left out?"
+        require((_forward(model, image) != before).any(), problem)
 
 
 def any_size(case: ModelSubject) -> None:
@@ -144,8 +144,8 @@ def looks_at_the_place(case: ModelSubject) -> None:
             other[..., top : top + 50, left : left + 65] += change
             moved = (_forward(model, other) - before).abs().mean((0, 1))  # [100,130]
             found += int(moved.reshape(2, 50, 2, 65).mean((1, 3)).argmax()) == quadrant
-    told = "is there a reshape or view in the wrong order, a flip, a mean over the image, or padding not cropped?"
-    require(found >= 5, f"the logits of the changed quadrant moved most in only {found} of 8 cases: {told}")
+    advice = "is there a reshape or view in the wrong order, a flip, a mean over the image, or padding not cropped?"
+    require(found >= 5, f"the logits of the changed quadrant moved most in only {found} of 8 cases: {advice}")
 
 
 def every_parameter_learns(case: ModelSubject) -> None:
@@ -209,9 +209,9 @@ def bf16_autocast(case: ModelSubject) -> None:
         out = _forward(model, image).float()
     _require_finite(out, "under bfloat16 autocast")
     error = ((out - expected).abs().mean() / expected.abs().mean().clamp_min(1e-30)).item()
-    told = "large sums and differences belong in float32 (x.float())"
+    advice = "large sums and differences belong in float32 (x.float())"
     # bfloat16 itself causes 0.004 per operation, 0.02 after a hundred layers
-    require(not error > 0.1, f"under bfloat16 autocast the logits are off by {error:.0%} on average: {told}")
+    require(not error > 0.1, f"under bfloat16 autocast the logits are off by {error:.0%} on average: {advice}")
 
 
 def channels_last(case: ModelSubject) -> Iterator[Same]:
@@ -226,9 +226,9 @@ def channels_last(case: ModelSubject) -> Iterator[Same]:
     out = _forward(model, image.contiguous(memory_format=torch.channels_last))
     yield "the same images in channels_last and in the usual order", out, expected
     # by at least half of the convolutions: transformers lose it when they rearrange tokens, and so does instance norm
-    told = f"{kept.count(False)} of {len(kept)} convolutions do not get channels_last"
+    problem = f"{kept.count(False)} of {len(kept)} convolutions do not get channels_last"
     normed = any(isinstance(module, nn.modules.instancenorm._InstanceNorm) for module in model.modules())
-    require(normed or 2 * sum(kept) >= len(kept), f"{told}; is there a contiguous() or clone() in forward?")
+    require(normed or 2 * sum(kept) >= len(kept), f"{problem}; is there a contiguous() or clone() in forward?")
 
 
 def exportable(case: ModelSubject) -> Iterator[Same]:

@@ -29,8 +29,8 @@ class ReaderSubject(Subject):
         name = f"picture.{'png' if self.name == 'any' else self.name}"
         path = Path(self.options.get("path", name))
         if "path" not in self.options or not path.exists():
-            told = f"give its path: options={{'path': '{name}'}}, or check-plugin --option path={name}"
-            raise NotAsked(f"there is no file {path.name} to read; {told}")
+            advice = f"give its path: options={{'path': '{name}'}}, or check-plugin --option path={name}"
+            raise NotAsked(f"there is no file {path.name} to read; {advice}")
         return path
 
     def pixels(self, path: Path) -> Any:

@@ -65,11 +65,11 @@ class ScoredSubject(Subject):
         given, once = self.options.get("class_weights"), self.one_count.get(rule.__name__)
         for classes in self.counts if once is None else (once,):
             classes = classes if given is None else len(given)
-            asked = {f"with {classes} classes": replace(self, classes=classes)}
+            cases = {f"with {classes} classes": replace(self, classes=classes)}
             if given is None and once is None and self.has_option("class_weights") and rule.__name__ != "class_weights":
                 options = {**self.options, "class_weights": [10.0, *[1.0] * (classes - 1)]}
-                asked[f"with {classes} classes and class weights"] = replace(self, classes=classes, options=options)
-            for what, case in asked.items():
+                cases[f"with {classes} classes and class weights"] = replace(self, classes=classes, options=options)
+            for what, case in cases.items():
                 try:
                     super(ScoredSubject, case).ask(rule)
                 except CheckFailed as error:
@@ -99,8 +99,8 @@ class ScoredSubject(Subject):
 
 def void_label_is_given(case: ScoredSubject) -> Iterator[Same]:
     """The label of void is the parameter ``ignore_index``, which the dataset determines; 255 is only common."""
-    told = "the constructor has no parameter ignore_index: it cannot know which label is void"
-    require(case.has_option("ignore_index"), told)
+    problem = "the constructor has no parameter ignore_index: it cannot know which label is void"
+    require(case.has_option("ignore_index"), problem)
     logits, target = batch(case.classes)
     for void in (case.classes, 254):
         found = case.figures((logits, torch.where(target == VOID, void, target)), built=case.make(void))
@@ -117,8 +117,8 @@ def unknown_label_refused(case: ScoredSubject) -> None:
             found = case.figures((logits, target))
         except Exception:
             continue
-        told = f"the label {label} was accepted, though there are {case.classes} classes and void is {VOID}"
-        require(math.isnan(found.get("cost", 0)), told)
+        problem = f"the label {label} was accepted, though there are {case.classes} classes and void is {VOID}"
+        require(math.isnan(found.get("cost", 0)), problem)
 
 
 def inputs_unchanged(case: ScoredSubject) -> Iterator[Same]:

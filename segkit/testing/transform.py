@@ -46,10 +46,10 @@ def results(case: TransformSubject) -> None:
     for dtype, seed in product((torch.uint8, torch.float32), SEEDS):
         image, mask = case.seen(transform, seed, dtype).values()
         kept = image.dtype == dtype and image.ndim == 3 and len(image) == 3 and image.numel()
-        told = f"an image {dtype} [3,40,56] became {image.dtype} {list(image.shape)}"
-        require(kept, f"{told}; dtype and channels must stay the same, and the result must not be empty")
-        told = f"{told}, and its mask {mask.dtype} {list(mask.shape)}; it must be uint8 {list(image.shape[1:])}"
-        require(mask.dtype == torch.uint8 and mask.shape == image.shape[1:], told)
+        problem = f"an image {dtype} [3,40,56] became {image.dtype} {list(image.shape)}"
+        require(kept, f"{problem}; dtype and channels must stay the same, and the result must not be empty")
+        problem = f"{problem}, and its mask {mask.dtype} {list(mask.shape)}; it must be uint8 {list(image.shape[1:])}"
+        require(mask.dtype == torch.uint8 and mask.shape == image.shape[1:], problem)
         found = first_few(sorted(map(str, {*np.unique(mask).tolist()} - {*LABELS})))
         require(not found, f"from the labels {LABELS} it made {found}; resize and rotate masks by the nearest pixel")
 
@@ -66,8 +66,8 @@ def mask_follows_image(case: TransformSubject) -> None:
             within = torch.where(own, within - within[:, own].mean(1, keepdim=True), within)
         left = float(within.var(1).sum()) / whole
         # 0.04 as it was, 0.5 under a heavy blur or noise, 0.87 and more where one alone is mirrored or moved by a block
-        told = "draw once, and cut, turn and mirror both"
-        require(not left > 0.8, f"labels explain {1 - left:.0%} of the image, and of the one given 96 %: {told}")
+        advice = "draw once, and cut, turn and mirror both"
+        require(not left > 0.8, f"labels explain {1 - left:.0%} of the image, and of the one given 96 %: {advice}")
 
 
 def same_for_the_same_generator(case: TransformSubject) -> Iterator[Same]:
