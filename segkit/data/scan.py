@@ -151,7 +151,7 @@ def _issues(
         one, another = kept[first].channels, kept[name].channels
         if len(one) != len(another):
             what = f"images of other channels than {first}: {first_few(another, 12)} beside {first_few(one, 12)}"
-            yield Issue("channels", what=what, advice="select channels that all have with data.bands", split=name)
+            yield Issue("channels", what=what, advice="select common channels with data.bands", split=name)
     files = {
         name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(statistics)]
         for name, statistics in samples.items()

@@ -121,7 +121,9 @@ def test_splits_whose_images_have_other_channels_are_refused() -> None:
 
     colours, grey = (as_dataset(each, "it", ["a", "b"]) for each in (Pairs(), Grey()))
     scan = scan_splits({"train": colours, "val": grey}, progress=False)
-    told = "val: images of other channels than train: grey beside red, green, blue; select channels that all have with data.bands"
+    told = (
+        "val: images of other channels than train: grey beside red, green, blue; select common channels with data.bands"
+    )
     assert [str(each) for each in scan.errors] == [told]
     assert scan_splits({"train": grey, "val": grey}, progress=False).errors == []
 
