@@ -20,7 +20,7 @@ def test_tiles_cover_the_side_and_their_weights_add_up_to_one(length, factor, ti
         assert (each.weights > 0).all()
         total[each.first : each.last] += each.weights
     np.testing.assert_allclose(total, 1, rtol=1e-5)
-    assert axis.windows[-1].end == axis.seen
+    assert axis.windows[-1].end == axis.resized
     assert all(each.end - each.start == tile for each in axis.windows[:-1])
 
 
