@@ -73,7 +73,7 @@ def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict
     complete = {old for (old, _), tensors in candidates.items() if tensors.keys() >= set(plain_names)}
     if prefix and len(complete) > 1:
         raise ModelError(
-            f"it holds the weights several times, under {' and '.join(sorted(complete))}; save one of these to a file"
+            f"the file holds the weights several times, under {' and '.join(sorted(complete))}; save only one of them"
         )
     matched = {key: remaining.pop(_plain(key))[1] for key in names if _plain(key) in remaining}
     return matched, [key[len(prefix) :] for key, _ in remaining.values()]
