@@ -47,12 +47,12 @@ def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
     train, weights = scan.splits["train"], [_class_weights(choice, scan) for choice in settings.loss]
     seed_everything(settings.train.seed, settings.train.deterministic)
     model = settings.model
-    about = {"name": model.name, "options": dict(model.options)}
-    about |= {"distribution": model.component.distribution, "version": model.component.version}
+    model_record = {"name": model.name, "options": dict(model.options)}
+    model_record |= {"distribution": model.component.distribution, "version": model.component.version}
     if not pretrained:
         model = replace(model, options=without_pretrained(model.component, model.options))
     chosen = {"dataset": [settings.dataset], "model": [model], "loss": settings.loss, "metric": settings.metric}
-    components = {kind: [str(each.component) for each in those] for kind, those in chosen.items()}
+    components = {kind: [str(each.component) for each in choices] for kind, choices in chosen.items()}
     return _inputs(
         vars(settings),
         {"config": settings.record(), "components": components, "class_weights": weights},
@@ -62,7 +62,7 @@ def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
         folder=settings.folder,
         metrics=build_metrics(settings.metric, train),
         transforms=[each.build(train) for each in settings.transform],
-        model_record={"model": about},
+        model_record={"model": model_record},
     )
 
 
@@ -84,9 +84,9 @@ def plain_inputs(splits: Mapping[str, Dataset], tables: Mapping[str, Any], **obj
 
 def _inputs(tables: Mapping[str, Any], record: dict[str, Any], **objects: Any) -> TrainerInputs:
     """Make the inputs, with the parts that configs and plain objects have in common."""
-    own = {name: tables[name] for name in ("data", "augment", "train")}
-    own |= {"optimizer": optimizers[own["train"].optimizer], "prepared": plugins.prepared}
-    return TrainerInputs(record=environment() | record, **own, **objects)
+    common = {name: tables[name] for name in ("data", "augment", "train")}
+    common |= {"optimizer": optimizers[common["train"].optimizer], "prepared": plugins.prepared}
+    return TrainerInputs(record=environment() | record, **common, **objects)
 
 
 def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = True) -> Scan:
@@ -166,9 +166,9 @@ def build_checks(data: DataSettings, augment: AugmentSettings) -> dict[str, Any]
 
 def build_criterion(choices: Sequence[Choice], weights: Sequence[Any], dataset: Dataset) -> Criterion:
     """Build the sum of the losses that a config names; ``weights`` holds the class weights of each, or None."""
-    own = [{} if row is None else {"class_weights": row} for row in weights]
+    extra = [{} if row is None else {"class_weights": row} for row in weights]
     return Criterion(
-        [(each.short, each.scale, each.build(dataset, **row)) for each, row in zip(choices, own, strict=True)]
+        [(each.short, each.scale, each.build(dataset, **row)) for each, row in zip(choices, extra, strict=True)]
     )
 
 
@@ -183,8 +183,8 @@ def environment() -> dict[str, Any]:
     packages = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "pillow")
     commit = ""
     with suppress(OSError, subprocess.TimeoutExpired):
-        asked = ["git", "rev-parse", "HEAD"]
-        commit = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
+        command = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
     return {
         "segkit": segkit.__version__,
         "python": platform.python_version(),

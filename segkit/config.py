@@ -16,8 +16,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, reason
-from segkit.options import BACKSLASH, Written, create, read_options, read_value, told
-from segkit.plugins import unmet
+from segkit.options import BACKSLASH, UnparsedValue, create, describe_errors, read_options, read_value
+from segkit.plugins import unmet_requirements
 from segkit.registry import REGISTRIES, Component
 from segkit.settings import TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
@@ -121,7 +121,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     pairs = overrides.items() if isinstance(overrides, Mapping) else filter(None, [part(_pair, t) for t in overrides])
     for path, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):  # a new name clears the options
         part(_override, tables, path, value)
-    problems += [f"plugins: {problem}" for problem in unmet(tables.get("plugins", []))]
+    problems += [f"plugins: {problem}" for problem in unmet_requirements(tables.get("plugins", []))]
     allowed = ["dataset", "model", *LISTS, *TABLES, "plugins"]
     problems += [
         f"[{key}]: there is no such table{did_you_mean(key, allowed) or ';'} there are {', '.join(allowed)}"
@@ -166,7 +166,7 @@ def settings_from(kind: type[SettingsT], key: str, values: Any) -> SettingsT:
     except ValidationError as error:
         for each in error.errors():
             given = f" = {each['input']!r}" if each["loc"] else ""
-            problems.append(f"{'.'.join([key, *map(str, each['loc'])])}{given}: {told([each])}")
+            problems.append(f"{'.'.join([key, *map(str, each['loc'])])}{given}: {describe_errors([each])}")
         raise ConfigError(problems) from error
 
 
@@ -199,8 +199,8 @@ def _copy(value: Any) -> Any:
     return [*map(_copy, value)] if isinstance(value, (list, tuple)) else value
 
 
-def _pair(text: str) -> tuple[str, Written]:
-    """Split an override into path and value; the value stays :class:`Written` until the option's type is known.
+def _pair(text: str) -> tuple[str, UnparsedValue]:
+    """Split an override into path and value; the value stays :class:`UnparsedValue` until the option's type is known.
 
     Raises:
         ConfigError: the override is not of the form table.key=value.
@@ -208,7 +208,7 @@ def _pair(text: str) -> tuple[str, Written]:
     path, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         raise ConfigError(NO_OVERRIDE.format(path))
-    return path, Written(value)
+    return path, UnparsedValue(value)
 
 
 def _override(tables: dict[str, Any], path: str, value: Any) -> None:

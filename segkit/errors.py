@@ -101,8 +101,8 @@ class Issue:
 
     def record(self) -> dict[str, Any]:
         """The issue as ``run.json`` and ``check --json`` store it."""
-        own = {"kind": self.kind, "severity": self.severity, "split": self.split, "text": self.text}
-        return {**own, "files": self.files, "of_file": self.skippable}
+        record = {"kind": self.kind, "severity": self.severity, "split": self.split, "text": self.text}
+        return {**record, "files": self.files, "of_file": self.skippable}
 
     def __str__(self) -> str:
         return f"{self.split}: {self.text}" if self.split else self.text
@@ -117,7 +117,7 @@ class DataError(SegkitError):
         super().__init__(str(message))
         self.issue = message if isinstance(message, Issue) else issue
 
-    def retold(self, message: str) -> DataError:
+    def with_message(self, message: str) -> DataError:
         """The same error with another message; a DataError where the subclass has another constructor."""
         kind = type(self) if type(self).__init__ is DataError.__init__ else DataError
         return kind(message, self.issue)

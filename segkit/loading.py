@@ -26,7 +26,7 @@ from segkit.inference.ensemble import averaged
 from segkit.inference.predictor import Predictor
 from segkit.model.encoder import tensors_of
 from segkit.options import create, without_pretrained
-from segkit.plugins import unmet
+from segkit.plugins import unmet_requirements
 from segkit.registry import models
 from segkit.settings import Count, Pair
 
@@ -128,7 +128,7 @@ def _build(stored: _ModelFile, folder: Path) -> nn.Module:
         component = models.find(stored.model.name)
     except ComponentNotFound as error:
         provider = stored.model.distribution
-        missing = unmet([f"{provider}>={stored.model.version.partition('+')[0]}"] if provider else [])
+        missing = unmet_requirements([f"{provider}>={stored.model.version.partition('+')[0]}"] if provider else [])
         raise ComponentNotFound("\n".join([f"the model of {folder}: {error}", *missing])) from error
     options = without_pretrained(component, stored.model.options)
     given = {"num_classes": stored.num_classes, "ignore_index": stored.ignore_index, "classes": tuple(stored.classes)}

@@ -73,12 +73,12 @@ class Option:
     @property
     def type(self) -> str:
         """Its type in Python syntax, such as ``Literal['a', 'b'] | None``; "" if any value is accepted."""
-        return "" if self.hint is Any else _written(self.hint)
+        return "" if self.hint is Any else _type_text(self.hint)
 
     def record(self) -> dict[str, Any]:
         """The option as ``show --json`` prints it."""
-        own = {"name": self.name, "type": self.type, "default": self.default, "text": self.text}
-        return {**own, "required": self.required and not self.given, "given": self.given}
+        record = {"name": self.name, "type": self.type, "default": self.default, "text": self.text}
+        return {**record, "required": self.required and not self.given, "given": self.given}
 
     @property
     def words(self) -> list[str]:
@@ -202,7 +202,7 @@ def without_pretrained(component: Component, options: Mapping[str, object]) -> d
     return {name: value for name, value in options.items() if not name.startswith("weights")} | none
 
 
-class Written(str):
+class UnparsedValue(str):
     """A value from the command line: whether 2012 is a number or a text depends on the option's type."""
 
 
@@ -210,7 +210,7 @@ def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
     """Check a value against a type; return it as a config holds it, and converted: a list to a tuple, a text to a path.
 
     pydantic's strict rules for JSON apply, which suit TOML too: a list may become a tuple. TOML has no None, so the
-    text "none" is None where the type allows it. A :class:`Written` value is read as TOML, or else as the plain text:
+    text "none" is None where the type allows it. An :class:`UnparsedValue` is read as TOML, or else as the plain text:
     the first of these that the type allows.
 
     Raises:
@@ -223,7 +223,7 @@ def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
         if isinstance(each, date | time):  # no option is a date; a folder named like one needs quotes
             raise ValueError(f'{each}: is a date; write it in quotes, "{each}"')
     words, readings = _words(hint), [value]
-    if isinstance(value, Written):
+    if isinstance(value, UnparsedValue):
         readings = _readings(value)
     elif type(value) is int and str(value) in words:  # year = 2012, of '2007' or '2012'
         readings = [value, str(value)]
@@ -244,22 +244,22 @@ def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
         with contextlib.suppress(ValueError):
             read_value(str(value), hint)
             close = f'; write it in quotes, "{value}"'
-    raise ValueError(f"{readings[0]!r:.60}: {told(errors[0].errors())}{close}")
+    raise ValueError(f"{readings[0]!r:.60}: {describe_errors(errors[0].errors())}{close}")
 
 
-def told(errors: Sequence[Any]) -> str:
+def describe_errors(errors: Sequence[Any]) -> str:
     """pydantic's errors for one value as one line; for a union there is an error for each branch."""
-    found = dict.fromkeys(each["msg"].removeprefix("Input ").removeprefix("Value error, ") for each in errors)
-    return ", or ".join(found).replace("valid array", "valid list")  # as TOML calls it
+    messages = dict.fromkeys(each["msg"].removeprefix("Input ").removeprefix("Value error, ") for each in errors)
+    return ", or ".join(messages).replace("valid array", "valid list")  # as TOML calls it
 
 
-def _readings(written: Written) -> list[Any]:
+def _readings(text: UnparsedValue) -> list[Any]:
     """All values that a text may stand for, its value as TOML first."""
     try:
-        read = tomllib.loads(f"value = {written}")["value"]
+        read = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:  # a Windows path in double quotes: its backslashes are not TOML escapes
-        read = str(written[1:-1] if len(written) > 1 and written[0] == written[-1] == '"' else written)
-    texts = [[str(each) for each in read], str(written)] if isinstance(read, list) else [str(written)]
+        read = str(text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text)
+    texts = [[str(each) for each in read], str(text)] if isinstance(read, list) else [str(text)]
     return texts if isinstance(read, date | time) else [read, *texts]  # a folder may be named like a date
 
 
@@ -271,15 +271,15 @@ def _words(hint: Any) -> list[str]:
     return [str(word) for word in parts] if get_origin(hint) is Literal else [w for part in parts for w in _words(part)]
 
 
-def _written(hint: Any) -> str:
+def _type_text(hint: Any) -> str:
     """A type in Python syntax, without pydantic's annotations."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _written(parts[0])
+        return _type_text(parts[0])
     if origin in (Union, UnionType):
-        return " | ".join(map(_written, parts))
+        return " | ".join(map(_type_text, parts))
     if origin is list:
-        return f"list[{_written(parts[0])}]"
+        return f"list[{_type_text(parts[0])}]"
     text = hint if isinstance(hint, str) else "None" if hint is NoneType else inspect.formatannotation(hint)
     return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)
 
@@ -292,7 +292,7 @@ def _hint(parameter: inspect.Parameter, function: Any) -> Any:
             hint = eval(hint, {**_USUAL_NAMES, **function.__globals__})
         except Exception:  # a name that is imported under TYPE_CHECKING only
             return hint
-    return Union[FORMULAS, hint] if parameter.name == "class_weights" else _by_name(hint)  # noqa: UP007
+    return Union[FORMULAS, hint] if parameter.name == "class_weights" else _enum_names(hint)  # noqa: UP007
 
 
 def _default(parameter: inspect.Parameter) -> object:
@@ -301,10 +301,10 @@ def _default(parameter: inspect.Parameter) -> object:
     return value.name if isinstance(value, Enum) else value
 
 
-def _by_name(hint: Any) -> Any:
+def _enum_names(hint: Any) -> Any:
     """The type with each enum replaced by the names of its members."""
     if get_origin(hint) in (Union, UnionType):
-        return Union[tuple(map(_by_name, get_args(hint)))]  # noqa: UP007
+        return Union[tuple(map(_enum_names, get_args(hint)))]  # noqa: UP007
     if inspect.isclass(hint) and issubclass(hint, Enum):
         return Annotated[Literal[tuple(hint.__members__)], AfterValidator(hint.__getitem__)]
     return hint

@@ -68,12 +68,12 @@ def installed() -> Sequence[Plugin]:
     """All plugins, including broken ones; loaded on first use."""
     manager = _manager()
     core = Plugin("core", hookspecs.PROJECT, __version__, builtin.__name__)
-    plugins = [loaded(core, lambda: builtin, manager=manager)]
+    plugins = [load_plugin(core, lambda: builtin, manager=manager)]
     # ours first, so that no other plugin can claim our modules; then by name, independent of the order of sys.path
-    found = [(str(each.dist.name), each.dist, each) for each in entry_points(group=hookspecs.PROJECT) if each.dist]
-    for name, distribution, point in sorted(found, key=lambda each: (each[0] != hookspecs.PROJECT, each[0], each[2])):
+    points = [(str(each.dist.name), each.dist, each) for each in entry_points(group=hookspecs.PROJECT) if each.dist]
+    for name, distribution, point in sorted(points, key=lambda each: (each[0] != hookspecs.PROJECT, each[0], each[2])):
         plugin = Plugin(point.name, name, distribution.version, point.value)
-        plugins.append(loaded(plugin, point.load, distribution.requires or (), manager))
+        plugins.append(load_plugin(plugin, point.load, distribution.requires or (), manager))
     return tuple(plugins)
 
 
@@ -82,7 +82,7 @@ def broken() -> list[Plugin]:
     return [plugin for plugin in installed() if plugin.error]
 
 
-def loaded(
+def load_plugin(
     plugin: Plugin,
     load: Callable[[], Any],
     requires: Sequence[str] = (),
@@ -113,7 +113,7 @@ def loaded(
                 if hook.plugin is not module:
                     continue
                 if name in _OFFERS:
-                    offers += [(_OFFERS[name], *offer) for offer in _checked(name, hook.function())]
+                    offers += [(_OFFERS[name], *offer) for offer in _check_offers(name, hook.function())]
                 elif name in EVENTS:
                     events[name] = hook
                 elif not hook.optionalhook:  # pluggy would accept it and never call it
@@ -123,8 +123,8 @@ def loaded(
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin that calls sys.exit on import must not end the command
-        said_by_us = isinstance(error, PluginError | pluggy.PluginValidationError)
-        text = " ".join(str(error).split()) if said_by_us else cause(error)
+        own_message = isinstance(error, PluginError | pluggy.PluginValidationError)
+        text = " ".join(str(error).split()) if own_message else cause(error)
         plugin = replace(plugin, error=text + _another_segkit_needed(plugin, requires))
         if strict():
             raise PluginError(f"plugin {plugin}: {plugin.error}") from error
@@ -157,9 +157,9 @@ class Observers:
             _warn(f"plugin {plugin} is broken: {plugin.error}")
         texts: list[str] = []
         for plugin, listener in _listeners(event):
-            given = [arguments[each] if each == "run" else copy.deepcopy(arguments[each]) for each in listener.argnames]
+            values = [arguments[key] if key == "run" else copy.deepcopy(arguments[key]) for key in listener.argnames]
             try:
-                answer = listener.function(*given)
+                answer = listener.function(*values)
                 if not isinstance(answer, str | None):
                     raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
                 texts += [answer] if answer else []
@@ -184,8 +184,8 @@ def prepared(inputs: Any, processes: int) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for plugin, listener in _listeners("segkit_run_prepared"):
         try:
-            given = {"inputs": inputs, "scan": inputs.scan, "precision": inputs.precision, "processes": processes}
-            answer: Any = listener.function(*(given[name] for name in listener.argnames)) or {}
+            values = {"inputs": inputs, "scan": inputs.scan, "precision": inputs.precision, "processes": processes}
+            answer: Any = listener.function(*(values[name] for name in listener.argnames)) or {}
             inputs, chosen = inputs.with_settings(answer), {**chosen, **answer}
         except SegkitError:
             raise
@@ -196,8 +196,8 @@ def prepared(inputs: Any, processes: int) -> dict[str, Any]:
 
 def _listeners(event: str) -> list[tuple[Plugin, pluggy.HookImpl]]:
     """The plugins that handle an event with their functions, those marked tryfirst first and trylast last."""
-    found = [(plugin, plugin.events[event]) for plugin in reversed(installed()) if event in plugin.events]
-    return sorted(found, key=lambda each: each[1].trylast - each[1].tryfirst)
+    listeners = [(plugin, plugin.events[event]) for plugin in reversed(installed()) if event in plugin.events]
+    return sorted(listeners, key=lambda each: each[1].trylast - each[1].tryfirst)
 
 
 def strict() -> bool:
@@ -209,7 +209,7 @@ def _warn(text: str) -> None:
     print(f"segkit: {text}", file=sys.stderr, flush=True)
 
 
-def _checked(hook: str, answer: object) -> Iterator[tuple[str, str]]:
+def _check_offers(hook: str, answer: object) -> Iterator[tuple[str, str]]:
     """Check and yield the names and import paths that a hook returned.
 
     Raises:
@@ -235,7 +235,7 @@ def _another_segkit_needed(plugin: Plugin, requires: Sequence[str]) -> str:
     return ""
 
 
-def unmet(needed: object) -> list[str]:
+def unmet_requirements(needed: object) -> list[str]:
     """The problems with the requirements of a config: not a list, or a plugin is missing, too old or broken.
 
     ``plugins = ["segkit-poly>=0.1"]`` names distributions and their versions in pip's syntax.
@@ -255,15 +255,15 @@ def unmet(needed: object) -> list[str]:
             # "===" accepts any text, and users paste our message into a shell
             if str(wanted) != f"{wanted.name}{wanted.specifier}" or "===" in str(wanted):
                 raise InvalidRequirement("it holds more than a name and versions")
-            if not wanted.specifier.contains(found := version(name), prereleases=True):
-                problems.append(f"{name} {found} is installed; {wanted.specifier} is needed: {install}")
+            if not wanted.specifier.contains(installed_version := version(name), prereleases=True):
+                problems.append(f"{name} {installed_version} is installed; {wanted.specifier} is needed: {install}")
         except InvalidRequirement as error:
             advice = "write a distribution and its versions, and nothing else, for example 'segkit-poly>=0.1'"
             problems.append(f"{text!r}: {str(error).splitlines()[0]}; {advice}")
         except PackageNotFoundError:
-            meant = [plugin.distribution for plugin in installed() if canonicalize_name(plugin.name) == name]
-            if meant:  # a package index may hold something unrelated under the plugin's own name
-                advice = f"write its distribution, '{meant[0]}{wanted.specifier}'"
+            distributions = [plugin.distribution for plugin in installed() if canonicalize_name(plugin.name) == name]
+            if distributions:  # a package index may hold something unrelated under the plugin's own name
+                advice = f"write its distribution, '{distributions[0]}{wanted.specifier}'"
                 problems.append(f"'{wanted.name}' is a plugin; {advice}")
             else:
                 problems.append(f"{wanted.name} is not installed: {install}")

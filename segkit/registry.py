@@ -81,13 +81,13 @@ class Registry(Mapping[str, type[Any]]):
 
     def components(self) -> list[Component]:
         """All components, sorted by name and plugin."""
-        found = [
+        components = [
             Component(kind, name, place, plugin.name, plugin.distribution, plugin.version)
             for plugin in plugins.installed()
             for kind, name, place in plugin.offers
             if kind == self.kind
         ]
-        return sorted(found, key=lambda component: component.names)
+        return sorted(components, key=lambda component: component.names)
 
     def find(self, name: str) -> Component:
         """Return the component with this name, without importing its class.
@@ -115,9 +115,9 @@ class Registry(Mapping[str, type[Any]]):
 
     def matches(self, name: object) -> list[Component]:
         """The components with this name; no plugin can make the name of one of segkit's own commands ambiguous."""
-        found = [component for component in self.components() if name in component.names]
-        own = [component for component in found if component.kind == "command" and component.distribution == "segkit"]
-        return own or found
+        matches = [component for component in self.components() if name in component.names]
+        core = [each for each in matches if each.kind == "command" and each.distribution == "segkit"]
+        return core or matches
 
     def __getitem__(self, name: str) -> type[Any]:
         return self.find(name).load()  # type: ignore[no-any-return]

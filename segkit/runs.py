@@ -110,11 +110,11 @@ def fit(
     Raises:
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
     """
-    given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    datasets = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     values = {"train": settings, "data": {"resize": resize, **(data or {})}, "augment": augment or {}}
     values["output"] = {"dir": str(output), "samples": samples}
     tables: dict[str, Any] = {name: settings_from(TABLES[name], name, each) for name, each in values.items()}
-    splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in given.items()}
+    splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in datasets.items()}
     objects = {"model": model, "criterion": as_criterion(loss), "metrics": metrics or {}, "transforms": transforms}
     folder = objects["folder"] = Path(output)
     how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "notify": plugins.Observers()}
@@ -171,15 +171,15 @@ def evaluate_run(
     first, device = next(iter(scan.splits.values())), predictor.precision.device
     metrics = build_metrics(config.metric, first) | dict(more_metrics or {})
     criterion = build_criterion(config.loss, weights, first).to(device)
-    how = predictor.inferer
-    how.resize, how.crop = config.data.resize, config.augment.crop
+    inferer = predictor.inferer
+    inferer.resize, inferer.crop = config.data.resize, config.augment.crop
     scores = {}
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
         if len(dataset.channels) == 1 and len(predictor.normalisation.mean) == 3:  # older runs repeated grey as RGB
             dataset = Subset(dataset, bands=(1, 1, 1), no_data=dataset.no_data)
         lowest, batch = scan.floor(name), config.train.batch_size
-        evaluator = Evaluator(how, dataset, criterion, metrics, lowest, batch, config.train.workers)
+        evaluator = Evaluator(inferer, dataset, criterion, metrics, lowest, batch, config.train.workers)
         scores[name] = evaluator.evaluate(f"scores on {name}").scores
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})
 

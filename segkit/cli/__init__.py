@@ -124,13 +124,13 @@ class _Command(argparse.ArgumentParser):
 
 def _help(program: str, options: Sequence[str]) -> int:
     """Print all commands, or the version."""
-    found = []
+    entries = []
     for component in commands.components():
         first = math.inf
         with contextlib.suppress(PluginError):
             first = getattr(component.load(), "first", first)
-        found.append((first, commands.shortest_name(component), component.summary()))
-    rows = table([(name, about) for _, name, about in sorted(found)], flexible=1)
+        entries.append((first, commands.shortest_name(component), component.summary()))
+    rows = table([(name, about) for _, name, about in sorted(entries)], flexible=1)
     parser = argparse.ArgumentParser(
         program,
         f"{program} [--help] [--version] COMMAND ...",
@@ -146,13 +146,13 @@ def _help(program: str, options: Sequence[str]) -> int:
 
 def _explained(error: Exception) -> tuple[str, int]:
     """The message for the user about an error, and the exit status; "" for an unexpected error."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, RuntimeError) and "operator torchvision::" in str(link):
-            found = f"torch {version('torch')} and torchvision {version('torchvision')}"
+    chained: BaseException | None = error
+    while chained is not None:
+        if isinstance(chained, RuntimeError) and "operator torchvision::" in str(chained):
+            versions = f"torch {version('torch')} and torchvision {version('torchvision')}"
             advice = "install both together: pip install --upgrade torch torchvision"
-            return f"{found} are not compatible; {advice}", 1
-        link = link.__cause__ or link.__context__
+            return f"{versions} are not compatible; {advice}", 1
+        chained = chained.__cause__ or chained.__context__
     short = re.search("(can't|Cannot) allocate memory|out of memory", str(error))  # messages of torch and of the system
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and short):
         return f"out of memory: a smaller train.batch_size, augment.crop or model helps ({str(error)[:200]})", 1

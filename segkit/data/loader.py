@@ -103,8 +103,8 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
     try:
         return checked(dataset[index], dataset.channels)
     except Exception as error:
-        if isinstance(error, DataError) and type(error.retold("")) is not type(error):
-            raise error.retold(str(error)) from error  # a worker process may fail to pickle a subclass
+        if isinstance(error, DataError) and type(error.with_message("")) is not type(error):
+            raise error.with_message(str(error)) from error  # a worker process may fail to pickle a subclass
         files = dataset.files(index)
         names = f" ({', '.join(map(str, files))})" if files else ""
         which = f"sample {index} of {dataset.kind.rpartition('.')[2]}{names}"

@@ -131,10 +131,10 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
     expected = model.state_dict()
     if odd := [key for key, value in weights.items() if not is_dense(value)]:
         raise CheckpointError(f"{place} holds values that are not tensors: {first_few(odd, 3)}")
-    found, left = fitting(expected, weights)
-    if told := misfits(expected, found, [key for key in expected if key not in found], left):
-        raise CheckpointError(f"{place} belongs to another model or number of classes: {told}")
-    model.load_state_dict(found)
+    matching, unused = fitting(expected, weights)
+    if problems := misfits(expected, matching, [key for key in expected if key not in matching], unused):
+        raise CheckpointError(f"{place} belongs to another model or number of classes: {problems}")
+    model.load_state_dict(matching)
 
 
 def write_model(model: nn.Module, folder: Path) -> None:
@@ -239,10 +239,10 @@ class CheckpointManager:
                 state["history"]["stop"] = ""  # an observer's reason was for the shorter run
                 if train.schedule != "constant":
                     notes.append(f"train.{name} was {old} and is {new}: the learning rate schedule changes")
-        began, now = state["processes"], PROCESSES.size
-        if began != now:
+        old, new = state["processes"], PROCESSES.size
+        if old != new:
             same = "images and steps are the same, but sums are rounded in another order"
-            notes.append(f"the run began in {began} processes and continues in {now}: {same}")
+            notes.append(f"the run began in {old} processes and continues in {new}: {same}")
         return state, notes
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -273,14 +273,14 @@ class CheckpointManager:
 
 def samples_of(scan: Scan) -> dict[str, str]:
     """For each split, a digest of the images, names and label counts of its samples, in order."""
-    found = {}
+    digests = {}
     for split, statistics in scan.statistics.items():
         digest = hashlib.sha256()
         for each in statistics:
             digest.update(f"{each.name}\0{list(each.counts)}\0".encode(errors="surrogateescape"))
             digest.update(each.digest.encode())
-        found[split] = digest.hexdigest()
-    return found
+        digests[split] = digest.hexdigest()
+    return digests
 
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: object) -> None:

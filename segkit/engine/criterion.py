@@ -55,8 +55,8 @@ def _value(name: str, loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
         ) from error
     if isinstance(value, Tensor) and not value.ndim and not value.is_complex():
         return value.float()
-    found = f"a tensor {list(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-    raise ModelError(f"the loss '{name}' returned {found}; a loss must return a scalar tensor")
+    kind = f"a tensor {list(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+    raise ModelError(f"the loss '{name}' returned {kind}; a loss must return a scalar tensor")
 
 
 def numbered(names: Sequence[str]) -> list[str]:

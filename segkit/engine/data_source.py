@@ -76,20 +76,20 @@ def open_sources(inputs: TrainerInputs) -> dict[str, SampleSource]:
     if cache == "none" or (cache == "auto" and device.type in ("cpu", "mps")):
         return sources
     places = {"device": device, "ram": torch.device("cpu")}
-    asked = list(places) if cache == "auto" else [cache]
+    allowed = list(places) if cache == "auto" else [cache]
     # all processes use the same cache, even if their memory differs, because they share batches of equal cost
-    free = {name: min(PROCESSES.gather(free_memory(places[name]) or 1 << 40)) for name in asked}
-    room = {name: SHARES[name] * free[name] / (PROCESSES.size if name == "ram" else 1) for name in asked}
+    free = {name: min(PROCESSES.gather(free_memory(places[name]) or 1 << 40)) for name in allowed}
+    room = {name: SHARES[name] * free[name] / (PROCESSES.size if name == "ram" else 1) for name in allowed}
     keep_masks = inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0
     for name, source in sources.items():
         rows = inputs.scan.statistics[name]
         needed = decoded_bytes(rows, len(source.dataset.channels), resize)
-        fitting = [place for place in asked if needed <= room[place]]
+        fitting = [place for place in allowed if needed <= room[place]]
         if not fitting and cache != "auto":
-            left, there = room[cache] / 1e9, free[cache] / 1e9
+            usable, available = room[cache] / 1e9, free[cache] / 1e9
             raise ConfigError(
-                f'data.cache = "{cache}": {name} takes {needed / 1e9:.1f} GB when decoded, and {left:.1f} of the '
-                f'{there:.1f} GB of free memory are available for it; reduce data.resize, or set data.cache = "none"'
+                f'data.cache = "{cache}": {name} takes {needed / 1e9:.1f} GB when decoded, and {usable:.1f} of the '
+                f'{available:.1f} GB of free memory are available; reduce data.resize, or set data.cache = "none"'
             )
         for place in fitting:
             decoded = None

@@ -81,9 +81,9 @@ class DistributedContext:
         """Call the function in every process, first in the main process, then in the others."""
         if self.size == 1:
             return function()
-        own: list[T] = []
-        self.broadcast_from_main(lambda: own.append(function()))
-        return own[0] if own else function()
+        result: list[T] = []
+        self.broadcast_from_main(lambda: result.append(function()))
+        return result[0] if result else function()
 
     def gather(self, value: T) -> list[T]:
         """Collect the values of all processes, in the order of their ranks."""
@@ -212,14 +212,14 @@ def _processes() -> int:
         ConfigError: a variable is missing or has an invalid value.
     """
     names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
-    found = {name: os.environ.get(name, "0" if name == "LOCAL_RANK" else "") for name in names}
-    if not all(map(str.isdecimal, found.values())) or int(found["RANK"]) >= int(found["WORLD_SIZE"]):
-        shown = ", ".join(f"{name}={text!r}" for name, text in found.items())
+    values = {name: os.environ.get(name, "0" if name == "LOCAL_RANK" else "") for name in names}
+    if not all(map(str.isdecimal, values.values())) or int(values["RANK"]) >= int(values["WORLD_SIZE"]):
+        shown = ", ".join(f"{name}={text!r}" for name, text in values.items())
         raise ConfigError(
             f"{shown} in the environment: these must be whole numbers, and RANK less than WORLD_SIZE; start several "
             "processes with torchrun, or unset RANK for a single one"
         )
-    return int(found["WORLD_SIZE"])
+    return int(values["WORLD_SIZE"])
 
 
 def launcher() -> dict[str, str]:

@@ -79,11 +79,11 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self.classes, self.ignore_index = list(self.dataset.classes), self.dataset.ignore_index
-        self.device, given = self.inferer.precision.device, self.metrics.items()
-        self.metrics = {name: metric.to(self.device) if hasattr(metric, "to") else metric for name, metric in given}
+        self.device, items = self.inferer.precision.device, self.metrics.items()
+        self.metrics = {name: metric.to(self.device) if hasattr(metric, "to") else metric for name, metric in items}
         # copies of the metrics whose floor is unknown; they are updated with the floor's class as the prediction
         unknown = {name: metric for name, metric in self.metrics.items() if name not in (self.floor or self.metrics)}
-        self._constant = copy.deepcopy(unknown)
+        self._floor_metrics = copy.deepcopy(unknown)
 
     @torch.no_grad()
     def evaluate(
@@ -108,7 +108,7 @@ class Evaluator:
                 metric.confusion = confusion
             else:
                 metrics.append(metric)
-        every_metric = [*metrics, *self._constant.values()]
+        every_metric = [*metrics, *self._floor_metrics.values()]
         for metric in every_metric:
             metric.reset()
         chosen = range(len(self.dataset)) if indices is None else indices
@@ -119,19 +119,19 @@ class Evaluator:
             hasattr(each, "merge") or (all_see and getattr(each, "sync_on_compute", False)) for each in metrics
         )
         shared = PROCESSES if mergeable else DistributedContext()
-        every = self._shown(metrics, chosen, shared, description, each_image=bool(names))
-        flags = [pair for _, found, row, _ in every for pair in zip(found, row[-len(found) :], strict=True)]
+        parts = self._update_metrics(metrics, chosen, shared, description, each_image=bool(names))
+        flags = [pair for _, samples, row, _ in parts for pair in zip(samples, row[-len(samples) :], strict=True)]
         if undecided := [name for name, flag in flags if flag]:
             raise NotFiniteError(f"{len(undecided)} of {len(chosen)} images ({first_few(undecided)})")
         for metric in every_metric:
             merge(metric, shared)
         if self.floor is not None:
-            for name, metric in self._constant.items():
+            for name, metric in self._floor_metrics.items():
                 self.floor.update(scores.named_values(name, metric))
-        self._constant = {}
+        self._floor_metrics = {}
         result = scores.split_scores(confusion, self.classes, self.metrics, self.floor)
         if self.criterion is not None:
-            rows = [row for _, _, row, _ in every if row[0]]  # torch's losses are NaN for a batch that is all void
+            rows = [row for _, _, row, _ in parts if row[0]]  # torch's losses are NaN for a batch that is all void
             pixels = max(1.0, sum(row[0] for row in rows))
             loss, *terms = [
                 sum(row[0] * row[n] for row in rows) / pixels for n in range(1, 2 + len(self.criterion.names))
@@ -140,10 +140,10 @@ class Evaluator:
         # the scores must be identical in all processes because decisions depend on them
         result = PROCESSES.broadcast_from_main(lambda: result)
         order = {name: place for place, name in enumerate(names)}
-        of_images = sorted((each for *_, images in every for each in images), key=lambda each: order[each["name"]])
-        return Evaluation(result, confusion.compute(), of_images)
+        image_scores = sorted((each for *_, images in parts for each in images), key=lambda each: order[each["name"]])
+        return Evaluation(result, confusion.compute(), image_scores)
 
-    def _shown(
+    def _update_metrics(
         self,
         metrics: Sequence[Any],
         chosen: Sequence[int],
@@ -152,21 +152,21 @@ class Evaluator:
         each_image: bool,
     ) -> list[tuple[int, list[str], list[float], list[dict[str, Any]]]]:
         """Update the metrics with all predictions; return index, names, figures, image scores by part of a batch."""
-        parts, everywhere = [], (self.floor or {}).get("class")  # a constant prediction of this class gives the floor
-        constant = torch.tensor([100.0 * (name == everywhere) for name in self.classes], device=self.device)
+        parts, floor_class = [], (self.floor or {}).get("class")  # a constant prediction of this class gives the floor
+        constant = torch.tensor([100.0 * (name == floor_class) for name in self.classes], device=self.device)
         constant = constant.view(1, -1, 1, 1)
         self.inferer.model.eval()
         with closing(self._predictions(chosen, shared, description)) as predictions:
             for number, batch, logits in predictions:
                 target = batch.mask.long()  # [B,H,W]
                 images = _image_scores(logits, target, batch.names, self.ignore_index) if each_image else []
-                parts.append((number, batch.names, self._figures(logits, target), images))
+                parts.append((number, batch.names, self._batch_values(logits, target), images))
                 for metric in metrics:
                     metric.update(logits, target)
-                for metric in self._constant.values():
+                for metric in self._floor_metrics.values():
                     metric.update(constant.expand(len(target), -1, *target.shape[1:]), target)
-        mine = [(number, found, row.tolist(), images) for number, found, row, images in parts]  # waits for the device
-        return sorted((part for those in shared.gather(mine) for part in those), key=lambda part: part[0])
+        values = [(number, samples, row.tolist(), images) for number, samples, row, images in parts]  # waits
+        return sorted((part for rows in shared.gather(values) for part in rows), key=lambda part: part[0])
 
     @torch.no_grad()
     def predict(self, index: int) -> NDArray[np.uint8]:
@@ -189,20 +189,20 @@ class Evaluator:
         loader = batch_loader(source, batches, workers=self.workers, device=self.device)
         torch.backends.cudnn.benchmark = False  # it would run again for every new size
         with STOP.held():  # processes may be forked
-            waiting = iter(loader)
+            iterator = iter(loader)
         hidden = None if description and PROCESSES.is_main_process else True
-        shown = tqdm(prefetched(waiting, self.device), description, len(loader), leave=False, disable=hidden)
+        bar = tqdm(prefetched(iterator, self.device), description, len(loader), leave=False, disable=hidden)
         try:
-            for number, those in zip(starts, shown, strict=True):
-                for batch in those:
+            for number, batch_parts in zip(starts, bar, strict=True):
+                for batch in batch_parts:
                     pixels = batch.image[:, 0].numel()  # a part has at most as many as the largest image without tiles
                     for part in batch.parts(-(-pixels // MAX_WHOLE_PIXELS)):
                         _, height, width = part.mask.shape
                         yield number, part, self.inferer.evaluate(part.image, (height, width))
         finally:  # a traceback would keep the loader's processes alive, and Python waits for them at exit
-            shut_down(waiting)
+            shut_down(iterator)
 
-    def _figures(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _batch_values(self, logits: Tensor, target: Tensor) -> Tensor:
         """Per batch, on the device, ``[2 + T + B]``: labelled pixels; loss and its terms; which images are undecided.
 
         An image is undecided where the largest logit of a labelled pixel is NaN or infinite.
@@ -215,13 +215,13 @@ class Evaluator:
 
 
 def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_index: int) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for place, name in enumerate(names):
         confusion = ConfusionMatrix(logits.shape[1], ignore_index)
         confusion.update(logits[place : place + 1], target[place : place + 1])
         matrix = confusion.compute()
-        found.append({"name": name, **{each: scores.score(each, matrix) for each in ("mean_iou", "pixel_accuracy")}})
-    return found
+        rows.append({"name": name, **{each: scores.score(each, matrix) for each in ("mean_iou", "pixel_accuracy")}})
+    return rows
 
 
 def merge(metric: Any, distributed: DistributedContext) -> None:

@@ -95,18 +95,18 @@ def less_is_better(settings: TrainSettings, metrics: Mapping[str, Any]) -> bool:
             ``train.best_mode`` contradicts the metric.
     """
     name, mode = settings.best, settings.best_mode
-    own: dict[str, Any] = {each: getattr(metric, "higher_is_better", None) for each, metric in metrics.items()}
-    known = own | {"loss": False, **dict.fromkeys(ALWAYS, True)}
+    directions: dict[str, Any] = {each: getattr(metric, "higher_is_better", None) for each, metric in metrics.items()}
+    known = directions | {"loss": False, **dict.fromkeys(ALWAYS, True)}
     if name not in known:
         raise ConfigError(f'train.best = "{name}" is not a score of this run; there are {", ".join(known)}')
-    more, wanted = known[name], {"auto": known[name], "max": True, "min": False}[mode]
+    higher, wanted = known[name], {"auto": known[name], "max": True, "min": False}[mode]
     if wanted is None:
         raise ConfigError(
             f'train.best = "{name}": this metric has no attribute higher_is_better that says whether a larger value is '
             'better; set train.best_mode = "max" or "min"'
         )
-    if more is not None and bool(more) != wanted:
-        raise ConfigError(f'train.best_mode = "{mode}": {"higher" if more else "lower"} {name} is better; leave it out')
+    if higher is not None and bool(higher) != wanted:
+        raise ConfigError(f'train.best_mode = "{mode}": {"higher" if higher else "lower"} {name} is better; omit it')
     return not wanted
 
 

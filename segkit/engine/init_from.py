@@ -25,10 +25,10 @@ def weights_file(place: str | Path) -> Path:
         RunFolderError: the folder holds no weights.
     """
     path = Path(place).expanduser()
-    found = [path / name for name in FILES if (path / name).exists()]
-    if path.is_dir() and not found:
+    files = [path / name for name in FILES if (path / name).exists()]
+    if path.is_dir() and not files:
         raise RunFolderError(no_run(path, f"weights ({', '.join(FILES)})"))
-    return found[0] if found else path
+    return files[0] if files else path
 
 
 def read_normalisation(config: Path) -> Normalisation | None:
@@ -52,8 +52,8 @@ def read_donor(place: str) -> tuple[dict[str, Tensor], Normalisation | None]:
         RunFolderError: the folder holds no weights, or its config.json is damaged.
     """
     file = weights_file(place)
-    beside = file.parent / "config.json"
-    return tensors_of(checkpoint.read(file)), read_normalisation(beside) if beside.is_file() else None
+    config_file = file.parent / "config.json"
+    return tensors_of(checkpoint.read(file)), read_normalisation(config_file) if config_file.is_file() else None
 
 
 def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Console) -> Normalisation:
@@ -73,22 +73,22 @@ def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Cons
         ModelError: no layer's weights match.
         CheckpointError, RunFolderError: as :func:`read_donor`.
     """
-    tensors, known = PROCESSES.broadcast_from_main(lambda: read_donor(place))
-    own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
-    found, unused = fitting(own, tensors)
-    fits = {key: value for key, value in found.items() if value.shape == own[key].shape}
+    tensors, stored = PROCESSES.broadcast_from_main(lambda: read_donor(place))
+    state = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    matching, unused = fitting(state, tensors)
+    fits = {key: value for key, value in matching.items() if value.shape == state[key].shape}
     if not any(value.dim() > 1 for value in fits.values()):  # matching counters or biases alone are of no use
-        told = misfits(own, found, [key for key in own if key not in found], unused)
+        problems = misfits(state, matching, [key for key in state if key not in matching], unused)
         raise ModelError(
             f"train.init_from = {place}: none of its {len(tensors)} tensors fits a layer of {type(model).__name__}: "
-            f"{told}"
+            f"{problems}"
         )
     model.load_state_dict(fits, strict=False)
-    anew = [key for key in own if key not in fits]
-    told = f"{len(anew)} of {len(own)} tensors not loaded: {first_few(anew)}" if anew else f"all {len(own)} tensors fit"
-    rest = f"; {len(unused)} tensors there have no place in the model: {first_few(unused)}" if unused else ""
-    console.say(f"train.init_from = {place}: {told}{rest}")
-    trained = replace(known, no_data=chosen.no_data) if known else chosen
+    rest, count = [key for key in state if key not in fits], len(state)
+    text = f"{len(rest)} of {count} tensors not loaded: {first_few(rest)}" if rest else f"all {count} tensors fit"
+    text += f"; {len(unused)} tensors there have no place in the model: {first_few(unused)}" if unused else ""
+    console.say(f"train.init_from = {place}: {text}")
+    trained = replace(stored, no_data=chosen.no_data) if stored else chosen
     if (len(trained.mean), trained.dtype) == (len(chosen.mean), chosen.dtype):
         return trained
     console.say(

@@ -96,11 +96,11 @@ class TrainerInputs:
             replaced[key], tables.setdefault(name, settings)[setting] = settings[setting], value
             config[name] = {**config.get(name, {}), setting: value}
         try:
-            own = {name: type(getattr(self, name)).model_validate(table) for name, table in tables.items()}
+            changed = {name: type(getattr(self, name)).model_validate(table) for name, table in tables.items()}
         except ValidationError as error:
             raise ValueError(f"{dict(chosen)}: {error.errors()[0]['msg']}") from error
         record = {**self.record, "config": config, "replaced": replaced}
-        return replace(self, **own, record=record) if chosen else self
+        return replace(self, **changed, record=record) if chosen else self
 
     def needs_less(self, fits: int | None = None) -> str:
         """Describe what determines a run's memory and how to reduce it; ``fits``: a crop known to fit, if any."""
@@ -116,7 +116,7 @@ class TrainerInputs:
 
 
 @contextmanager
-def explained(inputs: TrainerInputs, keep: Callable[[], str]) -> Iterator[None]:
+def explain_errors(inputs: TrainerInputs, keep: Callable[[], str]) -> Iterator[None]:
     """Turn known errors of torch and the system into segkit errors that say what to change.
 
     Args:
@@ -135,7 +135,7 @@ def explained(inputs: TrainerInputs, keep: Callable[[], str]) -> Iterator[None]:
         if text.startswith("Caught "):  # torch puts the traceback of the loader process into the message
             text = text.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
             text = text.partition("\nthis was sample ")[0].strip()
-        raise error.retold(f"{text}\n{keep()}") from error
+        raise error.with_message(f"{text}\n{keep()}") from error
     except (MemoryError, RuntimeError, ConnectionError, EOFError, ValueError) as error:
         if known := _explanation(error, inputs, keep):
             raise known from error

@@ -21,7 +21,7 @@ from segkit.engine.distributed import PROCESSES, distributed_context
 from segkit.engine.events import Notify, unobserved
 from segkit.engine.history import less_is_better
 from segkit.engine.init_from import init_from, read_normalisation
-from segkit.engine.inputs import TrainerInputs, explained
+from segkit.engine.inputs import TrainerInputs, explain_errors
 from segkit.engine.optim import encoder_of
 from segkit.engine.precision import DTYPES, Precision, peak_memory, pick_device, resolve_precision, use_cpu
 from segkit.engine.run_folder import Result, RunRecord, check_folder, locked, read_json
@@ -97,7 +97,7 @@ def open_trainer(
         console = console or Console(active=False)
         inputs = prepare(inputs, console, resume)
         try:
-            with explained(inputs, lambda: trainer.keep() if trainer else "no step was taken"):
+            with explain_errors(inputs, lambda: trainer.keep() if trainer else "no step was taken"):
                 trainer = Trainer(inputs, notify, console)
                 yield trainer
         finally:
@@ -119,23 +119,23 @@ def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInp
     """
     main = PROCESSES.broadcast_from_main
     check(inputs)
-    scan, asked, device = inputs.scan, inputs.train.precision, pick_device(inputs.train.device)
+    scan, precision, device = inputs.scan, inputs.train.precision, pick_device(inputs.train.device)
     peak_memory(device, restart=True)
     for issue in scan.warnings:
         console.warn(str(issue))
     # the main process reads the earlier state of the run and decides what depends on its machine, for all processes
     past, file = RunRecord(inputs.folder), inputs.folder / "config.json"
-    before, begun = main(lambda: (read_json(file), begun_with(inputs, past)) if resume else ({}, {}))
-    name = main(lambda: resolve_precision(asked, device, str(before.get("precision", "bf16"))).name)
-    if before.get("precision") in DTYPES and name != before["precision"]:
-        console.warn(f"the run began in {before['precision']} and continues in {name}, which this device supports")
+    past_model, past_settings = main(lambda: (read_json(file), initial_settings(inputs, past)) if resume else ({}, {}))
+    name = main(lambda: resolve_precision(precision, device, str(past_model.get("precision", "bf16"))).name)
+    if past_model.get("precision") in DTYPES and name != past_model["precision"]:
+        console.warn(f"the run began in {past_model['precision']} and continues in {name}, which this device supports")
     no_data, statistics = scan.splits["train"].no_data != "stop", scan.statistics["train"]
     new = partial(Normalisation.of, inputs.model, statistics, no_data)
     measured = main(lambda: (read_normalisation(file) or IMAGENET) if resume else new())
     if inputs.train.init_from and not resume:
         measured = init_from(inputs.model, inputs.train.init_from, measured, console)
     use_cpu()
-    inputs = replace(inputs, normalisation=measured, precision=Precision(name, device)).with_settings(begun)
+    inputs = replace(inputs, normalisation=measured, precision=Precision(name, device)).with_settings(past_settings)
     chosen = main(lambda: inputs.prepared(inputs, PROCESSES.size))  # also when resuming: it may refuse a lack of memory
     inputs = inputs if resume else inputs.with_settings(chosen)
     if AUTO in (inputs.augment.crop, inputs.train.batch_size):
@@ -167,10 +167,10 @@ def check(inputs: TrainerInputs) -> None:
     check_splits(inputs.splits)
     if not isinstance(inputs.metrics, Mapping):
         raise ConfigError(f"metrics is {type(inputs.metrics).__name__}; give metrics by name: metrics={{'f1': metric}}")
-    asked = ("update", "compute", "reset")
+    members = ("update", "compute", "reset")
     for name, metric in inputs.metrics.items():
-        if isinstance(metric, type) or not all(callable(getattr(metric, each, None)) for each in asked):
-            raise ConfigError(f"metrics: {name} = {metric!r:.80}; a metric is an object with {', '.join(asked)}")
+        if isinstance(metric, type) or not all(callable(getattr(metric, each, None)) for each in members):
+            raise ConfigError(f"metrics: {name} = {metric!r:.80}; a metric is an object with {', '.join(members)}")
     if callable(inputs.transforms) or not all(map(callable, inputs.transforms)):
         raise ConfigError(
             f"transforms = {inputs.transforms!r:.80}: a list of functions (image, mask, random) is needed"
@@ -180,20 +180,20 @@ def check(inputs: TrainerInputs) -> None:
         encoder_of(model)
 
 
-def begun_with(inputs: TrainerInputs, past: RunRecord) -> dict[str, Any]:
+def initial_settings(inputs: TrainerInputs, past: RunRecord) -> dict[str, Any]:
     """The settings that a run began with, for all keys that the config now leaves to the run or gives as before.
 
     Raises:
         RunFolderError: the settings do not fit together, or ``run.json`` is damaged.
     """
-    found = {}
+    settings = {}
     try:
         for key in ("augment.crop", "train.batch_size", *past.replaced):
             name, _, setting = key.partition(".")
-            asked, before = inputs.table(name), past.config.get(name, {})
-            if setting in before and asked[setting] in ("auto", past.replaced.get(key, "auto")):
-                found[key] = before[setting]
-        inputs.with_settings(found)
+            table, past_table = inputs.table(name), past.config.get(name, {})
+            if setting in past_table and table[setting] in ("auto", past.replaced.get(key, "auto")):
+                settings[key] = past_table[setting]
+        inputs.with_settings(settings)
     except (ValueError, TypeError, KeyError) as error:
         raise RunFolderError(f"{past.folder}/run.json holds settings that cannot be resumed: {error}") from error
-    return found
+    return settings

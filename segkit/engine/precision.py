@@ -43,11 +43,11 @@ def pick_device(name: str, *, together: bool = False) -> torch.device:
         raise ConfigError(
             f'train.device = "{name}" is one GPU, and there are several processes; use "cuda", which gives each its own'
         )
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in there or (number and (kind == "mps" or not number.isdigit())):
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in counts or (number and (kind == "mps" or not number.isdigit())):
         raise ConfigError(f'train.device = "{name}"; allowed are auto, cpu, cuda, cuda:N and mps')
-    if int(number or 0) >= there[kind]:
-        raise ConfigError(f'train.device = "{name}": torch finds {there[kind]} {kind} devices here; use "cpu"')
+    if int(number or 0) >= counts[kind]:
+        raise ConfigError(f'train.device = "{name}": torch finds {counts[kind]} {kind} devices here; use "cpu"')
     return torch.device(name)
 
 

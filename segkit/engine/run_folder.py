@@ -121,20 +121,20 @@ class RunRecord:
     @property
     def splits(self) -> dict[str, dict[str, Any]]:
         """Scores and their ``floor`` by split; for an unfinished run those of val in the best epoch."""
-        found = self._table(self.result, "splits", "result.json") if self.result else {"val": self.best["val"]}
-        if not found or not all(isinstance(each, dict) and "floor" in each for each in found.values()):
+        splits = self._table(self.result, "splits", "result.json") if self.result else {"val": self.best["val"]}
+        if not splits or not all(isinstance(each, dict) and "floor" in each for each in splits.values()):
             path = self.folder / ("result.json" if self.result else "metrics.jsonl")
             raise RunFolderError(f"{path} is damaged: it holds no splits with scores and floors")
-        return found
+        return splits
 
     def _read(self, name: str) -> dict[str, Any]:
         return read_json(self.folder / name) if (self.folder / name).exists() else {}
 
     def _table(self, content: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
-        found = content.get(name) or {}
-        if not isinstance(found, dict):
+        table = content.get(name) or {}
+        if not isinstance(table, dict):
             raise RunFolderError(f"{self.folder / file} is damaged: its {name} is not a table")
-        return found
+        return table
 
 
 def read_run(folder: str | Path) -> RunRecord:
@@ -157,7 +157,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """
     try:
         resume, overwrite = after_restart(folder, resume, overwrite)
-        there = [name for name in OWN_FILES if (folder / name).exists()]
+        existing = [name for name in OWN_FILES if (folder / name).exists()]
     except OSError as error:  # a name that is too long
         raise RunFolderError(f"output.dir = {str(folder)[:60]!r}...: {error.strerror}") from error
     place = next(each for each in (folder, *folder.parents) if each.exists() or each.is_symlink())
@@ -167,20 +167,20 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     # links to files are safe, because files are replaced rather than written through a link; links to folders are not
     links = [path.name for path in folder.glob("*") if path.is_symlink()]
     links = [name for name in links if (folder / name).is_dir() or name in (".lock", ".process")]
-    if odd := links + [name for name in there if not (folder / name).is_file()]:
+    if odd := links + [name for name in existing if not (folder / name).is_file()]:
         raise RunFolderError(f"{folder}: {odd[0]} is a link, or not a file; a run only writes files in its own folder")
     if resume and overwrite:
         raise RunFolderError("resume=True continues a run, overwrite=True replaces it: give one of them")
-    if resume and "last.pt" not in there and "previous.pt" not in there:
+    if resume and "last.pt" not in existing and "previous.pt" not in existing:
         raise RunFolderError(f"{folder}: nothing to resume; run without resume=True to begin")
-    if {"last.pt", "previous.pt", "result.json"} & set(there) and not resume and not overwrite:
-        state = "a finished run" if "result.json" in there else "an unfinished run"
+    if {"last.pt", "previous.pt", "result.json"} & set(existing) and not resume and not overwrite:
+        state = "a finished run" if "result.json" in existing else "an unfinished run"
         raise RunFolderError(
             f"{folder} holds {state}; resume=True continues it, overwrite=True replaces it, another output folder "
             "keeps it"
         )
-    if there and not ("run.json" in there and "floors" in read_json(folder / "run.json")):
-        raise RunFolderError(f"{folder} holds {first_few(there)}, but not from a segkit run; choose another output.dir")
+    if existing and not ("run.json" in existing and "floors" in read_json(folder / "run.json")):
+        raise RunFolderError(f"{folder} holds {first_few(existing)}, but no segkit run; choose another output.dir")
     return resume
 
 
@@ -239,11 +239,11 @@ def clear(folder: Path, names: Sequence[str] = OWN_FILES) -> None:
 
 
 def write_beginning(
-    inputs: TrainerInputs, floors: Mapping[str, Any], own: Mapping[str, Any], kept: Mapping[str, Any]
+    inputs: TrainerInputs, floors: Mapping[str, Any], plan: Mapping[str, Any], old_model: Mapping[str, Any]
 ) -> None:
     """Write ``run.json``, and ``config.json``, which with the weights is all that a prediction needs.
 
-    ``own``, the run's identity and plan, is added to ``run.json``. Other keys of ``kept`` are kept in ``config.json``.
+    ``plan``, the run's identity and plan, is added to ``run.json``. ``config.json`` keeps other keys of ``old_model``.
     """
     data, scan = {}, inputs.scan
     for split, dataset in inputs.splits.items():
@@ -252,9 +252,9 @@ def write_beginning(
         size = list(statistics[0].size)  # height and width of the first sample
         data[split] = {"images": len(statistics), "size": size, "pixels": pixels, "void": counts.void}
     warnings = [issue.record() for issue in scan.warnings]
-    found = {"floors": floors, "data": data, "warnings": warnings, "launcher": launcher(), **own}
-    write_json(inputs.folder / "run.json", {**inputs.record, **found})
-    train, how = inputs.splits["train"], inputs.data
+    run_record = {"floors": floors, "data": data, "warnings": warnings, "launcher": launcher(), **plan}
+    write_json(inputs.folder / "run.json", {**inputs.record, **run_record})
+    train, settings = inputs.splits["train"], inputs.data
     model = {
         "num_classes": len(train.classes),
         "ignore_index": train.ignore_index,
@@ -265,10 +265,10 @@ def write_beginning(
         "crop": inputs.augment.crop,
         "precision": inputs.precision.name,
         "normalisation": inputs.normalisation.record(),
-        "images": {name: getattr(how, name) for name in ("bands", "no_data", "rgb")}
+        "images": {name: getattr(settings, name) for name in ("bands", "no_data", "rgb")}
         | {"channels": list(train.channels), "files": list(train.image_files)},
     }
-    write_json(inputs.folder / "config.json", {**kept, **inputs.model_record, **model})
+    write_json(inputs.folder / "config.json", {**old_model, **inputs.model_record, **model})
 
 
 def write_result(result: Result, evaluations: Mapping[str, Evaluation]) -> None:
@@ -300,9 +300,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path} does not hold an object")
     tables: Any = content.get("config") if path.name == "run.json" else None
     for table, keys in RENAMED.items():  # for runs of older versions
-        found: Any = tables.get(table) if isinstance(tables, dict) else None
-        for old in keys & found.keys() if isinstance(found, dict) else ():
-            found[keys[old]] = found.pop(old)
+        table_values: Any = tables.get(table) if isinstance(tables, dict) else None
+        for old in keys & table_values.keys() if isinstance(table_values, dict) else ():
+            table_values[keys[old]] = table_values.pop(old)
     return content
 
 

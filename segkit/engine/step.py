@@ -123,13 +123,13 @@ class TrainingLoop:
         """
         set_training(self.model, self.settings)
         torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation, where sizes vary
-        progress, began, said = self.progress, time.perf_counter() - self.progress.seconds, ""
+        progress, began, suffix = self.progress, time.perf_counter() - self.progress.seconds, ""
         hidden = None if PROCESSES.is_main_process else True
         done, total = progress.steps * images, self._end(length) * images  # in images, comparable between batch sizes
         bar = tqdm(desc=description, total=total, initial=done, unit=" images", leave=False, disable=hidden)
         with STOP.held():  # processes may be forked
-            waiting = iter(batches) if progress.steps < self._end(length) else iter(())
-        source = prefetched(([batch] for batch in waiting), self.precision.device)
+            iterator = iter(batches) if progress.steps < self._end(length) else iter(())
+        source = prefetched(([batch] for batch in iterator), self.precision.device)
         # a single process may stop while it waits for a batch; several processes must take the same steps
         with bar, STOP.held() if PROCESSES.size > 1 else nullcontext():
             while progress.steps < (end := self._end(length)):
@@ -143,11 +143,11 @@ class TrainingLoop:
                 if logged or self.is_synchronised:
                     self.non_finite.check()
                 if logged:
-                    text = f"step {progress.steps}/{end}, loss {self._means()[0]:.4f}{said}"
+                    text = f"step {progress.steps}/{end}, loss {self._means()[0]:.4f}{suffix}"
                     bar.set_postfix_str(text, refresh=False)
                 bar.total = end * images
                 bar.update(images)
-                said = between()
+                suffix = between()
         means = self._means()  # waits for the device
         progress.seconds = time.perf_counter() - began
         return {

@@ -40,12 +40,12 @@ class Trainer:
         self.sources = open_sources(inputs)
         self.batches, self.order = training_batches(inputs, self.sources["train"])
         self.loop = TrainingLoop(inputs, 1)
-        seen = inputs.data.resize, inputs.augment.crop, inputs.normalisation
-        inferer = Inferer(self.loop.evaluated, inputs.precision, self.loop.classes, *seen)
+        image_options = inputs.data.resize, inputs.augment.crop, inputs.normalisation
+        inferer = Inferer(self.loop.evaluated, inputs.precision, self.loop.classes, *image_options)
         self.evaluators = {}
         for name, source in self.sources.items():
-            own = inputs.criterion, inputs.metrics, self.floors[name], train.batch_size, train.workers
-            self.evaluators[name] = Evaluator(inferer, source.dataset, *own, source)
+            options = inputs.criterion, inputs.metrics, self.floors[name], train.batch_size, train.workers
+            self.evaluators[name] = Evaluator(inferer, source.dataset, *options, source)
         self.pace = Pace(self)
         self.history = History(train, inputs.metrics)
         self.checkpoints = CheckpointManager(inputs, self.loop, self.history, self.pace, console)
@@ -101,8 +101,8 @@ class Trainer:
             raise
         except WriteError as error:
             some = self.checkpoints.any_on_disk
-            how = "resume=True continues from what was saved" if some else "nothing was saved to continue from"
-            raise WriteError(f"{error}; {how}") from error
+            hint = "resume=True continues from what was saved" if some else "nothing was saved to continue from"
+            raise WriteError(f"{error}; {hint}") from error
         return result
 
     def plan(self) -> None:
@@ -116,14 +116,14 @@ class Trainer:
         _, self.loop.steps, self.order.steps = planned
 
     def _resume(self) -> None:
-        asked = self.epochs
+        planned_epochs = self.epochs
         state, notes = PROCESSES.broadcast_from_main(self.checkpoints.load)
         self.checkpoints.restore(state)
         self._agree()
         folder, done = self.inputs.folder, len(self.history)
         more = self.loop.step > self.loop.steps  # an epoch that max_steps cut short counts as a whole one
-        if done > asked and more and not self.pace.minutes:
-            raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} of the config")
+        if done > planned_epochs and more and not self.pace.minutes:
+            raise RunFolderError(f"{folder} has done {done} epochs, more than the {planned_epochs} of the config")
         for note in notes:
             self.console.warn(note)
         if self.main:  # if training continues, the earlier results are no longer the run's
@@ -306,6 +306,6 @@ class Trainer:
             self.loop.model.eval().load_state_dict(model.state_dict())
         self.finished = True
         shares = {name: scan.counts(name).shares for name in splits}
-        told = f"\n\n{verdict(splits[last], last)}" if result.collapsed else ""
-        self.console.result(f"\n{final_table(splits, self.observed.classes, shares)}{told}")
+        warning = f"\n\n{verdict(splits[last], last)}" if result.collapsed else ""
+        self.console.result(f"\n{final_table(splits, self.observed.classes, shares)}{warning}")
         return result

@@ -12,7 +12,7 @@ from segkit import plugins
 from segkit.config import read_config
 from segkit.engine.checkpoint import refuse_changes
 from segkit.errors import ConfigError, RunFolderError
-from segkit.plugins import unmet
+from segkit.plugins import unmet_requirements
 
 WANTED = "write a distribution and its versions, and nothing else, for example 'segkit-poly>=0.1'"
 TABLES = {
@@ -35,7 +35,7 @@ def poly(site: Any) -> Any:
     ["segkit-poly", "segkit-poly>=1", "SEGKIT.poly==1.5", "segkit-poly ~= 1.0, != 1.2", "segkit", "segkit>=0.0.1"],
 )
 def test_what_is_there_is_no_problem(poly: Any, needed: str) -> None:
-    assert unmet([needed]) == []
+    assert unmet_requirements([needed]) == []
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_is_there_is_no_problem(poly: Any, needed: str) -> None:
     ],
 )
 def test_what_is_not_there_is_told_with_what_to_do(poly: Any, needed: object, problem: str) -> None:
-    (told,) = unmet([needed])
+    (told,) = unmet_requirements([needed])
     assert re.search(problem, told), told
 
 
@@ -72,19 +72,19 @@ def test_a_version_under_development_counts(poly: Any) -> None:
     path = poly.folder / "Segkit_Poly-1.5.dist-info" / "METADATA"
     path.write_text(path.read_text().replace("1.5", "1.6.dev3"))
     plugins.installed.cache_clear()
-    assert unmet(["segkit-poly>=1.5"]) == unmet(["segkit-poly"]) == []
+    assert unmet_requirements(["segkit-poly>=1.5"]) == unmet_requirements(["segkit-poly"]) == []
 
 
 @pytest.mark.parametrize(
     ("needed", "meant"), [("poly>=1", "Segkit_Poly>=1"), ("POLY", "Segkit_Poly"), ("losses", "segkit")]
 )
 def test_a_plugins_own_name_is_nothing_to_install(poly: Any, needed: str, meant: str) -> None:
-    (told,) = unmet([needed])
+    (told,) = unmet_requirements([needed])
     assert told == f"'{needed.partition('>')[0]}' is a plugin; write its distribution, '{meant}'"
 
 
 def test_one_requirement_that_is_no_list_is_told() -> None:
-    assert unmet("segkit-poly") == ["'segkit-poly' is not a list; write ['segkit-poly>=0.1'], for example"]
+    assert unmet_requirements("segkit-poly") == ["'segkit-poly' is not a list; write ['segkit-poly>=0.1'], for example"]
 
 
 def test_a_config_tells_it_with_all_that_is_wrong_and_records_what_it_needs(poly: Any) -> None:
@@ -137,6 +137,6 @@ def test_a_run_tells_it_with_the_component_that_is_not_there(poly: Any) -> None:
 
 @pytest.mark.parametrize("needed", ["absent===`touch${IFS}x`", "absent===$(id", "absent===1.0"])
 def test_nothing_that_a_shell_would_run_stands_in_a_command_to_paste(needed: str) -> None:
-    (problem,) = unmet([needed])
+    (problem,) = unmet_requirements([needed])
     assert "pip install" not in problem
     assert WANTED in problem

@@ -242,8 +242,8 @@ def test_the_metric_says_which_way_is_better_or_the_config(
             "auto",
             r'train\.best = "told": this metric has no attribute .*set train\.best_mode = "max" or "min"',
         ),
-        (False, "told", "max", r'train\.best_mode = "max": lower told is better; leave it out'),
-        (None, "loss", "max", r'train\.best_mode = "max": lower loss is better; leave it out'),
+        (False, "told", "max", r'train\.best_mode = "max": lower told is better; omit it'),
+        (None, "loss", "max", r'train\.best_mode = "max": lower loss is better; omit it'),
         (None, "mean_iou", "min", r'train\.best_mode = "min": higher mean_iou is better'),
     ],
 )

@@ -67,7 +67,7 @@ def test_a_folder_with_a_run_needs_a_word(tmp_path: Path) -> None:
 def test_files_of_somebody_else_are_never_replaced(tmp_path: Path) -> None:
     for name, content in (("config.json", "{}"), ("run.json", '{"theirs": 1}')):
         (tmp_path / name).write_text(content)
-        with pytest.raises(RunFolderError, match=f"holds .*{name}.* but not from a segkit run"):
+        with pytest.raises(RunFolderError, match=f"holds .*{name}.* but no segkit run"):
             check(tmp_path, overwrite=True)
 
 

@@ -192,7 +192,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(place: Any, together: Pat
 @pytest.mark.slow
 @pytest.mark.fault("F13", "F10")
 def test_a_signal_in_validation_saves_and_ends(place: Any, together: Path) -> None:
-    send = "at(evaluate.Evaluator, '_figures', 1, send(signal.SIGTERM))"
+    send = "at(evaluate.Evaluator, '_batch_values', 1, send(signal.SIGTERM))"
     processes = place.start_together(2, before=send)
     assert [process.wait() for process in processes] == [143, 143]
     assert checkpoint.load(place.path() / "last.pt")["step"] == 4

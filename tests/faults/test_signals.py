@@ -31,7 +31,7 @@ MOMENTS = {
     "in the midst of an epoch": ("at(TrainingLoop, '_forward_backward', 6, SEND)", 6),
     "between two steps": ("at(trainer.Trainer, '_between', 6, SEND)", 6),
     "in the last step of an epoch": ("at(TrainingLoop, '_forward_backward', 8, SEND)", 8),
-    "in validation": ("at(evaluate.Evaluator, '_figures', 4, SEND)", 8),
+    "in validation": ("at(evaluate.Evaluator, '_batch_values', 4, SEND)", 8),
     "in an observer": ("at(trainer.Trainer, '_notify', 3, SEND)", 8),
     "between the scores and the save": ("at(TrainingLoop, 'end_epoch', 3, SEND)", 8),
     "in a save": ("at(checkpoint, 'refuse_damage', 4, SEND)", 8),

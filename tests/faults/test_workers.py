@@ -66,7 +66,7 @@ def test_an_error_while_val_is_scored_does_not_keep_the_run_from_ending(place: A
     """Its traceback holds the loader's iterator, whose processes would be waited for when Python ends."""
     code = BROKEN.replace("index == 5", "len(self) == 6 and index == 5").replace("ERROR", "ValueError('no such leaf')")
     if inside == "the run":
-        code = "def fail():\n    raise ValueError('no such leaf')\nat(evaluate.Evaluator, '_figures', 1, fail)"
+        code = "def fail():\n    raise ValueError('no such leaf')\nat(evaluate.Evaluator, '_batch_values', 1, fail)"
     process = place.start("train.workers=2", before=code)
     assert process.wait() == 1
     assert "ValueError: no such leaf" in process.err

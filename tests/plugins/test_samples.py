@@ -22,7 +22,7 @@ from segkit_samples import animation
 def told(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The observer listens, and it alone, whether it is installed or not."""
 
-    samples = plugins.loaded(plugins.Plugin("samples", "segkit", "0", "segkit_samples"), lambda: segkit_samples)
+    samples = plugins.load_plugin(plugins.Plugin("samples", "segkit", "0", "segkit_samples"), lambda: segkit_samples)
     listed = [*(replace(each, events={}) for each in plugins.installed()), samples]
     monkeypatch.setattr(plugins, "installed", lambda: listed)
     monkeypatch.setenv("SEGKIT_STRICT", "1")
@@ -74,7 +74,7 @@ def test_a_prediction_of_an_observer_is_what_the_loaded_model_predicts(told: Any
     seen = []
     ear = ModuleType("ear")
     ear.segkit_run_ended = segkit.hookimpl(lambda run: seen.append(run))  # type: ignore[attr-defined]
-    told.append(plugins.loaded(plugins.Plugin("ear", "somebody", "0", "ear"), lambda: ear))
+    told.append(plugins.load_plugin(plugins.Plugin("ear", "somebody", "0", "ear"), lambda: ear))
     run(tmp_path, 1)
     (observed,) = seen
     image = observed.splits["test"][1].image.permute(1, 2, 0).numpy()
