@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segkit.errors import DataError, Issue, first_few
+from segkit.errors import DataError, Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import CROWD, AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
@@ -27,17 +26,9 @@ class CocoDataset(AnnotatedImages):
     """
 
     rule: Rule = "smallest"
+    may_be_undrawn = True
     tool = "COCO"
     expected = "a COCO JSON file, as {split}/_annotations.coco.json or annotations/instances_{split}2017.json"
-
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
-        names, entries = super()._read(root, annotations, images)
-        if (blank := [each.image.name for each in entries if not each.shapes]) and not self.blank_unpaired:
-            # COCO's own have 1 %; of more than a quarter, as in layers, one asks whether somebody has still to draw
-            end = "; blank_unpaired = true says that it is so" * (4 * len(blank) > len(entries))
-            what = "listed images have no object and are all background"
-            warnings.warn(f"{len(blank)} of {len(entries)} {what}: {first_few(blank)}{end}", stacklevel=3)
-        return names, entries
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         content, key = files.load(path, _packed), self.attribute or "name"

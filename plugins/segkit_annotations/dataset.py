@@ -83,6 +83,7 @@ class AnnotatedImages(PairedFiles):
     _entries: Mapping[tuple[Path, Path], Record]
     only_chooses = True
     unit: Unit | None = None  # of all corners in the format, if it has one
+    may_be_undrawn = False  # whether an image without a shape may be one that nobody has looked at
     rule: Rule = "last"  # what the format means by the order of overlapping shapes
     usual: Mapping[str, str] = {}  # class_map of the format itself
     expected = "annotations"  # what a message says that is looked for
@@ -133,6 +134,12 @@ class AnnotatedImages(PairedFiles):
             told = f"; annotated, but not there are {first_few(absent)}" if absent else ""
             raise DataError(f"{base}: no image with annotations; expected is {self.expected}{told}")
         _tell_unread(entries)
+        blank = [entry.image.name for entry in entries if not entry.shapes]
+        if blank and self.may_be_undrawn and not blank_unpaired:
+            # COCO's own have 1 %; of more than a quarter one asks whether somebody has still to draw
+            end = "; blank_unpaired = true says that it is so" * (4 * len(blank) > len(entries))
+            what = "images have no object and are all background"
+            warnings.warn(f"{len(blank)} of {len(entries)} {what}: {first_few(blank)}{end}", stacklevel=2)
         self.unit = unit or self.unit or _unit_of(entries)
         self._labels, classes = self._meanings(names, entries, classes, class_map or {}, background)
         layout = self._divided(entries, lists, group, Shares(fractions, split_seed, val, folds, fold))

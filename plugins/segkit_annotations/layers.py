@@ -38,6 +38,7 @@ class LayersDataset(AnnotatedImages):
     """
 
     rule: Rule = "error"
+    may_be_undrawn = True
     expected = 'masks as images = "images/{id}", annotations = "masks/{id}/*" or "masks/{class}/{id}" have them'
     miniature = "images/{split}"
 
@@ -57,7 +58,7 @@ class LayersDataset(AnnotatedImages):
         for mask in masks.values():
             each = _told_apart(mask, _BESIDE.search(annotations), ids, key)
             layers.setdefault(key(each.values), []).append(each)
-        entries, without = [], []
+        entries = []
         labelled = {each.values.get("split") for each in masks.values()}
         for image in [each for each in found.values() if each.values.get("split") in labelled or None in labelled]:
             own = layers.pop(key(image.values), [])
@@ -66,11 +67,7 @@ class LayersDataset(AnnotatedImages):
                 shapes = [Shape(f"band {n + 1}", "bits", (each.path, n)) for each in own for n in range(self._bands)]
             sources = tuple(each.path for each in own) or (image.path,)
             entries.append(Record(image.path, shapes, None, image.values.get("split"), sources=sources))
-            without += [] if own else [image.path.name]
-        end = "; blank_unpaired = true says that it is so" * (4 * len(without) > len(entries))
-        told = [f"{len(without)} images have no mask and are all background: {first_few(without)}{end}"] * bool(without)
-        told += _lacking(entries) if "class" in sides[1].words else []
-        for text in told if not self.blank_unpaired else ():
+        for text in _lacking(entries) if "class" in sides[1].words and not self.blank_unpaired else ():
             warnings.warn(text, stacklevel=4)
         what, advice = "mask without an image", f"the image would be as {sides[0]}"
         lonely = [] if self.skip_unpaired else [str(those[0].path) for those in layers.values()]
