@@ -20,7 +20,7 @@ from segkit_annotations.files import Drawn, Record
 from segkit_folder.splits import SUFFIXES, read_text, split_called
 
 _NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # of files with a name of a class a line
-_POLYGONS = re.compile(r"\d+( -?[\d.]+(e-\d+)?){6,}\s*|\s*")
+_POLYGONS = re.compile(r"\d+(\.0+)?(\s+-?[\d.]+(e-\d+)?){6,}\s*|\s*")
 
 
 class YoloDataset(AnnotatedImages):
