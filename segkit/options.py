@@ -188,7 +188,7 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
         raise ConfigError(f"{component} refuses {given_options}: {cause(error)}") from error
     lacking = [name for name in _PROMISED.get(component.kind, ()) if not hasattr(built, name)]
     if lacking:
-        raise PluginError(f"{component} is no {component.kind}: what it builds has no {', no '.join(lacking)}")
+        raise PluginError(f"{component} is not a {component.kind}: the object it builds has no {', no '.join(lacking)}")
     return built
 
 

@@ -45,7 +45,7 @@ class Component:
         """Import and return the class (or function), or an observer's module.
 
         Raises:
-            PluginError: it cannot be imported.
+            PluginError: the component cannot be imported.
         """
         module, _, path = self.place.partition(":")
         try:

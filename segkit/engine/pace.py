@@ -61,9 +61,9 @@ class Pace:
         statistics, train = trainer.inputs.scan.statistics, trainer.inputs.train
         self.pixels = {name: [math.prod(each.size) for each in rows] for name, rows in statistics.items()}
         self.minutes, self.seconds = train.minutes, 60 * (train.minutes or math.inf)
-        self.a_pass = self.order.steps
-        self.most = min((train.epochs or math.inf) * self.a_pass, train.max_steps or math.inf)
-        self.loop.steps = 1 if self.most == math.inf else int(self.most)
+        self.pass_steps = self.order.steps
+        self.max_steps = min((train.epochs or math.inf) * self.pass_steps, train.max_steps or math.inf)
+        self.loop.steps = 1 if self.max_steps == math.inf else int(self.max_steps)
         self.costs = Costs()  # the latest measurements
         self.since: tuple[int, float] | None = None  # step and elapsed seconds when the current timing window began
 
@@ -119,19 +119,19 @@ class Pace:
         """Update the costs from an epoch's end: when it began, scored val and saved; the first replaces estimates."""
         costs, now, share = self.costs, time.monotonic(), sum(map(sum, self.pixels.values())) / sum(self.pixels["val"])
         before = 0.5 if costs.observers else 0.0
-        costs.epoch = before * costs.epoch + (1 - before) * (now - began + saved - scored)  # it is saved once more
+        costs.epoch = before * costs.epoch + (1 - before) * (now - began + saved - scored)  # it is saved twice
         if not (self.metrics and before):  # custom metrics also compute their floor, in the first epoch and at the end
             costs.scores = before * costs.scores + (1 - before) * share * (scored - began)
         costs.observers = min(costs.observers or now - saved, now - saved)
         self.since = self.since and (self.since[0], self.since[1] + now - began)
         if self.minutes:
-            costs.report = (costs.report + waited() * REPORT) / 2
+            costs.report = (costs.report + cpu_slowdown() * REPORT) / 2
             self._resize_epochs()
 
     def _resize_epochs(self) -> None:
         """Lengthen the epochs so that their ends take a small share of the time, and make them equally long."""
         costs, left = self.costs, self.left - self.end
-        wanted = costs.epoch + min(max(self.a_pass * costs.step, costs.epoch / SCORING), self.seconds / 3)
+        wanted = costs.epoch + min(max(self.pass_steps * costs.step, costs.epoch / SCORING), self.seconds / 3)
         steps = (left / max(1, round(left / wanted)) - costs.epoch) / costs.step
         longer = not self.loop.step or steps > 1.1 * self.order.steps  # small differences do not change the plan
         if longer and self.loop.step < self.loop.steps:
@@ -150,7 +150,7 @@ class Pace:
         room = AIM * self.seconds - self.elapsed - self.end
         whole = max(1, int((room + done * costs.step) / (length * costs.step + costs.epoch)))
         ahead = [min((room - n * costs.epoch) / costs.step, n * length - done) for n in (whole, whole + 1)]
-        return int(min(self.most, self.loop.step + int(max(0.0, *ahead) + 1e-6)))
+        return int(min(self.max_steps, self.loop.step + int(max(0.0, *ahead) + 1e-6)))
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -197,17 +197,17 @@ class Pace:
             with suppress(SegkitError):  # an untrained network may fail; errors that remain appear in the first epoch
                 one.evaluate(indices=chosen)
         scoring = (time.monotonic() - began) / sum(sizes[index] for index in chosen)  # seconds per pixel
-        waiting = waited()
+        slowdown = cpu_slowdown()
         return Costs(
             step=seconds,
-            epoch=scoring * sum(sizes) + written / DISK + waiting * DRAWING,
+            epoch=scoring * sum(sizes) + written / DISK + slowdown * DRAWING,
             scores=scoring * sum(map(sum, self.pixels.values())),
-            report=waiting * REPORT,
+            report=slowdown * REPORT,
             disk=2 * written,  # last.pt, previous.pt, best.pt and model.safetensors
         )
 
 
-def waited() -> float:
+def cpu_slowdown() -> float:
     """The factor by which other programs slow down CPU work at the moment, at least 1; GPU and disk do not count."""
     began, busy = time.monotonic(), time.process_time()
     sum(range(3_000_000))

@@ -282,7 +282,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read one of a run's JSON files.
 
     Raises:
-        RunFolderError: it is missing or damaged.
+        RunFolderError: the file is missing or damaged.
     """
     try:
         if path.exists() and not path.is_file():  # opening a pipe would block forever

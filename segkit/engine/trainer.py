@@ -153,7 +153,7 @@ class Trainer:
         self.console.say(
             f"{type(model).__name__}, {parameters:.2f} M parameters, {device_name(self.inputs.precision.device)}, "
             f"{self.inputs.precision.name}\nimages: {images}; {self.loop.classes} classes; {self.loop.steps} steps, "
-            f"{len(self.order)} an epoch{f', in {together} processes' if together > 1 else ''}\n"
+            f"{len(self.order)} per epoch{f', in {together} processes' if together > 1 else ''}\n"
             f"floor of val, all '{floor['class']}': mean_iou {floor['mean_iou']:.3f}, pixel_accuracy "
             f"{floor['pixel_accuracy']:.3f}"
         )

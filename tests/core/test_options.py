@@ -282,7 +282,7 @@ def test_a_default_that_is_no_literal_is_imported_and_told(component: Make) -> N
 )
 def test_what_is_built_must_be_of_its_kind(component: Make, kind: str, body: str, lacking: str) -> None:
     thing = component(f"def Thing():\n    {body}\n", kind=kind)
-    with pytest.raises(PluginError, match=rf"^{kind} 'thing' .* is no {kind}: what it builds has {lacking}$"):
+    with pytest.raises(PluginError, match=rf"^{kind} 'thing' .* is not a {kind}: the object it builds has {lacking}$"):
         create(thing, {}, {})
 
 

@@ -42,7 +42,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("segkit.engine.pace.waited", lambda: clock.slower)
+    monkeypatch.setattr("segkit.engine.pace.cpu_slowdown", lambda: clock.slower)
     for module in ("engine.pace", "engine.step", "engine.trainer", "engine.checkpoint", "signals"):
         monkeypatch.setattr(f"segkit.{module}.time", clock)
     return clock
