@@ -10,6 +10,7 @@ import copy
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -230,7 +231,7 @@ def merge(metric: Any, distributed: DistributedContext) -> None:
     parts: Any = metric.modules() if isinstance(metric, nn.Module) else ()
     for part in parts:
         if hasattr(part, "distributed_available_fn"):  # torchmetrics' own merge, where each saw a part
-            part.distributed_available_fn = _always if together and not has_own else _never
+            part.distributed_available_fn = partial(bool, together and not has_own)
     if isinstance(metric, ConfusionMatrix):
         metric.counts = distributed.sum(metric.counts.cpu())
     elif together and has_own:
@@ -242,11 +243,3 @@ def merge(metric: Any, distributed: DistributedContext) -> None:
                 metric.merge(other)
         if device is not None:
             metric.to(device)
-
-
-def _always() -> bool:
-    return True
-
-
-def _never() -> bool:
-    return False

@@ -32,28 +32,16 @@ def weights_file(place: str | Path) -> Path:
 
 
 def read_normalisation(config: Path) -> Normalisation | None:
-    """The normalisation in a ``config.json``; None in one that is older than the entry, or not of segkit.
+    """The normalisation in a ``config.json``; None without the file or the entry, which old runs and others' lack.
 
     Raises:
-        RunFolderError: the file is missing or damaged.
+        RunFolderError: the file is damaged.
     """
-    record = read_json(config).get("normalisation")
+    record = read_json(config).get("normalisation") if config.is_file() else None
     try:
         return Normalisation.of_record(record) if record else None
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{config} is damaged: its normalisation is {record!r:.80}") from error
-
-
-def read_donor(place: str) -> tuple[dict[str, Tensor], Normalisation | None]:
-    """Read the weights of a run folder or a file, and the normalisation from the config.json beside them, if any.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or holds other objects than tensors and plain values.
-        RunFolderError: the folder holds no weights, or its config.json is damaged.
-    """
-    file = weights_file(place)
-    config_file = file.parent / "config.json"
-    return tensors_of(checkpoint.read(file)), read_normalisation(config_file) if config_file.is_file() else None
 
 
 def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Console) -> Normalisation:
@@ -71,9 +59,15 @@ def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Cons
 
     Raises:
         ModelError: no layer's weights match.
-        CheckpointError, RunFolderError: as :func:`read_donor`.
+        CheckpointError: the file is missing or damaged, or holds other objects than tensors and plain values.
+        RunFolderError: the folder holds no weights, or its config.json is damaged.
     """
-    tensors, stored = PROCESSES.broadcast_from_main(lambda: read_donor(place))
+
+    def read() -> tuple[dict[str, Tensor], Normalisation | None]:
+        file = weights_file(place)
+        return tensors_of(checkpoint.read(file)), read_normalisation(file.parent / "config.json")
+
+    tensors, stored = PROCESSES.broadcast_from_main(read)
     state = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     matching, unused = fitting(state, tensors)
     fits = {key: value for key, value in matching.items() if value.shape == state[key].shape}

@@ -137,11 +137,6 @@ class Precision:
         """The context in which a forward pass runs, whatever a program has chosen around it."""
         return torch.autocast(self.device.type, self.dtype, self.name != "fp32")
 
-    @property
-    def needs_scaler(self) -> bool:
-        """Whether a GradScaler is needed against underflow: only in fp16, because bf16 has the range of float32."""
-        return self.name == "fp16" and self.device.type == "cuda"
-
 
 def resolve_precision(precision: str, device: torch.device, on_cpu: str = "bf16") -> Precision:
     """Resolve ``auto``: bf16 where the device has instructions for it, else fp16 (CUDA) or fp32 (CPU).

@@ -82,7 +82,8 @@ class TrainingLoop:
         self.criterion = inputs.criterion.to(device)
         self.step = 0
         self.optimizer = build_optimizer(self.model, settings, inputs.optimizer)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision.needs_scaler)
+        # against underflow: bf16 has the range of float32
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision.name == "fp16")
         self.average = WeightAverage(self.model, settings.ema) if settings.ema else None
         self.non_finite = NonFiniteSteps(self.model, settings, device)
         self.end_epoch()

@@ -43,7 +43,6 @@ def test_a_gpu_of_apple_is_taken_where_torch_has_it(monkeypatch: pytest.MonkeyPa
     assert (mps, device_name(mps)) == (torch.device("mps"), "mps")
     assert pick_device("auto") == CPU  # it was never measured
     assert resolve_precision("auto", mps) == Precision("fp32", mps)
-    assert not Precision("fp32", mps).needs_scaler
     assert (widest_float(mps), widest_float(CPU)) == (torch.float32, torch.float64)
     with pytest.raises(ConfigError, match="needs CUDA"):
         resolve_precision("fp16", mps)
