@@ -15,9 +15,10 @@ from torch.utils import data
 
 import segkit
 from segkit.data.scan import scan_splits
-from segkit.data.subset import Subset, as_dataset
+from segkit.data.subset import Subset, as_dataset, with_bands
 from segkit.errors import DataError, ModelError
 from segkit.settings import DataSettings
+from segkit_folder.files import PairedFiles
 
 FIT = {"samples": 0, "epochs": 1, "batch_size": 4, "device": "cpu", "precision": "fp32"}
 
@@ -111,6 +112,23 @@ def test_a_first_image_that_cannot_be_read_is_the_only_one_that_is_refused() -> 
 
     scan = scan_splits({"train": as_dataset(Torn(), "train", ["a", "b"])}, DataSettings(on_bad="skip"), progress=False)
     assert [each.name for each in scan.statistics["train"]] == ["train-1", "train-2", "train-3"]
+
+
+def test_bands_and_marks_of_no_data_reach_the_files_of_several_datasets_in_a_row(tmp_path: Path) -> None:
+    parts = []
+    for name in "ab":
+        image = np.full((4, 5, 2), 7, np.float32)
+        image[1, 2] = np.nan
+        np.save(tmp_path / f"{name}.npy", image)
+        Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / f"{name}.png")
+        pair = tmp_path / f"{name}.npy", tmp_path / f"{name}.png"
+        parts.append(PairedFiles([pair], classes=("a", "b"), palette=((0, 0, 0), (9, 9, 9))))
+    whole = as_dataset(data.ConcatDataset(parts), "train")
+    found = with_bands(whole, DataSettings(bands=[2], no_data="void"))
+    assert (found.channels, found.no_data) == (("band 2",), "void")
+    for image, mask, _ in (found[0], found[1]):
+        assert image.shape == (1, 4, 5)
+        assert torch.argwhere(mask == 255).tolist() == [[1, 2]]
 
 
 def test_splits_whose_images_have_other_channels_are_refused() -> None:
