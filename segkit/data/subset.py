@@ -130,9 +130,11 @@ def with_bands(dataset: Dataset, settings: DataSettings) -> Dataset:
         return dataset
     if isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):  # it may select bands as it reads files
         return Subset(with_bands(dataset.dataset, settings), dataset.indices)
-    parts = getattr(dataset.dataset, "datasets", ()) if isinstance(dataset, Subset) else ()  # of a ConcatDataset
-    if parts and all(isinstance(each, Dataset) for each in parts):
-        return as_dataset(data.ConcatDataset([with_bands(each, settings) for each in parts]), dataset.split)
+    if isinstance(dataset, Subset) and isinstance(dataset.dataset, data.ConcatDataset):
+        parts: Any = dataset.dataset.datasets
+        if all(isinstance(each, Dataset) for each in parts):
+            chosen: Any = [with_bands(each, settings) for each in parts]
+            return as_dataset(data.ConcatDataset(chosen), dataset.split)
     if dataset.set_bands(bands, no_data):
         return dataset
     return Subset(dataset, bands=bands, no_data=no_data)
@@ -169,8 +171,8 @@ def as_dataset(
         numbered = enumerate(given.datasets, 1)
         parts = {f"{split}, part {number}": as_dataset(each, f"{split}, part {number}") for number, each in numbered}
         check_splits(parts)
-        first = next(iter(parts.values()))
-        return Subset(given, split=split, **{name: getattr(first, name) for name in (*_REQUIRED, "channels", "no_data")})
+        first, names = next(iter(parts.values())), (*_REQUIRED, "channels", "no_data")
+        return Subset(given, split=split, **{name: getattr(first, name) for name in names})
     if missing := [name for name in _REQUIRED if not hasattr(given, name)]:
         raise DataError(
             f"{split}: {type(given).__name__} has no {', no '.join(missing)}; pass fit(classes=[...]), and palette= "

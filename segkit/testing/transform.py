@@ -61,7 +61,7 @@ def mask_follows_image(case: TransformSubject) -> None:
         image, mask = case.seen(transform, seed).values()
         within = image.flatten(1).double()  # [3,N]
         whole = max(float(within.var(1).sum()), VARIANCE)  # a crop may show one label and the noise
-        for label in mask.unique():
+        for label in np.unique(mask):
             own = (mask == label).flatten()
             within = torch.where(own, within - within[:, own].mean(1, keepdim=True), within)
         left = float(within.var(1).sum()) / whole
