@@ -108,7 +108,7 @@ def certain_parts(path: Path) -> list[str]:
 @lru_cache(1 << 12)
 def _parts(path: str, version: object) -> tuple[tuple[str, ...], bool]:
     """The names of the pictures in a file, and whether it may be one alone; it is opened once, until it changes."""
-    with opened(path, whole=True) as raster:
+    with opened(Path(path), whole=True) as raster:
         return tuple(getattr(raster, "parts", ())), hasattr(raster, "shape")
 
 

@@ -146,7 +146,8 @@ def read_picture(
         if no_data == "stop":
             return Picture(pixels, None)
         marked = with_holes(pixels, None, no_data, str(path))
-        return marked._replace(holes=np.logical_or.reduce([each.holes for each in (marked, *pictures)]))
+        holes: Any = [each.holes for each in (marked, *pictures)]
+        return marked._replace(holes=np.logical_or.reduce(holes))
     with opened(Path(path), most_pixels) as raster:
         pixels, declared = _pixels(raster, bands, str(path)), getattr(raster, "no_data", None)
     return with_holes(pixels, declared, no_data, str(path))
