@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -191,11 +190,11 @@ def _starts(data: tuple[str, bool, int], size: Size) -> Drawn:
     return 0, 0, flat.reshape(size[::-1]).T if by_columns else flat.reshape(size)
 
 
-def _png(data: tuple[int, int, str], size: Size) -> Drawn:
-    """A mask at (top, left) as a PNG in base64, where every label but 0 is the object."""
-    top, left, text = data
+def _png(data: tuple[int, int, bytes], size: Size) -> Drawn:
+    """A mask at (top, left) as a PNG, where every label but 0 is the object."""
+    top, left, content = data
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"])
+        image = Image.open(io.BytesIO(content), formats=["PNG"])
         fits = _fits(top, left, (image.height, image.width), size)  # before it is decoded
         bits = np.asarray(image) != 0 if fits else None
     except Exception as error:  # Pillow raises what it likes on a damaged file

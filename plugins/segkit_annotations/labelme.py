@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def _shape(its: Mapping[str, Any], label: str) -> Shape:
     """As ``shape_to_mask`` of labelme draws it."""
     kind, points = its.get("shape_type") or "polygon", its["points"]
     if kind == "mask":
-        return Shape(label, "png", (int(points[0][1]), int(points[0][0]), its["mask"]))
+        return Shape(label, "png", (int(points[0][1]), int(points[0][0]), b64decode(its["mask"])))
     if kind in ("circle", "point"):
         (x, y), radius = points[0], math.dist(points[0], points[1]) if kind == "circle" else POINT_RADIUS
         corners = [x - radius, y - radius, x + radius, y + radius]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import zlib
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,15 +55,14 @@ class SuperviselyDataset(AnnotatedImages):
 
 
 def _shape(its: Mapping[str, Any]) -> Shape:
-    label, kind = str(its["classTitle"]), str(its["geometryType"])
+    label, kind = files.text(its["classTitle"]), str(its["geometryType"])
     if kind == "bitmap":
-        try:
-            packed = base64.b64decode(its["bitmap"]["data"])
-            png = zlib.decompressobj().decompress(packed, _MOST_BYTES)
-        except (zlib.error, binascii.Error) as error:
-            raise ValueError(f"a bitmap of {label}: {error}") from None
         left, top = its["bitmap"]["origin"]
-        return Shape(label, "png", (int(top), int(left), base64.b64encode(png).decode()))
+        try:
+            png = zlib.decompressobj().decompress(b64decode(its["bitmap"]["data"]), _MOST_BYTES)
+        except zlib.error as error:
+            raise ValueError(f"a bitmap of {label}: {error}") from None
+        return Shape(label, "png", (int(top), int(left), png))
     if kind == "polygon":
         holes = [numbers(each) for each in its["points"].get("interior") or ()]
         return Shape(label, "outline", [numbers(its["points"]["exterior"]), *holes])

@@ -71,12 +71,12 @@ def records(path: Path) -> Iterator[Record]:
         raise DataError(f"{path} is {refused[0]}")
     tool = next(each for each in TOOLS if _has(head, each.sign))
     is_lines = tool.sign == '"data_row"' and head.lstrip()[:1] == "{"  # one an image
-    content = [*map(json.loads, path.read_bytes().splitlines())] if is_lines else files.load(path)
+    content = [*map(json.loads, filter(None, path.read_bytes().splitlines()))] if is_lines else files.load(path)
     for image in _held(content, tool.images):
         if objects := _held(image, tool.objects):
             shapes = [shape for its in _held(objects, "*.*") if isinstance(its, dict) for shape in _shape(its)]
             sizes = [(each["height"], each["width"]) for each in _held(image, tool.size) if "height" in each]
-            name = str(_held(image, tool.name)[0]).rpartition("/")[2] if tool.name else path
+            name = str(_held(image, tool.name)[0]) if tool.name else path
             yield Record(name, shapes, (*sizes, None)[0])
 
 
