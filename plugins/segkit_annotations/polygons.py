@@ -71,7 +71,7 @@ class PolygonsDataset(AnnotatedImages):
             yield Record(path, _of_geojson(path))
 
     @classmethod
-    def recognise(cls, root: Path) -> list[dict[str, Any]]:
+    def _find(cls, root: Path) -> list[Path]:
         """The folder of the files, unless the masks lie there as pictures."""
         found = _files_in(root)
         stems = {stem for path in found for stem in _stems(path)}
@@ -81,8 +81,7 @@ class PolygonsDataset(AnnotatedImages):
             not images or files.are_masked(root, [x for x in images if called[x.stem] == 1])
         ):
             return []
-        folder = Path(commonpath([path.parent for path in found])).relative_to(root).as_posix()
-        return [{"annotations": folder}]
+        return [Path(commonpath([path.parent for path in found]))]
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:

@@ -89,20 +89,14 @@ class RleDataset(AnnotatedImages):
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
+        """The tables, unless the masks lie there as pictures too, which no table names."""
         tables = [path for path in files.walk(root, "*.csv") if not _EXAMPLE.search(path.name)]
         named = finder(root, files.pictures(root) if tables else [])
-        known = [path for path in tables if _columns(path, named)]
-        return [path for path in known if any(named(image) for image, *_ in _lines(path, named))]
-
-    @classmethod
-    def recognise(cls, root: Path) -> list[dict[str, str]]:
-        """The tables, unless the masks lie there as pictures too, which no table names."""
-        if not (found := super().recognise(root)):
-            return []
-        named = finder(root, files.pictures(root))
-        lines = {image for table in cls._find(root) for image, *_ in _lines(table, named)}
-        images = {path for image in lines if len(called := named(image)) == 1 for path in called}
-        return [] if files.are_masked(root, images) or LayersDataset.recognise(root) else found
+        lines = {path: {image for image, *_ in _lines(path, named)} for path in tables if _columns(path, named)}
+        found = [path for path, names in lines.items() if any(map(named, names))]
+        called = [named(name) for path in found for name in lines[path]]
+        images = {those[0] for those in called if len(those) == 1}
+        return [] if not found or files.are_masked(root, images) or LayersDataset.recognise(root) else found
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
