@@ -19,10 +19,10 @@ from segkit_folder.masks import read_mask
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import propose_layout, without_splits
 from segkit_folder.splits import require_split
-from segkit_gta5.dataset import TABLE, VALUES
+from segkit_gta5.dataset import CLASSES, COLOURS, PALETTE, VALUES
 
 IDS = VALUES | {-1: 255}
-TRAIN_IDS = {**{index: index for index in range(len(TABLE))}, 255: 255}
+TRAIN_IDS = {**{index: index for index in range(len(CLASSES))}, 255: 255}
 _LOOKED_AT = 5  # masks
 _LABELS = re.compile(r"_label(Train)?Ids\.png", re.IGNORECASE)
 
@@ -64,8 +64,8 @@ class CityscapesDataset(PairedFiles):
         require_split(split, self.splits, base)
         super().__init__(
             [(image, mask) for image, mask, _ in layout.of(split)],
-            classes=[name for name, _, _ in TABLE],
-            palette=[colour for _, _, colour in TABLE],
+            classes=CLASSES,
+            palette=PALETTE,
             values=values,
         )
 
@@ -89,20 +89,17 @@ class CityscapesDataset(PairedFiles):
     def write_sample(cls, root: str | Path) -> None:
         """Write a miniature of two cities with all the files of the archives; the test masks hold no classes."""
         random = np.random.default_rng(0)
-        colours = np.zeros((256, 3), np.uint8)
-        for _, stored, colour in TABLE:
-            colours[stored] = colour
         for split, city in (("train", "aachen"), ("train", "ulm"), ("val", "lindau"), ("test", "bonn")):
             for number in range(4):
                 labels = np.full((40, 80), 11, np.uint8)  # [H,W], buildings; the true ones are 1024 x 2048
                 labels[:12], labels[26:], labels[37:] = 23, 7, 1  # sky, road, and the bonnet, which is void
                 labels[18:32, (left := int(random.integers(0, 40))) : left + 16] = random.choice([26, 24, 8])
-                pixels = colours[labels] // 2 + random.integers(0, 100, (40, 80, 3), dtype=np.uint8)  # [H,W,3]
+                pixels = COLOURS[labels] // 2 + random.integers(0, 100, (40, 80, 3), dtype=np.uint8)  # [H,W,3]
                 labels = np.where(split == "test", 3 * (labels == 1), labels).astype(np.uint8)
                 files = {
                     "leftImg8bit/{}_leftImg8bit": pixels,
                     "gtFine/{}_gtFine_labelIds": labels,
-                    "gtFine/{}_gtFine_color": colours[labels],
+                    "gtFine/{}_gtFine_color": COLOURS[labels],
                     "gtFine/{}_gtFine_instanceIds": np.where(labels > 23, labels.astype(np.uint16) * 1000, labels),
                 }
                 for pattern, content in files.items():
@@ -130,7 +127,7 @@ def _are_of_cityscapes(masks: Sequence[Path]) -> bool:
             for path in [path for path in beside if path.is_file()]:
                 with opened(path) as raster:
                     drawn = np.asarray(raster[...])[..., :3]  # [H,W,3]
-                colours = np.array([colour for _, _, colour in TABLE])[np.where(is_class, classes, 0)]
+                colours = np.array(PALETTE)[np.where(is_class, classes, 0)]
                 is_right = (drawn == colours).all(2) if drawn.shape == colours.shape else ~is_class
             known, right = known + int(is_class.sum()), right + int((is_class & is_right).sum())
     return 2 * right > known

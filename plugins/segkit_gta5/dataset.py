@@ -44,6 +44,10 @@ TABLE = (
     ("motorcycle", 32, (0, 0, 230)),
     ("bicycle", 33, (119, 11, 32)),
 )
+CLASSES = [name for name, _, _ in TABLE]
+PALETTE = [colour for _, _, colour in TABLE]
+COLOURS = np.zeros((256, 3), dtype=np.uint8)  # by stored id
+COLOURS[[stored for _, stored, _ in TABLE]] = PALETTE
 VOID_IDS = dict.fromkeys((*range(35), 255), 255)  # 34 is the last id in use
 VALUES = VOID_IDS | {stored: index for index, (_, stored, _) in enumerate(TABLE)}
 FRACTIONS = (0.7, 0.15, 0.15)  # where no official split is there
@@ -101,8 +105,8 @@ class Gta5Dataset(PairedFiles):
             )
         super().__init__(
             [pair for pair in pairs if pair[0].stem not in set(self.left_out)],
-            classes=[name for name, _, _ in TABLE],
-            palette=[colour for _, _, colour in TABLE],
+            classes=CLASSES,
+            palette=PALETTE,
             values=VALUES,
         )
 
@@ -120,9 +124,6 @@ class Gta5Dataset(PairedFiles):
     def write_sample(cls, root: str | Path) -> None:
         """Write thirteen pairs, one of them of unequal size, in the layout of the archives."""
         random = np.random.default_rng(0)
-        palette = np.zeros((256, 3), dtype=np.uint8)
-        for _, stored, colour in TABLE:
-            palette[stored] = colour
         for folder in ("images", "labels"):
             (Path(root) / folder).mkdir(parents=True, exist_ok=True)
         for number in range(1, 14):
@@ -130,10 +131,10 @@ class Gta5Dataset(PairedFiles):
             labels[:12], labels[28:], labels[40:] = 23, 7, 1  # sky, road, and the bonnet, which is void
             labels[18:34, (left := int(random.integers(0, 30))) : left + 20] = 26  # a car
             labels[14:32, 60:64] = random.choice([17, 24, 33])  # a pole, a person or a bicycle
-            pixels = palette[labels] // 2 + random.integers(0, 100, (42, 76, 3), dtype=np.uint8)  # [H,W,3]
+            pixels = COLOURS[labels] // 2 + random.integers(0, 100, (42, 76, 3), dtype=np.uint8)  # [H,W,3]
             Image.fromarray(pixels).save(Path(root) / "images" / f"{number:05d}.png")
             mask = Image.fromarray(labels[:40] if number == 13 else labels)
-            mask.putpalette(palette.tobytes())
+            mask.putpalette(COLOURS.tobytes())
             mask.save(Path(root) / "labels" / f"{number:05d}.png")
 
 
