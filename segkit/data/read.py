@@ -238,7 +238,7 @@ def file_of(path: str | Path) -> tuple[Path, str]:
 
 
 def places_of(path: str | Path) -> list[Path]:
-    """Split ``red.tif | nir.tif``, the path of a picture whose channels lie in several files, at its bars."""
+    """Split the path of a picture whose channels lie in several files, ``red.tif | nir.tif``; leave others whole."""
     several = " | " in str(path) and not os.path.exists(path)  # noqa: PTH110
     return [*map(Path, str(path).split(" | "))] if several else [path if isinstance(path, Path) else Path(path)]
 
@@ -317,7 +317,7 @@ def opened(path: Path, most_pixels: int = MAX_PIXELS, whole: bool = False) -> It
 def _read(file: Path) -> Any:
     """Return the result of the first reader that accepts the file; :func:`opened` adds the file's name to errors."""
     state = file.stat()
-    if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
+    if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would block forever
         raise DataError(Issue("unreadable", "", "not a regular file", "give the path of a regular file"))
     with file.open("rb") as stream:
         name = "tiff" if stream.read(4) in _TIFF_MAGIC else file.suffix[1:].lower()

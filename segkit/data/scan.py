@@ -136,13 +136,13 @@ def scan_splits(
 def _issues(
     kept: Mapping[str, Dataset],
     samples: Mapping[str, Sequence[SampleStatistics]],
-    built: Sequence[Issue],
+    build_issues: Sequence[Issue],
     unreadable: Sequence[Issue],
     skip: bool,
 ) -> Iterator[Issue]:
     """Yield issues of files, merged over all splits, and issues of labels; ``skip``: unusable files are left out."""
     # an image without a mask is never skipped: the division into splits would depend on it
-    yield from rules.merged(built)
+    yield from rules.merged(build_issues)
     for issue in rules.merged(unreadable):
         issue = replace(issue, skippable=True)
         yield replace(issue, what=f"left out: {issue.what}", severity="warning") if skip else issue
@@ -150,7 +150,7 @@ def _issues(
     for name in others:
         one, another = kept[first].channels, kept[name].channels
         if len(one) != len(another):
-            what = f"images of other channels than {first}: {first_few(another, 12)} beside {first_few(one, 12)}"
+            what = f"its channels differ from {first}: {first_few(another, 12)} instead of {first_few(one, 12)}"
             yield Issue("channels", what=what, advice="select common channels with data.bands", split=name)
     files = {
         name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(statistics)]
@@ -159,7 +159,7 @@ def _issues(
     misread = list(next(iter(kept.values())).judge(files, unreadable))
     yield from misread
     if not any(issue.severity == "error" for issue in misread):  # else issues of the classes follow from the misreading
-        whole = skip or not (unreadable or built)
+        whole = skip or not (unreadable or build_issues)
         for name, statistics in samples.items():
             yield from rules.label_issues(statistics, kept[name], name, whole) if statistics else ()
 

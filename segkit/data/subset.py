@@ -36,7 +36,7 @@ class Subset(Dataset):
         bands: the channels to use, as ``data.bands``; default: all.
         no_data: value of ``data.no_data``; default: the dataset's own.
         split: name of the split; a pair is named ``split-index``.
-        attributes: attributes that replace those of the wrapped dataset, all of them.
+        attributes: the attributes to set instead of all those of the wrapped dataset.
 
     Raises:
         DataError: the images lack one of the bands.
@@ -57,7 +57,7 @@ class Subset(Dataset):
         for name, value in (attributes or {name: _member(dataset, name) for name in _SHARED}).items():
             if value is not None:
                 setattr(self, name, value)
-        known = self.names or ()  # of somebody's dataset names may be something else
+        known = self.names or ()  # a third-party dataset may use `names` for something else
         self.names = [known[index] for index in self.indices] if len(known) == len(dataset) else None
         self._bands, self._selects = bands, bands is not None or no_data is not None
         if self._selects:
@@ -72,7 +72,7 @@ class Subset(Dataset):
         """Names of the selected channels; for a dataset of pairs, their number is that of the first readable image."""
         names = self.dataset.channels if isinstance(self.dataset, Dataset) else RGB
         for index in range(0 if isinstance(self.dataset, Dataset) else len(self)):
-            with suppress(Exception):  # which a scan tells
+            with suppress(Exception):  # the scan reports it
                 image = self[index].image
                 if isinstance(image, Tensor) and image.ndim == 3:
                     names = channel_names(len(image))
@@ -157,7 +157,7 @@ def as_dataset(
         palette, ignore_index: for pairs: one RGB triple per class (default: Pascal VOC's), and the label of void.
 
     Raises:
-        DataError: it is not a dataset, concatenated parts have different classes, or its classes are unknown.
+        DataError: ``given`` is not a dataset, its classes are unknown, or those of concatenated parts differ.
     """
     for needed, what in (("__len__", "length"), ("__getitem__", "[i]")):
         if not hasattr(given, needed):

@@ -210,7 +210,7 @@ def named_options(case: Subject) -> None:
 def copies(case: Any) -> Iterator[Same]:
     """After use, a pickled copy (as sent to other processes) and a deep copy behave like the original."""
     for name in ("pickled", "deep"):
-        built = case.used()
+        built = case.instance()
         with failing(f"no {name} copy can be made"):
             other = pickle.loads(pickle.dumps(built)) if name == "pickled" else copy.deepcopy(built)
-        yield f"a {name} copy", case.seen(other), case.seen(built)
+        yield f"a {name} copy", case.outputs(other), case.outputs(built)

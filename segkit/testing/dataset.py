@@ -83,11 +83,11 @@ class DatasetSubject(Subject):
             others = {split: self.reader.build(split=split) for split in SPLITS[1:] if split in there}
         return {"train": train, **others}
 
-    def used(self) -> Any:
+    def instance(self) -> Any:
         """Return the splits."""
         return self.splits
 
-    def seen(self, splits: Mapping[str, Any]) -> Any:
+    def outputs(self, splits: Mapping[str, Any]) -> Any:
         """Return names and digests of the samples of the splits."""
         return read(splits)
 

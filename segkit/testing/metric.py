@@ -31,7 +31,7 @@ class MetricSubject(ScoredSubject):
         values = value if isinstance(value, Mapping) else {self.name: value}
         return {str(name): float(torch.as_tensor(each, dtype=torch.float64).nanmean()) for name, each in values.items()}
 
-    def used(self) -> Any:
+    def instance(self) -> Any:
         """Return a metric that has counted one batch."""
         metric = self.make()
         metric.update(*batch(self.classes, seed=1))
@@ -44,7 +44,7 @@ class MetricSubject(ScoredSubject):
 
 def numbers(case: MetricSubject) -> None:
     """compute() returns a number, or a dict of numbers by name."""
-    value = case.used().compute()
+    value = case.instance().compute()
     require(not isinstance(value, Mapping) or value, "compute() returned an empty dict")
     for name, each in value.items() if isinstance(value, Mapping) else [(case.name, value)]:
         fits = isinstance(name, str) and torch.as_tensor(each).ndim == 0

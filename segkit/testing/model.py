@@ -42,7 +42,7 @@ class ModelSubject(Subject):
         model.eval()
         return model  # type: ignore[no-any-return]
 
-    def used(self) -> nn.Module:
+    def instance(self) -> nn.Module:
         """Return a model that has seen a training batch, so its running statistics are no longer the initial ones."""
         model = self.model()
         model.train()
@@ -50,7 +50,7 @@ class ModelSubject(Subject):
         model.eval()
         return model
 
-    def seen(self, model: nn.Module) -> Tensor:
+    def outputs(self, model: nn.Module) -> Tensor:
         """Return the logits of an ordinary batch."""
         return _forward(model, self.images(2))
 
@@ -192,13 +192,13 @@ def input_unchanged(case: ModelSubject) -> Iterator[Same]:
 
 def state_dict(case: ModelSubject) -> Iterator[Same]:
     """The state_dict holds everything that the logits depend on: a new instance that loads it gives equal logits."""
-    model, file = case.used(), io.BytesIO()
+    model, file = case.instance(), io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
     other = case.model(seed=1)
     with failing("its state_dict cannot be loaded into a new instance (by torch.load with weights_only = True)"):
         other.load_state_dict(torch.load(file, weights_only=True))
-    yield "a model and a new one with its state_dict", case.seen(other), case.seen(model)
+    yield "a model and a new one with its state_dict", case.outputs(other), case.outputs(model)
 
 
 def bf16_autocast(case: ModelSubject) -> None:

@@ -81,11 +81,11 @@ class ScoredSubject(Subject):
         names = tuple(f"class {index}" for index in range(self.classes))
         return self.build(num_classes=self.classes, ignore_index=void, classes=names, **given)
 
-    def used(self) -> Any:
+    def instance(self) -> Any:
         """Return a loss, or a metric that has counted a batch."""
         return self.make()
 
-    def seen(self, built: Any) -> Any:
+    def outputs(self, built: Any) -> Any:
         """Return the results for an ordinary batch."""
         return self.figures(batch(self.classes), built=built)
 

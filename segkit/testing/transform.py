@@ -1,4 +1,4 @@
-"""Rules of transforms: ``transform(image, mask, random) -> (image, mask)``, with ``random`` as only randomness."""
+"""Rules of transforms: ``transform(image, mask, random) -> (image, mask)``; all randomness comes from ``random``."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from segkit.testing.check import Same, Subject, failing, require
 
 LABELS = (0, 1, 2, 3, 255)  # four classes and void
 SEEDS = range(8)
-VARIANCE = 9_300  # of the image that transforms are asked with, its channels together
+VARIANCE = 9_300  # variance of the test image, summed over its channels
 
 
 @dataclass(frozen=True)
 class TransformSubject(Subject):
     """A transform, and the samples to check it with."""
 
-    def used(self) -> Any:
+    def instance(self) -> Any:
         """Build the transform."""
         return self.build(num_classes=4, ignore_index=255, classes=("a", "b", "c", "d"), in_channels=3)
 
-    def seen(self, transform: Any, seed: int = 0, dtype: torch.dtype = torch.uint8) -> dict[str, Tensor]:
+    def outputs(self, transform: Any, seed: int = 0, dtype: torch.dtype = torch.uint8) -> dict[str, Tensor]:
         """Transform an image ``[3,40,56]`` and its mask ``[40,56]`` with a generator of this seed."""
         draw = np.random.default_rng(9)
         mask = torch.from_numpy(np.kron(draw.choice(LABELS, (5, 7)), np.ones((8, 8))).astype(np.uint8))
-        colours = torch.from_numpy(draw.integers(20, 236, (3, 256)))  # of the labels, under a little noise
+        colours = torch.from_numpy(draw.integers(20, 236, (3, 256)))  # one per label; the image adds a little noise
         image = (colours[:, mask.long()] + torch.from_numpy(draw.integers(-20, 20, (3, 40, 56)))).to(dtype)
         with failing(f"an image {dtype} {list(image.shape)} and its mask"):
             found = transform(image, mask, np.random.default_rng(seed))
@@ -42,9 +42,9 @@ class TransformSubject(Subject):
 
 def results(case: TransformSubject) -> None:
     """The image keeps its dtype and channels; the mask is uint8, of the image's size, with no new labels."""
-    transform = case.used()
+    transform = case.instance()
     for dtype, seed in product((torch.uint8, torch.float32), SEEDS):
-        image, mask = case.seen(transform, seed, dtype).values()
+        image, mask = case.outputs(transform, seed, dtype).values()
         kept = image.dtype == dtype and image.ndim == 3 and len(image) == 3 and image.numel()
         problem = f"an image {dtype} [3,40,56] became {image.dtype} {list(image.shape)}"
         require(kept, f"{problem}; dtype and channels must stay the same, and the result must not be empty")
@@ -55,25 +55,25 @@ def results(case: TransformSubject) -> None:
 
 
 def mask_follows_image(case: TransformSubject) -> None:
-    """The mask is cut, turned and mirrored as its image is: pixels of one colour keep one label."""
-    transform = case.used()
+    """The mask is cropped, rotated and mirrored like its image: pixels of one colour keep one label."""
+    transform = case.instance()
     for seed in SEEDS:
-        image, mask = case.seen(transform, seed).values()
+        image, mask = case.outputs(transform, seed).values()
         within = image.flatten(1).double()  # [3,N]
-        whole = max(float(within.var(1).sum()), VARIANCE)  # a crop may show one label and the noise
+        whole = max(float(within.var(1).sum()), VARIANCE)  # a crop may show a single label
         for label in np.unique(mask):
-            own = (mask == label).flatten()
-            within = torch.where(own, within - within[:, own].mean(1, keepdim=True), within)
+            of_label = (mask == label).flatten()
+            within = torch.where(of_label, within - within[:, of_label].mean(1, keepdim=True), within)
         left = float(within.var(1).sum()) / whole
-        # 0.04 as it was, 0.5 under a heavy blur or noise, 0.87 and more where one alone is mirrored or moved by a block
-        advice = "draw once, and cut, turn and mirror both"
-        require(not left > 0.8, f"labels explain {1 - left:.0%} of the image, and of the one given 96 %: {advice}")
+        # 0.04 if unchanged, 0.5 after heavy blur or noise, at least 0.87 if only one is mirrored or shifted by a block
+        advice = "draw parameters once, and crop, rotate and mirror both alike"
+        require(not left > 0.8, f"labels explain {1 - left:.0%} of the image's variance, before it 96 %: {advice}")
 
 
 def same_for_the_same_generator(case: TransformSubject) -> Iterator[Same]:
     """All randomness comes from ``random``: equal generators give equal samples, whatever was transformed before."""
-    transform = case.used()
+    transform = case.instance()
     for seed in SEEDS:
-        first = case.seen(transform, seed)
-        yield f"called twice with numpy.random.default_rng({seed})", case.seen(transform, seed), first
-        yield f"built again, with numpy.random.default_rng({seed})", case.seen(case.used(), seed), first
+        first = case.outputs(transform, seed)
+        yield f"called twice with numpy.random.default_rng({seed})", case.outputs(transform, seed), first
+        yield f"built again, with numpy.random.default_rng({seed})", case.outputs(case.instance(), seed), first

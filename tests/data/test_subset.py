@@ -140,7 +140,7 @@ def test_splits_whose_images_have_other_channels_are_refused() -> None:
     colours, grey = (as_dataset(each, "it", ["a", "b"]) for each in (Pairs(), Grey()))
     scan = scan_splits({"train": colours, "val": grey}, progress=False)
     told = (
-        "val: images of other channels than train: grey beside red, green, blue; select common channels with data.bands"
+        "val: its channels differ from train: grey instead of red, green, blue; select common channels with data.bands"
     )
     assert [str(each) for each in scan.errors] == [told]
     assert scan_splits({"train": grey, "val": grey}, progress=False).errors == []

@@ -139,7 +139,7 @@ BROKEN_TRANSFORMS: list[tuple[type, set[str], str]] = [
         {"same_for_the_same_generator", "mask_follows_image"},
         r"with numpy\.random\.default_rng\(\d\): image differs by up to",
     ),
-    (TwoChances, {"mask_follows_image"}, r"labels explain \d+% of the image, and of the one given 96 %: draw once"),
+    (TwoChances, {"mask_follows_image"}, r"labels explain \d+% of the image.s variance, before it 96 %: draw"),
     (Counts, {"same_for_the_same_generator", "mask_follows_image"}, r"called twice .*: image differs by up to"),
     (HoldsAFunction, {"copies"}, "no pickled copy can be made: .*lambda"),
     (ForgetsInAPickle, {"copies"}, "a pickled copy: image differs by up to"),
