@@ -89,11 +89,14 @@ def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str,
 
 
 def _packed(each: dict[str, Any]) -> dict[str, Any]:
-    """An object of the file, with the corners of its polygons as arrays: of 100,000 as text they are of gigabytes."""
-    if isinstance(outline := each.get("segmentation"), list):
-        parts = outline if not outline or isinstance(outline[0], list) else [outline]
-        each["segmentation"] = [numbers(part) for part in parts]
-    return each
+    """What is read of an annotation, its polygons as arrays: the whole text of 100,000 takes gigabytes."""
+    if "segmentation" not in each:
+        return each
+    outline = each["segmentation"]
+    if isinstance(outline, list):
+        outline = outline if not outline or isinstance(outline[0], list) else [outline]
+        outline = [numbers(part) for part in outline]
+    return {key: each[key] for key in ("image_id", "category_id", "iscrowd") if key in each} | {"segmentation": outline}
 
 
 def _shape(label: str, outline: Any) -> Shape:
