@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 AIM, LATEST, EARLIEST = 0.975, 1.01, 0.93  # shares of the time: a plan's intended end, and the bounds for keeping it
 SCORING = 0.045  # share of the time for the ends of epochs: evaluation of val, checkpoint, observers
 WINDOW = 0.03  # share of the time, 30 s at most, over which steps are timed
-REPORT = (
-    3.5  # CPU seconds from the last evaluation until Python has exited; measured: 2.1, the rest is for other programs
-)
+REPORT = 3.5  # CPU seconds from the last evaluation until Python has exited: 2.1, and a reserve for other programs
 DRAWING = 0.2  # CPU seconds that observers take after an epoch; an estimate until it is measured
 DRAWN = 3.0  # observers' time at the end of the run / after an epoch; measured for 50 pictures and their GIF: 3.2
 REHEARSAL = 2.0  # seconds of steps that are timed before the first one, in addition to two steps
