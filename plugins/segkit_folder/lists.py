@@ -181,9 +181,14 @@ def listed(
     known: dict[str, list[Found]] = {}
     for each in images:
         path = without_suffix(composed(each.path.as_posix())).removeprefix(f"{root.as_posix()}/")
-        several = {word for name, word in each.values.items() if name not in ("id", "split")}
-        for name in {each.name, each.name.rpartition("/")[2], each.values["id"], path, *several}:
+        for name in {each.name, each.name.rpartition("/")[2], each.values["id"], path}:
             known.setdefault(name, []).append(each)
+    several: dict[str, list[Found]] = {}  # what the images of a group or a folder have in common
+    for each in images:
+        folders = each.path.relative_to(root).parts[:-1] if each.path.is_relative_to(root) else ()
+        for word in {*folders, *(word for name, word in each.values.items() if name not in ("id", "split"))} - {*known}:
+            several.setdefault(composed(word), []).append(each)
+    known |= several
     found: dict[Path, tuple[Found, Line]] = {}
     missing: list[tuple[str | None, Issue]] = []
     for line in lines_of(root, lists, fold):
@@ -192,7 +197,7 @@ def listed(
         names = [name for name in names if name] or [""]
         name = next((each for name in names for each in (name, name.rpartition("/")[2]) if each in known), "")
         those = known.get(name, [])
-        if len(those) > 1 and not all(name in {*each.values.values()} - {each.values["id"]} for each in those):
+        if len(those) > 1 and name not in several:
             raise DataError(f"{line} may be {first_few([str(each.path) for each in those])}; list the path")
         if not those and line.number == 1 and any(map(_HEADING.fullmatch, line.cells)):
             continue

@@ -89,9 +89,11 @@ def _by_folders(root: Path, way: Proposal) -> Proposal:
 def without_splits(root: Path) -> list[Proposal]:
     """The ways to read a folder that has masks, but none of train: all of them are to be dealt."""
     found = []
-    for way in propose_layout(root):
-        for word in [word for split in way.splits for word in SPLIT_NAMES[split]]:
-            sides = {side: way.options.get(side, "").replace("{split}", word) for side in ("images", "masks")}
+    for way in [each for each in propose_layout(root) if {*each.options} == {"images", "masks"}]:
+        for word in ["*", *(word for split in way.splits for word in SPLIT_NAMES[split])][len(way.splits) == 1 :]:
+            is_said = "{split}" in "".join(way.options.values())  # else folders are divided
+            sides = {side: text if is_said else f"{text}/{{split}}/{{id}}" for side, text in way.options.items()}
+            sides = {side: text.replace("{split}", word) for side, text in sides.items()}
             read = _read(root, sides)
             found += [read] if read and not read.layout.splits and read.pairs == way.pairs else []
     return sorted(found, key=_rank)

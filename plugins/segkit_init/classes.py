@@ -33,6 +33,7 @@ _FEW_COLOURS = 16
 _LOOKED_AT = 5  # images whose colours are counted
 _FEW = 12  # masks whose edges are looked at
 _MOST_FILES = 20  # that are called as a file of names
+_BACKGROUND = re.compile(r"(?i)back|bg|none|void|null|other|label|normal|ignore|nothing|empty|0")
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
 _NAMES = re.compile(r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset).*\.(txt|[ct]sv|names|json)")
 
@@ -89,7 +90,7 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
     for file, stored_as in _class_files(reading, notes):
         known = {*map(_number, stored_as)}
         if plain <= known and len(known) <= max(2 * len(plain), (len(plain) > _SOME) * 256):
-            return _void_apart(stored_as, {"classes": file})
+            return _first_named(stored, stored_as, _void_apart(stored_as, {"classes": file}), file)
         if 0 in plain and plain - {0} <= known - {0} and len(plain) > _SOME:
             return _nameless_0(stored, {_number(label): name for label, name in stored_as.items()}, Path(file).name)
         from_1 = from_1 or (not names and next(iter(stored_as)) == 1)
@@ -153,6 +154,17 @@ def _nameless_0(stored: StoredLabels, names: Mapping[int, str], file: str) -> Qu
     if 2 * stored.pixels[0] > stored.pixels.total():
         answers.reverse()
     return Question(f"{file} has no name for 0: what is it?", answers, "classes")
+
+
+def _first_named(stored: StoredLabels, stored_as: Mapping[Any, str], listed: Question, file: str) -> Question:
+    """The question of a file of names, which says that 0 has the first one where it may be a background without one."""
+    share = stored.pixels[0] / stored.pixels.total()
+    if listed.text or [*stored_as] != [*range(len(stored_as))] or share < 0.5 or _BACKGROUND.search(stored_as[0]):
+        return listed
+    names = ["background", *stored_as.values()]
+    other = answer_of("it is the background, which has no name there", range(len(names)), names)
+    text = f"0 covers {share:.0%} of the masks, and is {stored_as[0]!r} by {file}: is it?"
+    return Question(text, [*listed.answers, other], "classes", must=False)
 
 
 def _void_apart(stored_as: Mapping[Any, str], options: Mapping[str, Any]) -> Question:

@@ -573,6 +573,23 @@ def test_two_numbered_folders_are_asked_about_where_they_may_be_of_one_thing_eac
     assert "the names come in 2 groups" in printed
 
 
+def test_names_without_a_background_where_one_class_is_absent_are_told(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs()
+    Path("data/classes.txt").write_text("cat\ndog\nbird\n")  # there is no bird, and 0 is none of them
+    status, printed = init(capsys)
+    assert status == 0
+    assert "% of the masks, and is 'cat' by classes.txt: is it?" in printed
+    assert (
+        'or: it is the background, which has no name there: classes = ["background", "cat", "dog", "bird"]'
+        in " ".join((place / "mine.toml").read_text("utf-8").replace("#", "").split())
+    )
+    assert dataset(place)["classes"] == "classes.txt"
+    Path("data/classes.txt").write_text("background\ndog\nbird\n")
+    assert "is it?" not in init(capsys, "--overwrite")[1]
+
+
 @pytest.mark.parametrize("volumes", [2, 4])
 def test_pages_of_one_file_stay_in_one_split(volumes: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for volume in "abcd"[:volumes]:
@@ -1811,9 +1828,28 @@ def names_of_what_is_in_the_pictures(number: int) -> None:
     Path("data/classes.txt").write_text("1 Albatross\n2 Bunting\n3 Cardinal\n")
 
 
+def val_and_test_alone(number: int) -> None:
+    picture, labels = scene(number)
+    for side, pixels in (("images", picture), ("labels", labels)):
+        save(pixels, Path(f"data/{side}/{'val' if number < 8 else 'test'}/{number}.png"))
+
+
+def a_table_of_patients_and_a_file_a_class(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/set/s{number:04}/ct.png"))
+    for label, organ in enumerate(("heart", "liver"), 1):
+        folder = f"data/set/s{number:04}/segmentations"
+        save((labels == label) * np.uint8(255), Path(folder, f"{organ}.png"))
+    with Path("data/set/meta.csv").open("a") as file:
+        file.write("image_id;age;split\n" * (number == 0))
+        file.write(f"s{number:04};50;{'train' if number < 7 else 'val' if number < 10 else 'test'}\n")
+
+
 @pytest.mark.parametrize(
     ("write", "expected"),
     [
+        (val_and_test_alone, {"images": "images/*/{id}", "fractions": [0.7, 0.15, 0.15]}),
+        (a_table_of_patients_and_a_file_a_class, {"name": "layers", "lists": "set/meta.csv"}),
         (volumes_in_parts, {"images": "part*/vol-{id}.png", "masks": "truth/seg-{id}.png"}),
         (train_beside_other_words, {"images": "*{split}*/Images/{id}.png", "val": 0.15}),
         (splits_of_masks, {"images": "frames/{id}.png", "masks": "labels/{split}/{id}.png", "val": 0.15}),
