@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice, product
+from operator import eq
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,17 +140,14 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
     length = max(map(len, rows))
     short = min(map(len, rows))
     deep, flat = sorted(rows, key=len, reverse=True)
-
-    def alike(place: int) -> int:
-        return sum(x == y for x, y in zip(deep, [*flat[:place], *[""] * (length - short), *flat[place:]], strict=True))
-
-    places = {0, short - 1, max(range(short), key=alike)} if length > short else {0}
+    most = max(range(short), key=lambda place: sum(map(eq, deep, _spread(flat, place, length))))  # parts are alike
+    places = {0, short - 1, most} if length > short else {0}
     if [bool(file_of(place.path)[1]) for place in (one, other)] in ([True, False], [False, True]):
         places = {short}
     elif length == short + 1:  # one picture's files in a folder that is called as the other file
         places |= {short} if _common(deep[short - 1], flat[-1]) != [""] else set()
     for place in places:  # of the folders that one path has fewer: above its own, or below them; or no part of a file
-        a, b = ([*row[:place], *[""] * (length - len(row)), *row[place:]] for row in rows)
+        a, b = (_spread(row, place, length) for row in rows)
         for cores in product(*(_common(*parts)[:3] for parts in zip(a, b, strict=True))):
             shared = next((core for core in cores[::-1] if len(core) > 2), _SAME)
             key = [
@@ -165,6 +163,10 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
             before, after = _loose(before_a, before_b, "{part2}"), _loose(after_a, after_b, "{part}")
             for name in dict.fromkeys((key[-1], (before[0], after[0], before[1], after[1]))):
                 yield ((*key[:-1], name), *apart, suffixes), cores
+
+
+def _spread(parts: Sequence[str], place: int, length: int) -> list[str]:
+    return [*parts[:place], *[""] * (length - len(parts)), *parts[place:]]
 
 
 def _loose(one: str, other: str, word: str) -> tuple[str, str]:

@@ -100,13 +100,9 @@ def without_alpha(values: NDArray[Any], is_matte: bool) -> NDArray[Any]:
     alpha, colours = values[..., -1], values[..., 0] if values.shape[2] == 2 else values[..., :3]
     grey = colours.reshape(*alpha.shape, -1).mean(2)
     seen = grey[alpha > 0]
-    of_one = is_matte and alpha.min() < alpha.max() and (np.ptp(seen) <= _GREY or _ends(seen) < AT_ENDS)
+    at_ends = ((seen < 255 / 16) | (seen > 255 * 15 / 16)).mean()
+    of_one = is_matte and alpha.min() < alpha.max() and (np.ptp(seen) <= _GREY or at_ends < AT_ENDS)
     return alpha if of_one else colours
-
-
-def _ends(values: NDArray[Any], largest: float = 255) -> float:
-    """Share of values that are black or white, or nearly so."""
-    return float(((values < largest / 16) | (values > largest * 15 / 16)).mean())
 
 
 def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:

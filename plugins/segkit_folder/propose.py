@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, islice, zip_longest
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,18 +195,14 @@ def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
 def _starred(one: str, other: str) -> str:
     """A pattern with * for what differs in the parts of two; "" where they have not as many parts."""
     pairs = [*zip_longest(one.split("/"), other.split("/"), fillvalue="")]
-    starred = []
-    for pair in pairs:
-        start = shared_start(pair)
-        end = shared_start([part[len(start) :][::-1] for part in pair])[::-1]
-        starred.append(start if len({*pair}) == 1 else f"{start}*{end}")
+    starred = [pair[0] if len({*pair}) == 1 else "*".join(shared_ends(pair)) for pair in pairs]
     return "/".join(starred) if all(map(all, pairs)) else ""
 
 
-def shared_start(words: Sequence[str]) -> str:
-    """The letters that all words begin with."""
-    same = [len({*letters}) == 1 for letters in zip(*words, strict=False)]
-    return words[0][: (*same, False).index(False)]
+def shared_ends(words: Sequence[str]) -> tuple[str, str]:
+    """The letters that all words begin with, and of the rest those that all end with."""
+    start = commonprefix([*words])
+    return start, commonprefix([word[len(start) :][::-1] for word in words])[::-1]
 
 
 def _told(options: Mapping[str, Any]) -> int:

@@ -18,11 +18,9 @@ from segkit_folder.pictures import folders_in
 from segkit_folder.splits import SUFFIXES
 from segkit_init.compared import say_the_same
 from segkit_init.findings import Answer, Question
-from segkit_init.groups import MANY, group_of
 from segkit_init.judged import BLANK
 from segkit_init.reading import Reading
 from segkit_init.readings import pictures_in
-from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
 _FEW = 12  # files that are compared with others of their names
@@ -99,35 +97,6 @@ def twins_asked(reading: Reading) -> Iterator[Question]:
             if not odd:
                 text = f"{side}: {pairs[0][0]} and others are read, not those of the same names that end in {suffix}"
                 yield Question(f"{text}, which show the same", (), side, must=False)
-
-
-def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Question]:
-    """Whether pictures belong together; where names or looks say so, they do, as no score is then too good.
-
-    Two groups make no three splits: whether these are of one thing each is asked where they look so.
-    """
-    dealt = [data for name, data in scan.splits.items() if "val" not in options or name != "test"]
-    if not (group := group_of(dealt, root)):
-        return
-    option = {"group": group.pattern}
-    has_turned = group.number >= MANY and any(issue.kind == "turned_picture" for issue in scan.errors)
-    text = f"the names come in {group.number} groups{f', as {group.words}' * bool(group.words)}"
-    text += ", of which some hold one picture turned or mirrored" * has_turned
-    if group.tells:
-        alike = f"like another of its group ({group.inside:.2f}) and unlike others ({group.between:.2f})"
-        text += f", and a picture is {alike}"
-    is_sure = group.tells or has_turned or group.is_certain
-    too_few = group.number < 3 and "fractions" in options
-    if too_few and is_sure:
-        keep = Answer("yes: all its pictures stay in one split", option | {"fractions": [0.5, 0.5]})
-        answers = [keep, Answer("no: chance deals single pictures")]
-        yield Question(f"{text}: is each of one patient, scene or film?", answers, "group")
-    elif is_sure or (group.words and not too_few):
-        text += f": {'' if is_sure else 'is each of one patient, scene or film? if so, '}no group is in two splits"
-        yield Question(text, [Answer("", option)], "group", must=False)
-    else:
-        text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
-        yield Question(text, (), "fractions", must=False)
 
 
 def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:

@@ -4,99 +4,90 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os.path import commonpath
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
 from segkit.data.read import file_of
 from segkit.data.sample import Dataset
+from segkit.data.scan import Scan
 from segkit_folder.splits import SPLIT_IN_A_NAME
+from segkit_init.findings import Answer, Question
 from segkit_init.judged import OF_A_DATE
+from segkit_init.text import options_text
 
 _MOST = 60  # pictures that are compared
 _SIDE = 16  # pixels of a thumbnail
-MANY = 9  # groups, which can be dealt to three splits
-_WHOLE = re.compile(  # words of names that say what belongs together
+_MANY = 9  # groups, which can be dealt to three splits
+_SAID = re.compile(  # words of names that say what belongs together, or what it is a part of
     r"(?i)(?<![a-z])((patient|case|subject|person)[-_ ]?\w|(pat|subj|sub|study|volume|vol|series|specimen|slide|scene|"
-    r"sequence|seq|video|vid|film|clip|flight|plot|field|site|roi|patch|crop|tile)[-_ ]?\d)"
+    r"sequence|seq|video|vid|film|clip|flight|plot|field|site|roi|patch|crop|tile|p|s|slice|frame|view)[-_ ]?\d)"
 )
-_PART = re.compile(r"(?i)(?<![a-z])(p|s|slice|frame|view)[-_ ]?\d")  # or what it is a part of
 _PACK = re.compile(r"(?i)(part|batch|chunk|data.?set)[-_ ]?\d+$")  # words of folders that say nothing
 
 
-class Group(NamedTuple):
-    """A way to see pictures as groups.
+def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Question]:
+    """Whether pictures belong together; where names or looks say so, they do, as no score is then too good.
 
-    Attributes:
-        pattern: the part of their paths that is the same in a group, as the option ``group`` of a data set has it.
-        number: of groups.
-        inside: correlation of two thumbnails of a group, the median.
-        between: the same of two groups.
-        words: two paths of a group, where these have words as "patient3" or "slice12", or number both folders and what
-            is in them; else "".
-        is_certain: whether a group is surely of one thing: a file of pages; what is called a patient, a film or the
-            like; one of two or of many that parts are numbered in; or a numbered folder of so many that there are no
-            more pictures in each.
-    """
-
-    pattern: str
-    number: int
-    inside: float
-    between: float
-    words: str
-    is_certain: bool
-
-    @property
-    def tells(self) -> bool:
-        """Whether pictures of a group are at least twice as alike as others."""
-        return 1 - self.between >= 2 * (1 - self.inside)
-
-
-def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
-    """The group that the names of pictures suggest, the finest one; None where they suggest none.
+    Two groups make no three splits: whether these are of one thing each is asked where names or looks say so.
 
     Args:
-        splits: datasets whose pictures were dealt at random.
+        scan: of pictures that were dealt at random.
         root: of the data set.
+        options: of the data set; with ``val`` those of test were not dealt.
     """
-    images = [(data, index, data.files(index)[0]) for data in splits for index in range(len(data)) if data.files(index)]
-    paths = [Path(path).relative_to(root).as_posix() if path.is_relative_to(root) else "" for *_, path in images]
-    if not paths:
-        return None
+    dealt = [data for name, data in scan.splits.items() if "val" not in options or name != "test"]
+    images = [(data, index, data.files(index)[0]) for data in dealt for index in range(len(data)) if data.files(index)]
+    paths = [path.relative_to(root).as_posix() if path.is_relative_to(root) else "" for *_, path in images]
+    pattern, is_told = _pattern(paths) if paths else ("", False)
+    if not pattern:
+        return
+    groups = _grouped(paths, pattern)
+    number, option = len({*groups}), {"group": pattern}
+    inside, between = _likeness([each[:2] for each in images], groups)
+    has_turned = number >= _MANY and any(issue.kind == "turned_picture" for issue in scan.errors)
+    is_alike = 1 - between >= 2 * (1 - inside)  # pictures of a group are at least twice as alike as others
+    are_said = all(map(_SAID.search, paths))
+    is_sure = is_alike or has_turned or are_said or pattern.startswith("/") or pattern.endswith("#")  # dates, or pages
+    text = f"the names come in {number} groups"
+    first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]]
+    text += f", as {' and '.join(first[:2])}" if is_told or are_said else ""
+    text += ", of which some hold one picture turned or mirrored" * has_turned
+    if is_alike:
+        text += f", and a picture is like another of its group ({inside:.2f}) and unlike others ({between:.2f})"
+    too_few = number < 3 and "fractions" in options
+    if too_few and is_sure:
+        keep = Answer("yes: all its pictures stay in one split", option | {"fractions": [0.5, 0.5]})
+        answers = [keep, Answer("no: chance deals single pictures")]
+        yield Question(f"{text}: is each of one patient, scene or film?", answers, "group")
+    elif is_sure or (is_told and not too_few):
+        text += f": {'' if is_sure else 'is each of one patient, scene or film? if so, '}no group is in two splits"
+        yield Question(text, [Answer("", option)], "group", must=False)
+    else:
+        text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
+        yield Question(text, (), "fractions", must=False)
+
+
+def _pattern(paths: Sequence[str]) -> tuple[str, bool]:
+    """The part of paths that is the same in a group, the finest one, as the option ``group`` has it; "": there is none.
+
+    And whether it is one of numbered folders or files with numbered pictures, or of two dates.
+    """
     shared = [part for part in commonpath([path.rpartition("/")[0] for path in paths]).split("/") if part]
     inside = "".join(SPLIT_IN_A_NAME.sub("*", part) + "/" for part in shared)  # of test too, which is not dealt
     suffix = file_of(paths[0])[0].suffix
     of_folders = (f"{inside}{{group}}/", f"{inside}{{group}}{suffix}#")
     names = ("{group}_", f"{inside}{{group}}_", "{group}-", f"{inside}{{group}}-", "_{group}_", "{group}/")
     found = {pattern: _grouped(paths, pattern) for pattern in (*names, *of_folders)}
-    if dates := _dates(paths):
-        found[dates] = _grouped(paths, dates)
+    dates = _dates(paths)
     numbered = [dates] if dates else [each for each in of_folders if _numbered(paths, found[each], each.endswith("#"))]
     fitting = {pattern: groups for pattern, groups in found.items() if 3 <= len({*groups}) <= len(groups) / 2}
-    if not fitting and not numbered:
-        return None
-    pattern = (*numbered, *sorted(fitting, key=lambda each: -len({*fitting[each]})))[0]
-    groups = found[pattern]
-    common = {group for group, _ in Counter(groups).most_common(_MOST // 3)}
-    chosen = [place for place, group in enumerate(groups) if group in common]
-    chosen = chosen[:: -(-len(chosen) // _MOST)]
-    alike = _likeness([images[place][:2] for place in chosen])
-    same = np.array([[groups[one] == groups[other] for other in chosen] for one in chosen])
-    apart = ~np.eye(len(chosen), dtype=bool)
-    first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]][:2]
-    number, are_said = len({*groups}), all(_WHOLE.search(path) or _PART.search(path) for path in paths)
-    words = " and ".join(first) if numbered or are_said else ""
-    of_many = number >= MANY and (are_said or (bool(numbered) and len(groups) <= number**2))
-    is_whole = all(map(_WHOLE.search, groups))
-    is_certain = is_whole or bool(dates) or of_many or pattern.endswith("#") or (are_said and number == 2)
-    inside_group, between = (float(np.median(alike[each & apart])) for each in (same, ~same))
-    return Group(pattern, number, inside_group, between, words, is_certain)
+    return (*numbered, *sorted(fitting, key=lambda each: -len({*fitting[each]})), "")[0], bool(numbered)
 
 
 def _dates(paths: Sequence[str]) -> str:
@@ -129,9 +120,14 @@ def _numbered(paths: Sequence[str], groups: Sequence[str], are_files: bool) -> b
     return 2 <= number <= len(groups) / 2 >= len(kinds) and (are_files or 2 * len(called) <= number)
 
 
-def _likeness(pictures: Sequence[tuple[Dataset, int]]) -> NDArray[np.float64]:
-    """Correlation of the grey thumbnails of every two pictures, ``[N,N]``."""
-    grey = [data[index].image.float().mean(0, keepdim=True) for data, index in pictures]  # [1,H,W]
+def _likeness(pictures: Sequence[tuple[Dataset, int]], groups: Sequence[str]) -> tuple[float, float]:
+    """Correlation of the grey thumbnails of two pictures of a group, the median, and the same of two groups."""
+    common = {group for group, _ in Counter(groups).most_common(_MOST // 3)}
+    chosen = [place for place, group in enumerate(groups) if group in common]
+    chosen = chosen[:: -(-len(chosen) // _MOST)]
+    grey = [data[index].image.float().mean(0, keepdim=True) for data, index in (pictures[each] for each in chosen)]
     thumbnails = torch.stack([adaptive_avg_pool2d(each, _SIDE).flatten() for each in grey])  # [N,256]
-    alike: NDArray[np.float64] = np.nan_to_num(np.corrcoef(thumbnails.double().numpy()))
-    return alike.reshape(len(pictures), -1)
+    alike = np.nan_to_num(np.corrcoef(thumbnails.double().numpy())).reshape(len(chosen), -1)
+    same = np.array([[groups[one] == groups[other] for other in chosen] for one in chosen])
+    apart = ~np.eye(len(chosen), dtype=bool)
+    return float(np.median(alike[same & apart])), float(np.median(alike[~same & apart]))

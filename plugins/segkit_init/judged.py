@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.data.read import opened, read_header
+from segkit.data.read import read_header
 from segkit.data.sample import RGB
 from segkit.errors import LabelError, SegkitError, first_few
 from segkit_folder.pairs import Pattern
-from segkit_folder.propose import shared_start
+from segkit_folder.propose import shared_ends
 from segkit_folder.splits import TooFewError
-from segkit_init.compared import AS_JPEG, agree, are_one_picture, divide_alike, merges
+from segkit_init.compared import agree, are_one_picture, divide_alike, merges, say_the_same
 from segkit_init.findings import Answer, Question
 from segkit_init.reading import Reading, said
 from segkit_init.stored import COLOUR, read_labels, some_of, stored_labels, threshold_of
@@ -54,15 +54,15 @@ def judged(readings: Sequence[Reading], notes: list[str], questions: list[Questi
     Raises:
         LabelError: not one has masks that can be read.
     """
+    readings = sorted(readings, key=lambda each: not _is_split(each))  # of copies these say more
     readings = sorted(readings, key=lambda each: bool(_PREDICTED.search(str(each.options.get("masks", "")))))
     errors: dict[int, str] = {}
     for place, reading in enumerate(readings):
         try:
             reading.files  # noqa: B018  (they are looked for)
-        except TooFewError:
-            errors[place] = f"{reading.options['root']}: {TOO_FEW}"
         except SegkitError as error:
-            errors[place] = str(error)
+            too_few = f"{reading.options['root']}: {TOO_FEW}"
+            errors[place] = too_few if isinstance(error, TooFewError) else str(error)
     usable = [reading for place, reading in enumerate(readings) if place not in errors]
     usable = [each for at, each in enumerate(usable) if all(each.files != other.files for other in usable[:at])]
     questions += [_lists_asked(readings[place], error) for place, error in errors.items()]
@@ -89,13 +89,12 @@ def judged(readings: Sequence[Reading], notes: list[str], questions: list[Questi
             kept.append(reading)
         else:  # labels say which class is the first one, colours do not; and small labels are no ids of objects
             largest = [max(int(mask.max()) for mask in each.looked) for each in (kept[twin], reading)]
-            is_better = (largest[1], not _is_split(reading)) < (largest[0], not _is_split(kept[twin]))
-            pair = [reading, kept[twin]] if is_better else [kept[twin], reading]
+            pair = [reading, kept[twin]] if largest[1] < largest[0] else [kept[twin], reading]
             kept[twin] = pair[0]
             notes.append(f"not read, as they divide the images as others do: {said(pair[1], readings)}")
     if not (kept := kept or same[:1]):
         raise LabelError("\n".join(dict.fromkeys(failed)))
-    preferred = _by_images(_preferred(_without_copies(kept, notes), notes), notes)
+    preferred = _by_images(_preferred(kept, notes), notes)
     if layers := _as_layers(preferred):
         notes.append("masks of one label each, which hardly overlap, are one map of all")
     found = layers or preferred
@@ -107,24 +106,6 @@ def judged(readings: Sequence[Reading], notes: list[str], questions: list[Questi
 def _is_split(reading: Reading) -> bool:
     """Whether images and masks lie in folders of splits."""
     return all("{split}" in str(reading.options.get(side)) for side in ("images", "masks"))
-
-
-def _without_copies(kept: Sequence[Reading], notes: list[str]) -> list[Reading]:
-    """The readings but for those whose masks lie, byte by byte, in folders of splits too."""
-    split = [{path.stem: path for path in each.masks} for each in kept if _is_split(each)]
-    found = []
-    for each in kept:
-        own = {path.stem: path for path in each.masks}
-        may_be_one = not _is_split(each) and len(own) == len(each.masks) and any(mask.any() for mask in each.looked)
-        if may_be_one and any(
-            own.keys() <= those.keys()
-            and all(own[stem].read_bytes() == those[stem].read_bytes() for stem in [*own][:_FEW])
-            for those in split
-        ):
-            notes.append(f"not read, as folders of splits hold the same: {said(each, kept)}")
-        else:
-            found.append(each)
-    return found
 
 
 def _by_folders(reading: Reading) -> Iterator[Reading]:
@@ -146,7 +127,7 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
     empty = dict(zip(looked, (not mask.any() for mask in reading.looked), strict=False))
     for word in [each for each in ("folder", "folder2") if all(text.count(f"{{{each}}}") == 1 for text in texts)]:
         folders = Counter(each.values[word] for each in found)
-        start = len(shared_start([*folders]))
+        start = len(shared_ends([*folders])[0])
         are_words = all(_WORDS.fullmatch(name) and len(name) > start + 2 for name in folders)
         seen = [(each.values[word], empty[each.path]) for each in found if each.path in empty]
         blank = {name for name, _ in seen} - {name for name, is_empty in seen if not is_empty}
@@ -203,15 +184,8 @@ def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
 def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
     """Whether sets of images are the same ones in other formats: the names, and nearly the pixels of the first."""
     stems = [{path.stem for path in paths} for paths in sets]
-    if any(each != stems[0] for each in stems):
-        return False
-    most = AS_JPEG if len({paths[0].suffix.lower() for paths in sets}) == len(sets) else 0
-    pictures = []
-    for paths in sets:
-        with opened(min(paths, key=lambda path: path.stem)) as raster:
-            pictures.append(np.asarray(raster[...], np.float32))
-    first, *others = pictures
-    return all(each.shape == first.shape and bool(abs(each - first).mean() <= most) for each in others)
+    first, *others = (min(paths, key=lambda path: path.stem) for paths in sets)
+    return all(each == stems[0] for each in stems) and all(say_the_same(first, each) for each in others)
 
 
 def _as_layers(kept: Sequence[Reading]) -> list[Reading]:
@@ -235,7 +209,7 @@ def _as_layers(kept: Sequence[Reading]) -> list[Reading]:
     are_numbers = False
     for words in zip(*rows, strict=True):
         word = "*" if any("{class}" in part for part in parts) else "{class}"
-        before, after = shared_start(words), shared_start([each[::-1] for each in words])[::-1]
+        before, after = shared_ends(words)
         is_name = any("{" in each for each in words)
         are_numbers |= all(each[len(before) : len(each) - len(after)].isdecimal() for each in words)
         parts.append(words[0] if len({*words}) == 1 else f"{before}{word}{after}" if is_name else word)

@@ -73,11 +73,6 @@ def question_of(
             answers = (Answer("it is 1", {**unlabelled.options, "value_map": value_map}), unlabelled)
         what = f"{number} masks hold 0 and {VOID} alone, and no mask with other labels holds {VOID}"
         return Question(f"{what}: what is it?", answers, "classes")
-    if no_data in rest and len(rest) > 2:
-        kept = [label for label in rest if label != no_data]
-        unlabelled = answer_of("not labelled: it is neither learned nor scored", kept, names, [int(no_data), *void])
-        own = answer_of("a class of its own", rest, names, void)
-        return Question(f"the masks declare {no_data:g} as no data: is it a class?", (unlabelled, own), "classes")
     if most := [label for label in void if 2 * stored.pixels[label] > stored.pixels.total()]:
         called = ["background", *names] if len(names) == len(rest) else ()
         others = [label for label in void if label not in most]
@@ -86,21 +81,21 @@ def question_of(
         ordered = (background, unlabelled) if most == [-1] else (unlabelled, background)
         share = sum(stored.pixels[label] for label in most) / stored.pixels.total()
         return Question(f"{_listed(most)} covers {share:.0%} of the masks: what is it?", ordered, "classes")
-    if edge := [label for label in rest if label in stored.edges and len(rest) > 2]:
-        kept = [label for label in rest if label not in edge]
-        unlabelled = answer_of("not labelled: it is neither learned nor scored", kept, names, [*edge, *void])
-        own = answer_of("a class of its own", rest, names, void)
-        text = f"{_listed(edge)} lies along the borders of the others: is it a class?"
-        return Question(text, (unlabelled, own), "classes")
-    if strays := [label for label in rest if label in stored.strays and len(names) != len(rest) > 2]:
-        kept = [label for label in rest if label not in strays]
-        unlabelled = answer_of("no: it is not labelled", kept, names, [*strays, *void])
-        own = answer_of("yes: a class of its own", rest, names, void)
-        number = sum(stored.pixels[label] for label in strays)
-        text = f"{_listed(strays)}: {number} of {stored.pixels.total()} pixels in all, each in one mask: is it a class?"
-        # a label that goes on counting is rather meant
-        answers = (own, unlabelled) if rest == [*range(len(rest))] else (unlabelled, own)
-        return Question(text, answers, "classes")
+    strays = [label for label in rest if label in stored.strays and len(names) != len(rest)]
+    number = sum(stored.pixels[label] for label in strays)
+    doubtful = {
+        "the masks declare {} as no data": [label for label in rest if label == no_data],
+        "{} lies along the borders of the others": [label for label in rest if label in stored.edges],
+        f"{{}}: {number} of {stored.pixels.total()} pixels in all, each in one mask": strays,
+    }
+    for text, odd in doubtful.items() if len(rest) > 2 else ():
+        if odd:
+            kept = [label for label in rest if label not in odd]
+            unlabelled = answer_of("no: it is neither learned nor scored", kept, names, [*odd, *void])
+            own = answer_of("yes: a class of its own", rest, names, void)
+            is_next = odd == strays and rest == [*range(len(rest))]  # a label that goes on counting is rather meant
+            answers = (own, unlabelled) if is_next else (unlabelled, own)
+            return Question(f"{text.format(_listed(odd))}: is it a class?", answers, "classes")
     if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
         background = answer_of("0 is the background, a class too", rest, ["background", *names], void)
         unlabelled = answer_of("0 is not labelled", rest[1:], names, [0, *void])

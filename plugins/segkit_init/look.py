@@ -18,7 +18,6 @@ from segkit_init.asked import (
     bands_asked,
     division_asked,
     few_asked,
-    groups_asked,
     inverted_asked,
     issues_asked,
     lists_asked,
@@ -28,6 +27,7 @@ from segkit_init.asked import (
 )
 from segkit_init.classes import labels_asked, palette_asked, unseen_in
 from segkit_init.findings import Answer, Findings, Question
+from segkit_init.groups import groups_asked
 from segkit_init.judged import TOO_FEW
 from segkit_init.placed import placed
 from segkit_init.plan import Facts

@@ -11,6 +11,7 @@ from typing import Any
 import segkit
 from segkit.compose import build_splits
 from segkit.config import Config, read_config
+from segkit.data.sample import Dataset
 from segkit.options import options_of
 from segkit_init.stored import Labels
 from segkit_init.text import options_text
@@ -32,22 +33,27 @@ class Reading:
     asks_for_classes: bool
     looked: Sequence[Labels] = ()
 
-    def _files(self, **options: Any) -> dict[str, list[tuple[Path, ...]]]:
+    def _splits(self, **options: Any) -> dict[str, Dataset]:
         needed: dict[str, Any] = {"classes": ["?", "??"]} if self.asks_for_classes else {}
         if "skip_unpaired" in {each.name for each in options_of(segkit.datasets.find(self.dataset))}:
             needed["skip_unpaired"] = True  # else patterns are looked for that pair more
-        splits, *_ = build_splits(config_of(self.dataset, {**self.options, **needed, **options}))
-        return {name: [data.files(index) for index in range(len(data))] for name, data in splits.items()}
+        return build_splits(config_of(self.dataset, {**self.options, **needed, **options}))[0]
+
+    @cached_property
+    def splits(self) -> dict[str, Dataset]:
+        """The data set, with classes that do not matter where it has to be told them."""
+        return self._splits()
 
     @cached_property
     def files(self) -> dict[str, list[tuple[Path, ...]]]:
         """By split those of each image, the image first and a mask last."""
-        return self._files()
+        return {name: [data.files(index) for index in range(len(data))] for name, data in self.splits.items()}
 
     @cached_property
     def is_dealt(self) -> bool:
         """Whether chance has divided the pictures: another seed, another division."""
-        return self._files(split_seed=1)["train"] != self.files["train"]
+        train = self._splits(split_seed=1)["train"]
+        return [train.files(index) for index in range(len(train))] != self.files["train"]
 
     def with_looked(self, looked: Sequence[Labels], **options: Any) -> Reading:
         """The same of the same files, with masks that were looked at and further options."""
@@ -57,13 +63,18 @@ class Reading:
 
     @property
     def images(self) -> list[Path]:
-        """Those of all splits."""
-        return [files[0] for those in self.files.values() for files in those]
+        """Those of all splits, in the order of their names, however they are divided."""
+        return [files[0] for files in self._every]
 
     @property
     def masks(self) -> list[Path]:
         """Likewise."""
-        return [files[-1] for those in self.files.values() for files in those]
+        return [files[-1] for files in self._every]
+
+    @cached_property
+    def _every(self) -> list[tuple[Path, ...]]:
+        every = [files for those in self.files.values() for files in those]
+        return sorted(every, key=lambda files: (files[0].name, files[0]))
 
 
 def said(reading: Reading, others: Sequence[Reading]) -> str:

@@ -81,8 +81,7 @@ def _is_of_its_kind(reading: Reading, errors: list[str]) -> bool:
 
 def _is_readable(reading: Reading, errors: list[str]) -> bool:
     """Whether one of the first labels can be read, as boxes cannot; else the error is kept."""
-    data = build_splits(config_of(reading.dataset, reading.options))[0]["train"]
-    found = []
+    data, found = reading.splits["train"], []
     for index in range(min(len(data), 3)):
         try:
             data[index]

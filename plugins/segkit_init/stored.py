@@ -317,15 +317,16 @@ def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int], are_whole: bo
         are_whole: whether most labels are one piece in each mask.
     """
     background = {max(pixels, key=pixels.__getitem__)} if max(pixels, default=0) >= COLOUR else set()
+    held = [(labels - background, count) for labels, count in sets.items() if labels - background]
     images: Counter[int] = Counter()
-    for labels, count in sets.items():
-        images.update(dict.fromkeys(labels - background, count))
+    for labels, count in held:
+        images.update(dict.fromkeys(labels, count))
     order = sorted(images, key=lambda label: (-images[label] * (label >= COLOUR), label))
     numbers: Counter[int] = Counter()  # of labels
-    for own, count in ((labels - background, count) for labels, count in sets.items()):
-        numbers[len(own)] += count * (bool(own) and own == {*order[: len(own)]})
-    of_any = max(5, sum(count for labels, count in sets.items() if labels - background))
-    in_order, most, varies = numbers.total(), max(+numbers, default=0), 2 * max(numbers.values()) <= numbers.total()
+    for labels, count in held:
+        numbers[len(labels)] += count * (labels == {*order[: len(labels)]})
+    of_any, in_order, most = max(5, sum(count for _, count in held)), numbers.total(), max(+numbers, default=0)
+    varies = 2 * max(numbers.values(), default=0) <= in_order
     return len(+numbers) >= 3 and (
         (20 * in_order >= 19 * of_any and varies)
         or (10 * in_order >= 9 * of_any and most > 3 and are_whole)

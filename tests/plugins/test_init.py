@@ -542,7 +542,7 @@ def test_pictures_of_patients_stay_together_and_of_what_may_be_patients_are_aske
         save(labels, Path("data/masks", f"{file}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert f"{'?   ' if name.startswith('P{') else 'note'}      the names come in 6 groups, as images/" in printed
+    assert "note      the names come in 6 groups, as images/" in printed
     assert dataset(place)["group"] == pattern
 
 
