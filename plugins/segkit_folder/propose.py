@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, islice, zip_longest
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,8 +200,13 @@ def _starred(one: str, other: str) -> str:
 
 def shared_ends(words: Sequence[str]) -> tuple[str, str]:
     """The letters that all words begin with, and of the rest those that all end with."""
-    start = commonprefix([*words])
-    return start, commonprefix([word[len(start) :][::-1] for word in words])[::-1]
+
+    def start_of(texts: Sequence[str]) -> str:
+        same = [len({*letters}) == 1 for letters in zip(*texts, strict=False)]
+        return texts[0][: [*same, False].index(False)]
+
+    start = start_of(words)
+    return start, start_of([word[len(start) :][::-1] for word in words])[::-1]
 
 
 def _told(options: Mapping[str, Any]) -> int:
