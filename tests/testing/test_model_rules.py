@@ -379,14 +379,6 @@ class OneForAll(Good):
         return out.mean(1, keepdim=True).expand_as(out)
 
 
-class PaddedAtTheLeft(Good):
-    """And cut at the right."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[2:]
-        return super().forward(F.pad(image, (-width % 32, 0, -height % 32, 0)))[..., :height, :width]
-
-
 class UsualLayout(Good):
     """Every convolution is given the usual order, whatever a run asks for."""
 
@@ -399,7 +391,6 @@ BROKEN: list[tuple[type[nn.Module], Any, str]] = [
     (NoSelf, {"logits"}, r"eval\(\) must return the model itself, as torch's modules do"),
     (FirstThree, {"logits"}, "for images of 12 channels the last one does not affect the logits: is it left out"),
     (OneForAll, {"no_probabilities"}, "all classes have the same logits, whatever the weights"),
-    (PaddedAtTheLeft, {"looks_at_the_place"}, "moved most in only 4 of 8 cases: .*padding not cropped"),
     (Mirrored, {"looks_at_the_place"}, "moved most in only 0 of 8 cases: is there a reshape"),
     (Averaged, {"looks_at_the_place"}, "moved most in only 2 of 8 cases: is there a reshape"),
     (NoHint, {"named_options"}, "the option 'width' has no type hint"),
