@@ -1,4 +1,4 @@
-"""What the datasets of annotations share: classes, splits, and the map of classes drawn from the shapes of an image."""
+"""The base class of all annotation datasets: classes, splits, and masks drawn from the shapes of an image."""
 
 from __future__ import annotations
 
@@ -33,63 +33,63 @@ from segkit_folder.pairs import Found
 from segkit_folder.splits import SUFFIXES, composed
 
 VOID, VOID_NAME = 255, "void"
-_SOME = 20  # images, and shapes of each, that say whether corners are pixels
+_SOME = 20  # how many images, and shapes per image, are used to guess the unit of corners
 CROWD = " (crowd)"
-"""Ends the name of a group of objects that was drawn as one; it is of their class, unless class_map says otherwise."""
+"""Suffix of the label of a group of objects drawn as one; it has the objects' class unless class_map maps it."""
 Rule = Literal["smallest", "last", "void", "error"]
 Unit = Literal["pixel", "share", "percent"]
 _contents: dict[Any, tuple[object, dict[str, None], list[Any]]] = {}
 
 
 class AnnotatedImages(PairedFiles):
-    """Images whose labels are drawn from annotations; a subclass finds and reads one format.
+    """Images whose masks are drawn from annotations; each subclass finds and reads one format.
 
-    That of files which say what their images are called has ``_find``, ``_files`` and ``_records``; others have
-    ``_read`` in place of the last two.
+    A subclass whose files name their images defines ``_find``, ``_files`` and ``_records``; other subclasses define
+    ``_find`` and ``_read``.
 
     Args:
-        root: the folder that everything below is relative to.
+        root: the folder that all other paths are relative to.
         split: train, val or test.
-        annotations: the file or folder of the annotations; ``{split}`` stands for what the files call a split, as
-            train, valid or testing. Left out: looked for.
-        images: the folder of the images, likewise; left out: looked for beside the annotations.
-        classes: the names that count, in the order of their labels; left out: all that the annotations have.
-        class_map: name in the annotations -> class, the background's name, or "void". A name may hold ``*``, as in
-            {"*" = "background"} for all others; the first that fits counts.
-        attribute: what names the class of a shape, where the format has several such; left out: its name or label.
-        background: the class of all pixels that no shape covers, before the others where it is none of them;
-            "void": they are void.
-        overlap: the class of a pixel that shapes of several classes cover: of the "smallest" shape by its pixels, of
-            the "last" one in the annotations, "void", or "error": such images are refused. Left out: what the format
-            means.
-        first_pixel: of ``rle``, the number of an image's first pixel; left out: 0 where a run starts there, else 1.
-        unit: of the corners of shapes: a "pixel", a "share" of the image's width and height, or "percent" of these.
-            Left out: what the format means, but shares where all lie in 0 to 1.
-        outside: what to do with shapes that go beyond the image by more than a pixel: "error", or "cut" them off.
-        enlarge: whether masks and shapes of a smaller size are enlarged by a whole number to their image's.
-        skip_unpaired: whether annotations without their image, and masks without one, are left out.
-        blank_unpaired: of ``layers``, ``rle`` and ``coco``, whether an image without a mask or object, or without that
-            of a class, surely shows nothing of it; left out: such images are told.
-        lists: which images are which split: files with a name a line, "{split}.txt".
-        group: what must stay in one split, a part of the images' paths: "patient{group}_".
-        fractions: shares of train, val and test, where nothing else says which is which.
-        val: a share of train that becomes val, where there is none.
-        folds: in place of ``val`` so many parts of train, one of which is val, for cross-validation.
+        annotations: the file or folder of the annotations; ``{split}`` stands for the name of a split in the paths,
+            such as train, valid or testing. Default: search below ``root``.
+        images: the folder of the images; may contain ``{split}``. Default: search beside the annotations.
+        classes: class names, in the order of their indices. Default: all names in the annotations.
+        class_map: name in the annotations -> class, the background's name, or "void". ``*`` in a name matches any
+            text, so {"*" = "background"} maps all other names; the first match is used.
+        attribute: the attribute that holds a shape's class, where the format has several. Default: its name or label.
+        background: the class of all pixels that no shape covers; it becomes class 0 if it is not one of ``classes``.
+            "void": these pixels are void.
+        overlap: the class of a pixel that shapes of several classes cover: that of the "smallest" shape in pixels, of
+            the "last" shape in the annotations, or "void"; "error" refuses such images. Default: the format's own
+            rule.
+        first_pixel: for ``rle``: the number of an image's first pixel. Default: 0 if a run starts at 0, else 1.
+        unit: the unit of corners: "pixel", "share" of the image's width and height, or "percent" of them.
+            Default: the format's own unit, or shares if all corners lie in 0 to 1.
+        outside: what to do with a shape that extends over a pixel beyond the image: "error", or "cut" it off.
+        enlarge: whether to enlarge smaller masks and shapes to their image's size, by a whole number.
+        skip_unpaired: whether to leave out annotations or masks without an image.
+        blank_unpaired: for ``layers``, ``rle`` and ``coco``: accept images without any mask or object, or without a
+            mask of some class, as showing none. Default: warn about such images.
+        lists: files that assign images to splits, one name per line: "{split}.txt".
+        group: pattern for the part of an image's path whose images must stay in one split: "patient{group}_".
+        fractions: shares of train, val and test, used when nothing else assigns images to splits.
+        val: the share of train that becomes val, if there is no val.
+        folds: for cross-validation, instead of ``val``: the number of parts of train, one of which becomes val.
         fold: the number of that part, from 0.
-        split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
+        split_seed: the seed of the random split by ``fractions``, ``val`` or ``folds``.
     """
 
-    _every: dict[tuple[str | None, Path], Record]  # of all splits, and those that any split may have
+    _every: dict[tuple[str | None, Path], Record]  # (split, image) of all splits; also (None, image)
     _entries: Mapping[tuple[Path, Path], Record]
     only_chooses = True
-    unit: Unit | None = None  # of all corners in the format, if it has one
-    may_be_undrawn = False  # whether an image without a shape may be one that nobody has looked at
-    rule: Rule = "last"  # what the format means by the order of overlapping shapes
-    usual: Mapping[str, str] = {}  # class_map of the format itself
-    expected = "annotations"  # what a message says that is looked for
-    miniature = "{split}"  # where the pictures of a miniature lie
-    tool = ""  # whose format a malformed file should have
-    signs: ClassVar[Mapping[str, Sequence[str]]] = {}  # name of a file, with * -> what stands in its first bytes
+    unit: Unit | None = None  # the unit of all corners, if the format defines one
+    may_be_undrawn = False  # whether an image without shapes may be one that nobody has annotated yet
+    rule: Rule = "last"  # the format's rule for overlapping shapes
+    usual: Mapping[str, str] = {}  # the format's own class_map
+    expected = "annotations"  # the files that messages say are expected
+    miniature = "{split}"  # the image folder of a generated miniature
+    tool = ""  # the format's name in messages about malformed files
+    signs: ClassVar[Mapping[str, Sequence[str]]] = {}  # file name pattern -> texts of which its first bytes hold one
 
     def __init__(
         self,
@@ -128,16 +128,16 @@ class AnnotatedImages(PairedFiles):
         absent = [str(each.image) for each in entries if not is_there(each.image)] if skip_unpaired else []
         if absent:
             entries = [each for each in entries if is_there(each.image)]
-            what = "annotated images that are not there"
-            warnings.warn(f"left out, as skip_unpaired says: {len(absent)} {what}: {first_few(absent)}", stacklevel=2)
+            what = "annotated images that do not exist"
+            warnings.warn(f"left out by skip_unpaired: {len(absent)} {what}: {first_few(absent)}", stacklevel=2)
         if not entries:
-            told = f"; annotated, but not there are {first_few(absent)}" if absent else ""
-            raise DataError(f"{base}: no image with annotations; expected is {self.expected}{told}")
+            told = f"; these annotated images do not exist: {first_few(absent)}" if absent else ""
+            raise DataError(f"{base}: no image with annotations; expected {self.expected}{told}")
         _tell_unread(entries)
         blank = [entry.image.name for entry in entries if not entry.shapes]
         if blank and self.may_be_undrawn and not blank_unpaired:
-            # COCO's own have 1 %; of more than a quarter one asks whether somebody has still to draw
-            end = "; blank_unpaired = true says that it is so" * (4 * len(blank) > len(entries))
+            # COCO itself has 1 %; more than a quarter may mean that images are not annotated yet
+            end = "; if that is right, set blank_unpaired = true" * (4 * len(blank) > len(entries))
             what = "images have no object and are all background"
             warnings.warn(f"{len(blank)} of {len(entries)} {what}: {first_few(blank)}{end}", stacklevel=2)
         self.unit = unit or self.unit or _unit_of(entries)
@@ -156,7 +156,7 @@ class AnnotatedImages(PairedFiles):
         self.choose(layout, split)
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
-        """The names of the classes that the annotations declare, and what they say of each image of all splits."""
+        """Return the declared class names, and a record per image of all splits."""
         names: dict[str, None] = {}
         entries: list[Record] = []
         issues: list[Issue] = []
@@ -183,31 +183,31 @@ class AnnotatedImages(PairedFiles):
         return [*names] or sorted({shape.label for entry in entries for shape in entry.shapes}), entries
 
     def _content(self, path: Path) -> tuple[dict[str, None], list[Record | str]]:
-        """The names that a file declares, and what it says of its images; it is read once, until it changes."""
+        """Return the class names and records of a file; a file is read again only after it has changed."""
         key, version = (type(self), path, self.attribute), version_of(path)
-        version = object() if path.suffix == ".txt" else version  # CVAT's labelmap.txt says nothing of the masks there
+        version = object() if path.suffix == ".txt" else version  # masks beside CVAT's labelmap.txt may have changed
         if key not in _contents or _contents[key][0] != version:
             names: dict[str, None] = {}
             _contents[key] = version, names, [*self._records(path, names)]
         return _contents[key][1:]
 
     def _files(self, place: Path) -> Sequence[Path]:
-        """The files of annotations at a place of ``annotations``."""
+        """Return the annotation files that a path of ``annotations`` stands for."""
         return [place]
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterable[Record | str]:
-        """What a file says of its images, of one that nobody has annotated the name; it adds its classes to ``names``.
+        """Yield a record per annotated image of a file, and the name of each image that nobody has annotated.
 
-        It depends on nothing but the file and ``self.attribute``.
+        Adds the file's classes to ``names``. The result is cached by file and ``self.attribute``.
 
         Raises:
-            DataError: it cannot be read; any error of Python's says that it is not of this format.
+            DataError: the file cannot be read. Built-in exceptions mean that it does not have this format.
         """
         raise NotImplementedError
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
-        """What ``annotations`` could be: files of the first name in ``signs`` that hold one of its texts."""
+        """Return candidates for ``annotations``: files that match the first pattern of ``signs`` with any match."""
         return next(filter(None, (holding(root, name, texts) for name, texts in cls.signs.items())), [])
 
     @classmethod
@@ -218,7 +218,7 @@ class AnnotatedImages(PairedFiles):
 
     @classmethod
     def write_sample(cls, root: str | Path) -> Any:
-        """Write a miniature of the format, for tests and users: eight pictures of a square and a triangle."""
+        """Write a miniature data set in this format, for tests and users: eight pictures of a square and a triangle."""
         for split, drawn in miniature(Path(root), cls.miniature):
             for name, content in cls._sample(split, drawn):
                 path = Path(root) / name
@@ -230,21 +230,21 @@ class AnnotatedImages(PairedFiles):
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
-        """The files of a miniature's split by their paths: a text, what JSON holds, or a picture."""
+        """Yield (path, content) of each file of a miniature's split; content: text, a JSON value or a picture."""
         raise NotImplementedError
 
     def _only(self, root: Path) -> Mapping[str, str]:
         found = self.recognise(root)
         if len(found) != 1:
             several = first_few([each["annotations"] for each in found])
-            there = f"there are several: {several}; name one" if found else f"expected is {self.expected}"
-            raise DataError(f"{root}: which annotations are meant is not plain to see: {there} in `annotations`")
+            there = f"there are several: {several}" if found else f"none found; expected {self.expected}"
+            raise DataError(f"{root}: cannot tell which annotations to read: {there}. Set `annotations` to one path")
         return found[0]
 
     def _divided(
         self, entries: Sequence[Record], lists: str | Mapping[str, str] | None, group: str | None, shares: Shares
     ) -> Layout:
-        """The images of all splits."""
+        """Return the layout of the images of all splits."""
         self._every = {}
         for entry in entries:
             if (other := self._every.setdefault((entry.split, entry.image), entry)) is not entry:
@@ -262,8 +262,8 @@ class AnnotatedImages(PairedFiles):
         if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
             warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
         absent = {image: mask for image, mask in masks.items() if not is_there(image)}
-        what = "named by the annotations but not there"
-        advice = "fetch it, say where it lies, images = FOLDER, or leave such images out, skip_unpaired = true"
+        what = "named by the annotations but does not exist"
+        advice = "fetch it, set images = FOLDER to where it lies, or leave such images out with skip_unpaired = true"
         issues = [
             (each.values.get("split"), Issue("mask_without_image", str(each.path), what, advice, f"in {mask}"))
             for each in layout.images
@@ -278,7 +278,7 @@ class AnnotatedImages(PairedFiles):
         chosen = [self._every.get((split, image)) or self._every[None, image] for image, _ in self.pairs]
         self._entries = {(each.image, each.sources[0]): each for each in chosen}
         self.pairs = [*self._entries]
-        del self.names  # of this split alone they may be shorter
+        del self.names  # recomputed: names that are unique within this split may be shorter
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_every": {}}
@@ -291,9 +291,9 @@ class AnnotatedImages(PairedFiles):
         class_map: Mapping[str, str],
         background: str,
     ) -> tuple[dict[str, int], list[str]]:
-        """Name in the annotations -> class index or void; and the classes."""
+        """Return the map from names in the annotations to class indices or void, and the classes."""
         if VOID_NAME in (classes or ()):
-            raise ConfigError('classes: "void" is no class; say in class_map which names are void')
+            raise ConfigError('classes: "void" is no class; map names to "void" in class_map')
         used = {shape.label: entry.sources[0] for entry in reversed(entries) for shape in entry.shapes}
         usual = {name: background if meant == "background" else meant for name, meant in self.usual.items()}
 
@@ -306,18 +306,18 @@ class AnnotatedImages(PairedFiles):
         known = [name for name in known if name != VOID_NAME]
         classes = known if background in (*known, VOID_NAME) else [background, *known]
         what, advice = "a name that is no class", f"the classes are {first_few(classes, 20)}; add it to `classes`, or "
-        advice += f'say in class_map what it is: a class, "{VOID_NAME}" or "{background}"'
+        advice += f'map it in class_map to a class, "{VOID_NAME}" or "{background}"'
         odd = [name for name in used if meant[name] not in (*classes, VOID_NAME)]
         refuse([Issue("unknown_class", str(used[name]), what, advice, f"'{name}'") for name in odd])
         return {name: classes.index(each) if each in classes else VOID for name, each in meant.items()}, classes
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """The image and the files that its labels are read from."""
+        """Return the image and the files that its mask is drawn from."""
         entry = self._entries.get(self.pairs[index])
         return (entry.image, *entry.sources) if entry else super().files(index)
 
     def check_mask_file(self, index: int) -> Mapping[int, Colour]:
-        """Check the checksums of those labels that are stored as pictures."""
+        """Check the checksums of masks that are stored as pictures."""
         if self.pairs[index] not in self._entries:
             return super().check_mask_file(index)
         for path in self.files(index)[1:]:
@@ -327,7 +327,7 @@ class AnnotatedImages(PairedFiles):
         return {}
 
     def inspect(self, index: int) -> tuple[segkit.Sample, dict[str, Any]]:
-        """See :meth:`segkit.data.sample.Dataset.inspect`; shapes fit whichever way a turned image is shown."""
+        """See :meth:`segkit.data.sample.Dataset.inspect`; also mark EXIF-turned images whose shapes may be unturned."""
         sample, found = super().inspect(index)
         if entry := self._entries.get(self.pairs[index]):
             image = read_header(entry.image)
@@ -338,7 +338,7 @@ class AnnotatedImages(PairedFiles):
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         entry, own = self._entries.get(self.pairs[index]), (size[0], size[1])
-        if entry is None:  # a mask of class indices that predictions are compared with
+        if entry is None:  # a predicted mask of class indices
             return super()._read_mask(index, size)
         theirs = entry.size or self._size(entry) or own
         factor = own[0] // theirs[0]
@@ -347,24 +347,24 @@ class AnnotatedImages(PairedFiles):
         return torch.from_numpy(self._draw(entry, theirs).repeat(factor, 0).repeat(factor, 1))
 
     def _size(self, entry: Record) -> Size | None:
-        """The size of the masks, where these are files of their own."""
+        """Return the size of the masks if they are separate files, else None."""
 
     def _check_size(self, entry: Record, theirs: tuple[int, ...], own: Size) -> None:
         if theirs != own:
             what, advice = "the annotations have another size than the image", "export them for this very image"
             kind = "size"
             if own[0] % theirs[0] == own[1] % theirs[1] == 0 and own[0] // theirs[0] == own[1] // theirs[1]:
-                kind, advice = "smaller", f"{advice}; enlarge = true makes each of their pixels a block of the image's"
+                kind, advice = "smaller", f"{advice}, or set enlarge = true to enlarge them to the image's size"
             if theirs == own[::-1]:
-                advice = "one of the two lies on its side: an image that EXIF turns is read upright"
+                advice = "one of the two lies on its side; note that images are read upright, as EXIF says"
             detail = f"{theirs[1]} x {theirs[0]}, {entry.image} is {own[1]} x {own[0]}, width x height"
             raise LabelError(Issue(kind, str(entry.sources[0]), what, advice, detail))
 
     def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
-        """The map of classes ``[H,W]``."""
+        """Draw the shapes into a mask of class indices ``[H,W]``."""
         mask, clash = np.full(size, self._outside, np.uint8), np.zeros(size, bool)
         none = size[0] * size[1] + 1
-        area = np.full(size, none, np.int32)  # of the shape that a pixel is of
+        area = np.full(size, none, np.int32)  # pixels of the shape that each pixel was last drawn from
         for number, shape in enumerate(entry.shapes, 1):
             try:
                 if self.unit != "pixel":
@@ -373,10 +373,10 @@ class AnnotatedImages(PairedFiles):
                 box, slack = bounds(shape.data), 10 * max(size) if self._cut else 1
                 if box and (min(box[:2]) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
                     where = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}, it is {size[1]} x {size[0]}"
-                    hint = 'where outside = "cut" would cut it off'
+                    hint = 'set outside = "cut" to cut it off'
                     if max(map(abs, box)) > 10 * max(size):
-                        hint = "ten times its size: corners are shares, percent or pixels, as `unit` says; draw what "
-                        hint += "is in coordinates on Earth into masks of pixels"
+                        hint = "by over ten times its size: check `unit` (shares, percent or pixels); rasterize shapes "
+                        hint += "in geographic coordinates first"
                     raise ShapeError(f"a shape that goes beyond its image, {hint}", where)
                 at, bits = draw(shape, size)
             except ShapeError as error:
@@ -386,35 +386,35 @@ class AnnotatedImages(PairedFiles):
                 raise LabelError(Issue("shape", str(entry.sources[0]), what, advice, detail)) from None
             label, pixels = self._labels[shape.label], int(np.count_nonzero(bits))
             clash[at] |= bits & (area[at] < none) & (mask[at] != label)
-            wins = bits & (area[at] >= pixels) if self.rule == "smallest" else bits  # of two equal ones the later
+            wins = bits & (area[at] >= pixels) if self.rule == "smallest" else bits  # a later shape wins a tie
             np.copyto(mask[at], label, where=wins)
             np.copyto(area[at], pixels, where=wins)
         if self.rule == "error" and clash.any():
             what = "shapes of several classes cover the same pixels, and a pixel has one class"
-            advice = 'say which one counts: overlap = "smallest", "last" or "void"'
+            advice = 'choose which shape wins: overlap = "smallest", "last" or "void"'
             raise LabelError(Issue("overlap", str(entry.image), what, advice, f"{int(clash.sum()):,} pixels"))
         return np.where(clash, np.uint8(VOID), mask) if self.rule == "void" else mask
 
 
 def is_there(image: Path) -> bool:
-    """Whether the image's file is."""
+    """Whether the image's file exists."""
     return file_of(image)[0].is_file()
 
 
 def _unit_of(entries: Sequence[Record]) -> Unit:
-    """What corners are counted in where nobody says it; what is odd is told, from a few images."""
+    """Guess the unit of corners from a few images, and warn if the guess is not certain."""
     some = [entry for entry in entries if entry.shapes][:_SOME]
     boxes = [box for entry in some for shape in entry.shapes[:_SOME] if (box := bounds(shape.data))]
     least, most = min((min(box) for box in boxes), default=0), max((max(box) for box in boxes), default=0)
     if least >= 0 and most <= 1 and any(0 < each < 1 for box in boxes for each in box):
-        what = 'corners are shares of width and height, as all lie in 0 to 1; unit = "pixel" takes them for pixels'
-        warnings.warn(what, stacklevel=3)
+        what = "corners are read as shares of width and height because all lie in 0 to 1"
+        warnings.warn(f'{what}; if they are pixels, set unit = "pixel"', stacklevel=3)
         return "share"
     if boxes and least >= 0 and most <= 100:
-        with suppress(DataError):  # told when it is read
+        with suppress(DataError):  # reported when the image is read
             if all(min(entry.size or read_header(entry.image).size) > max(200, 2 * most) for entry in some):
-                what = "all corners lie in 0 to 100 and the images are far larger, as of percent"
-                hint = 'unit = "percent" takes them for these, unit = "pixel" for pixels, as is done now'
+                what = "corners are read as pixels, but all lie in 0 to 100 and the images are far larger"
+                hint = 'if they are percent, set unit = "percent"; if pixels, unit = "pixel"'
                 warnings.warn(f"{what}; {hint}", stacklevel=3)
     return "pixel"
 

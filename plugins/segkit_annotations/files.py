@@ -1,4 +1,4 @@
-"""Where annotations and images lie: splits, patterns of files, folders of images; and the miniature of all formats."""
+"""Finding annotation files and their images: splits, path patterns, image folders; and writing miniature data sets."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from segkit_folder.pictures import folders_in, listing, path_in
 from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, composed, split_called
 
-DEPTH = 5  # folders below the root that are looked into
-_OF_MASKS = re.compile(r"(?i)mask|label|annot|seg|(?<![a-z])gt")  # words of folders
-_UPLOAD = re.compile(r"^(?=\d*[a-f])[0-9a-f]{8}-")  # before a name, of Label Studio; eight digits are a date
+DEPTH = 5  # levels of folders below the root that are searched
+_OF_MASKS = re.compile(r"(?i)mask|label|annot|seg|(?<![a-z])gt")  # words in names of mask folders
+_UPLOAD = re.compile(r"^(?=\d*[a-f])[0-9a-f]{8}-")  # Label Studio's prefix of uploads; eight digits would be a date
 _WORD = re.compile(rf"(?<![a-z])({SPLIT_WORDS})(?=set|(?![a-z]))", re.IGNORECASE)
 
 
 class Record(NamedTuple):
-    """What the annotations say of one image.
+    """The annotations of one image.
 
     Attributes:
-        image: its file, or what the annotations call it.
-        shapes: in the order of the annotations.
-        size: height and width of the image as the annotations have it; None, or without one, where they do not say.
-        split: that it belongs to, if the annotations or their place say so.
-        folder: a word by which the folder of the image may be called.
-        sources: the files that its shapes are read from; left out: the one that says this.
+        image: its file, or its name in the annotations.
+        shapes: its shapes in the order of the annotations.
+        size: (height, width) of the image according to the annotations; None, or either is None, if not given.
+        split: the split it belongs to, if the annotations or their path give one.
+        folder: a possible name of the image's folder.
+        sources: the files that its shapes are read from; empty: the file that the record is read from.
     """
 
     image: Any
@@ -51,10 +51,10 @@ class Record(NamedTuple):
 
 
 def places(root: Path, pattern: str) -> list[tuple[str | None, Path]]:
-    """(split, path) of a pattern: of each split that is there, or (None, path) of one without ``{split}``.
+    """Return (split, path) for each split whose path exists, or (None, path) for a pattern without ``{split}``.
 
     Raises:
-        DataError: nothing is there.
+        DataError: no such path exists.
     """
     found: list[tuple[str | None, Path]] = [(None, root / pattern)]
     if "{split}" in pattern:
@@ -64,17 +64,17 @@ def places(root: Path, pattern: str) -> list[tuple[str | None, Path]]:
         there = [(split, root / pattern.replace("{split}", name)) for split, name in written]
         found = [*{path.stat().st_ino: (split, path) for split, path in there if path.exists()}.values()]
     if not found or not found[0][1].exists():
-        raise DataError(f"{root / pattern} is not there")
+        raise DataError(f"{root / pattern} does not exist")
     return found
 
 
 def split_in(text: str) -> str | None:
-    """The split of which a path or a name has the word, the last one; None where it has none."""
+    """Return the split named by the last split word in a path or name, or None."""
     return split_called((_WORD.findall(text) or [""])[-1])
 
 
 def patterns(paths: Iterable[str]) -> list[str]:
-    """The paths, those that differ in the name of a split as one with ``{split}`` in its place."""
+    """Merge paths that differ only in the name of a split into one pattern with ``{split}``."""
     found: dict[str, list[str]] = {}
     for path in sorted(paths):
         word = (_WORD.findall(path) or [""])[-1]
@@ -84,23 +84,23 @@ def patterns(paths: Iterable[str]) -> list[str]:
 
 
 def walk(root: Path, name: str) -> list[Path]:
-    """The files of that name, which may hold ``*``, in the root and :data:`DEPTH` folders below it; no hidden ones."""
+    """Return files that match ``name`` (may hold ``*``) in the root and :data:`DEPTH` levels below; no hidden files."""
     return [folder / each for folder, names in folders_in(root, DEPTH) for each in fnmatch.filter(names, name)]
 
 
 def pictures(root: Path) -> list[Path]:
-    """The pictures in a folder and those below it, as :func:`walk` finds them."""
+    """Return the pictures in a folder and below it, as found by :func:`walk`."""
     return [path for path in walk(root, "*") if path.suffix.lower() in SUFFIXES]
 
 
 def are_masked(root: Path, images: Collection[Path]) -> bool:
-    """Whether masks lie there as pictures, which are none of the images that annotations name."""
+    """Whether the folder holds masks as picture files that are not among the annotated ``images``."""
     masks = [{*each.layout.masks.values()} for each in propose_layout(root)]
     return any(not each or not each <= {*images} for each in masks)
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """What texts are sorted by where 2 comes before 10."""
+    """Sort key for natural order, in which 2 comes before 10."""
     return [(int(each or -1), "") if each.isdecimal() else (-1, each) for each in re.split(r"(\d+)", text)]
 
 
@@ -108,14 +108,14 @@ def natural(text: str) -> list[tuple[int, str]]:
 
 
 def load(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """The content of a JSON file, or the outermost element of an XML file.
+    """Return the content of a JSON file, or the root element of an XML file.
 
     Args:
-        path: of the file.
-        hook: is called with each object of JSON, and may give another in its place.
+        path: the file.
+        hook: is called with each JSON object and returns its replacement.
 
     Raises:
-        DataError: it cannot be read, or is neither.
+        DataError: the file cannot be read or parsed.
     """
     is_xml = path.suffix.lower() == ".xml"
     try:
@@ -124,15 +124,15 @@ def load(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any
     except OSError as error:
         raise DataError(Issue("unreadable", str(path), "cannot be read", detail=reason(error))) from None
     except (ValueError, RecursionError, ElementTree.ParseError) as error:
-        what = f"no {'XML' if is_xml else 'JSON'}, or cut short"
+        what = f"no valid {'XML' if is_xml else 'JSON'}, or cut short"
         raise DataError(Issue("broken", str(path), what, "fetch or export it again", str(error))) from None
 
 
 def text(value: Any) -> str:
-    """The name of a class.
+    """Return the name of a class as text.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it is missing or empty.
     """
     if value is None or not (name := str(value).strip()):
         raise ValueError("an object or class without a name")
@@ -140,7 +140,7 @@ def text(value: Any) -> str:
 
 
 def head(path: Path, size: int = 1 << 16) -> str:
-    """The first characters of a file, "" where it cannot be read."""
+    """Return the first ``size`` bytes of a file as text, or "" if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(size).decode("utf-8-sig", errors="replace")
@@ -149,18 +149,18 @@ def head(path: Path, size: int = 1 << 16) -> str:
 
 
 def holding(root: Path, name: str, texts: Sequence[str]) -> list[Path]:
-    """The files of that name, as :func:`walk` finds them, whose first bytes hold one of the texts."""
+    """Return the files found by :func:`walk` whose first bytes contain one of the texts."""
     return [path for path in walk(root, name) if any(text in start for start in [head(path)] for text in texts)]
 
 
 @contextmanager
 def malformed(path: Path, what: str, issues: list[Issue] | None = None) -> Iterator[None]:
-    """Inside, what Python raises where a file is not made as expected becomes a DataError that names it.
+    """Convert built-in exceptions raised inside to a DataError that names the malformed file.
 
     Args:
-        path: of the file.
-        what: whose format it should have.
-        issues: where an error is kept in place of being raised.
+        path: the file.
+        what: the name of the expected format.
+        issues: if given, errors are appended to it instead of raised.
     """
     try:
         try:
@@ -177,25 +177,25 @@ def malformed(path: Path, what: str, issues: list[Issue] | None = None) -> Itera
 
 
 def is_inside(path: Path, *folders: Path) -> bool:
-    """Whether a path that annotations name stays in one of the folders."""
+    """Whether a path given by annotations lies inside one of the folders."""
     if ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders):
         return True
-    whole = Path(os.path.abspath(path))  # noqa: PTH100  (it resolves no links, which a data set may hold)
+    whole = Path(os.path.abspath(path))  # noqa: PTH100  (keeps links, which a data set may contain)
     return any(whole.is_relative_to(folder.absolute()) for folder in folders)
 
 
 def image_finder(root: Path, images: str, beside: Path, split: str | None, word: str = "") -> Callable[[str], Path]:
-    """Finds the image that annotations name, with or without its suffix; where there is none, where it would lie.
+    """Return a function from an image's name in the annotations, with or without suffix, to its path.
 
-    Of no ``images`` it is the only one of that name, where none lies beside the annotations; or of several the one
-    below these, in a folder of the split, or in one that is called as no masks are.
+    It searches the usual folders, then all of ``images`` or the root; of several matches it takes the :func:`nearest`.
+    Without a match it returns the path where the image is expected.
 
     Args:
-        root: of the data set.
-        images: the folder that was given; "": those where images usually lie.
+        root: the data set's folder.
+        images: the image folder that the user gave; "": search the usual folders.
         beside: the folder of the annotations.
-        split: of the annotations.
-        word: what a folder of the images may be called besides.
+        split: the split of the annotations.
+        word: one more possible name of an image folder.
     """
     if images:
         folders = [path for each, path in places(root, images) if each in (None, split)]
@@ -215,12 +215,12 @@ def image_finder(root: Path, images: str, beside: Path, split: str | None, word:
 
     def find(name: str) -> Path:
         own = name.replace("\\", "/")
-        names = _names_of(own.removeprefix("../") if images else own)  # what is relative to the annotations
+        names = _names_of(own.removeprefix("../") if images else own)  # names may be relative to the annotations
         for each, folder in ((each, folder) for each in names for folder in folders):
             if os.path.isfile(os.path.join(folder, each)):  # noqa: PTH113, PTH118  (of 100,000 images)
                 path = path_in(folder, each)
                 if "/" not in each or is_inside(path, *allowed):
-                    if folder is not folders[0]:  # where one lies, the next ones mostly lie too
+                    if folder is not folders[0]:  # the next images mostly lie in the same folder
                         folders.remove(folder)
                         folders.insert(0, folder)
                     return path
@@ -233,18 +233,18 @@ def image_finder(root: Path, images: str, beside: Path, split: str | None, word:
 
 
 def nearest(root: Path, own: Path, there: Sequence[Path], split: str | None) -> Path:
-    """Of images that are called alike the one that annotations mean.
+    """Return the image that annotations mean, among images of the same name.
 
-    It lies below them, in a folder of their split or of none, in one that is not called as masks are, or nearest.
+    Prefers, in turn, those below the annotations, in a folder of their split, not in one named like masks, and nearest.
 
     Args:
-        root: of the data set.
-        own: the file of the annotations, or what lies beside it.
-        there: the images.
-        split: of the annotations.
+        root: the data set's folder.
+        own: the annotation file, or a path beside it.
+        there: the images to choose from.
+        split: the split of the annotations.
 
     Raises:
-        DataError: it is not plain which one that is.
+        DataError: several images remain.
     """
     splits = {each: split_in(os.path.relpath(each.parent, root)) for each in there}
     split = split if split in splits.values() else None
@@ -258,38 +258,38 @@ def nearest(root: Path, own: Path, there: Sequence[Path], split: str | None) -> 
         there = [each for each in there if each in nearer] or there
     if len(there) > 1:
         several = first_few([*map(str, there)])
-        raise DataError(f"{own}: several images are called so: {several}; say in `images` in which folder they lie")
+        raise DataError(f"{own}: several images have this name: {several}; set `images` to the folder to use")
     return there[0]
 
 
 def _names_of(text: str) -> list[str]:
-    """What the file may be called that annotations name, by a path or an address, and with any suffix."""
+    """Return possible file names, with any image suffix, for a path or URL in the annotations."""
     parts = [
         text,
         *(unquote(part) for part in re.split(r"\?(?:d=)?", text)),
-    ]  # of Label Studio's local files follows ?d=
+    ]  # Label Studio puts the path of local files after ?d=
     last = [part.rpartition("/")[2] for part in parts]
     called = dict.fromkeys(filter(None, [*parts, *last, *(_UPLOAD.sub("", each) for each in last)]))
     return [f"{x}{y}" for x in called for y in (("",) if x.lower().endswith(SUFFIXES) else ("", *SUFFIXES))]
 
 
 def _alike(name: str) -> str:
-    """A name as Windows and macOS compare it, which may have written it."""
+    """Normalise a name as Windows and macOS do when they compare file names."""
     return composed(name).casefold()
 
 
 # ---- miniatures ----
 
 Drawn = tuple[Path, list[tuple[str, list[tuple[int, int]]]]]
-"""A picture of 40 x 30 pixels, and the corners of each object in it by the name of its class."""
+"""A picture of 40 x 30 pixels, and (class name, corners) of each object in it."""
 
 
 def miniature(root: Path, images: str) -> Iterator[tuple[str, list[Drawn]]]:
-    """Write pictures with a square and a triangle for ``write_sample``; each split and what it shows.
+    """Write pictures of a square and a triangle for ``write_sample``; yield each split with its pictures and objects.
 
     Args:
-        root: the folder of the miniature.
-        images: the folder of the pictures below it, with ``{split}``.
+        root: the folder to write to.
+        images: the picture folder below ``root``, with ``{split}``.
     """
     random = np.random.default_rng(0)
     for split, count in (("train", 4), ("val", 2), ("test", 2)):

@@ -1,4 +1,4 @@
-"""Several masks an image, merged to one map: a file an object, or a file a class."""
+"""Several mask files per image, merged into one mask: one file per object, or one file per class."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ _BESIDE = re.compile(r"\{(id|class)\}([^{}/*]+)\{(id|class)\}")
 
 
 class LayersDataset(AnnotatedImages):
-    """Masks of single objects or of single classes, several an image; in each every label but 0 is the object.
+    """Several masks per image, each of a single object or a single class; every label except 0 is the object.
 
     Args:
-        annotations: a pattern of the masks' paths, in which ``{id}`` is what they have in common with their image, and
-            ``{class}`` names the class: "masks/{id}/*", "masks/{class}/{id}.png", "masks/{id}_{class}.png". Without
-            ``{class}`` all are the class "object", which ``class_map`` may rename; but those of arrays ``[H,W,C]`` are
-            "band 1", "band 2", ... Numbers may have zeros before them on one side.
-        images: a pattern of the images' paths, such as "images/{id}.jpg".
+        annotations: a pattern for mask paths, in which ``{id}`` is shared with the image and ``{class}`` is the class:
+            "masks/{id}/*", "masks/{class}/{id}.png", "masks/{id}_{class}.png". Without ``{class}`` all masks are the
+            class "object", which ``class_map`` can rename; the bands of arrays ``[H,W,C]`` are the classes "band 1",
+            "band 2", ... Numbers match with or without leading zeros.
+        images: a pattern for image paths, such as "images/{id}.jpg".
     """
 
     rule: Rule = "error"
     may_be_undrawn = True
-    expected = 'masks as images = "images/{id}", annotations = "masks/{id}/*" or "masks/{class}/{id}" have them'
+    expected = 'masks such as those of images = "images/{id}", annotations = "masks/{id}/*" or "masks/{class}/{id}"'
     miniature = "images/{split}"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         sides = Pattern(root, images or "images/{id}"), Pattern(root, annotations, "annotations")
         found, masks = ({each.path: each for each in side.files()} for side in sides)
-        for path in found.keys() & masks.keys():  # it belongs to the pattern that says more of the name
+        for path in found.keys() & masks.keys():  # the pattern that fixes more letters of the name wins
             (found if sides[1].letters > sides[0].letters else masks).pop(path)
         for side, those in zip(sides, (found, masks), strict=True):
             if not those:
@@ -69,7 +69,7 @@ class LayersDataset(AnnotatedImages):
             entries.append(Record(image.path, shapes, None, image.values.get("split"), sources=sources))
         for text in _lacking(entries) if "class" in sides[1].words and not self.blank_unpaired else ():
             warnings.warn(text, stacklevel=4)
-        what, advice = "mask without an image", f"the image would be as {sides[0]}"
+        what, advice = "mask without an image", f"its image is expected at {sides[0]}"
         lonely = [] if self.skip_unpaired else [str(those[0].path) for those in layers.values()]
         refuse([Issue("mask_without_image", path, what, advice) for path in lonely])
         return sorted({shape.label for entry in entries for shape in entry.shapes}, key=files.natural), entries
@@ -82,7 +82,7 @@ class LayersDataset(AnnotatedImages):
             with opened(entry.sources[0]) as raster:
                 stored = np.asarray(raster[...])
             if stored.shape[2:] != (self._bands,):
-                what, advice = f"no mask of {self._bands} bands, as others have", "save all of them alike"
+                what, advice = f"no mask of {self._bands} bands, as the others are", "save all masks with equal bands"
                 raise LabelError(Issue("bands", str(entry.sources[0]), what, advice, f"{[*stored.shape]}"))
             shapes = [Shape(each.label, "bits", stored[..., each.data[1]] != 0) for each in entry.shapes]
             entry = entry._replace(shapes=shapes)
@@ -95,7 +95,7 @@ class LayersDataset(AnnotatedImages):
 
     @classmethod
     def write_sample(cls, root: str | Path) -> dict[str, str]:
-        """Write a miniature, as that of other formats: images/<split>/<id>.png and masks/<split>/<class>/<id>.png."""
+        """Write a miniature data set: images/<split>/<id>.png and masks/<split>/<class>/<id>.png."""
         super().write_sample(root)
         return {"images": "images/{split}/{id}", "annotations": "masks/{split}/{class}/{id}"}
 
@@ -110,15 +110,15 @@ class LayersDataset(AnnotatedImages):
 
 
 def _lacking(entries: Sequence[Record]) -> list[str]:
-    """What is said of images without the mask of a class that most have, where a file is a class and no object."""
+    """Return warnings about images that lack the mask of a class that most have, where each file is one class."""
     held = {entry.image: [shape.label for shape in entry.shapes] for entry in entries}
     if any(len(own) > len({*own}) for own in held.values()):
         return []
     known = sorted({label for own in held.values() for label in own}, key=files.natural)
     without = {label: [image.name for image, own in held.items() if label not in own] for label in known}
     if all(without.values()) and 10 * sum(map(len, without.values())) > len(held) * len(known):
-        return []  # a file is there where its class is
-    end = "that class is background there; blank_unpaired = true says that it is not to be seen"
+        return []  # files seem to be written only for classes that an image shows
+    end = "that class is background there; if these images do not show it, set blank_unpaired = true"
     return [
         f"{len(those)} of {len(held)} images have no mask of '{label}', as the others have: {first_few(those)}; {end}"
         for label, those in without.items()
@@ -127,7 +127,7 @@ def _lacking(entries: Sequence[Record]) -> list[str]:
 
 
 def _key(images: Sequence[Mapping[str, str]], words: Sequence[str]) -> Key:
-    """What an image and its masks have in common; with the zeros before numbers where images differ in these alone."""
+    """Return the key function that pairs an image and its masks; it drops leading zeros unless images then collide."""
 
     def exact(values: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(values[word] for word in words)
@@ -139,13 +139,13 @@ def _key(images: Sequence[Mapping[str, str]], words: Sequence[str]) -> Key:
 
 
 def _bands(path: Path) -> int:
-    """How many bands an array has; 0 of a picture, and of an array with one."""
+    """Return the number of bands of an array; 0 for a picture or an array of one band."""
     with opened(path) as raster:
         return raster.shape[2] if not hasattr(raster, "has_colours") and raster.shape[2:] > (1,) else 0
 
 
 def _told_apart(mask: Found, beside: re.Match[str] | None, ids: Mapping[tuple[str, ...], Path], key: Key) -> Found:
-    """A mask with the longest id that an image has, where the class in its name holds what stands between the two."""
+    """Split a mask's name into class and the longest id that an image has, if the class contains the separator too."""
     if not beside or key(mask.values) in ids:
         return mask
     one, between, other = beside.groups()

@@ -143,7 +143,7 @@ def _images(root: Path, path: Path, content: Mapping[str, Any], given: str) -> l
         return [each for each in found if not each.name.startswith(".")]
     if folder.is_file():
         return [place(line.strip()) for line in read_text(folder).splitlines() if line.strip()]
-    warnings.warn(f"{path} names {folder}, which is not there: it is left out", stacklevel=4)
+    warnings.warn(f"{path} names {folder}, which does not exist and is left out", stacklevel=4)
     return []
 
 

@@ -174,14 +174,14 @@ def test_one_rule_says_which_of_overlapping_shapes_counts(overlap: str | None, m
 def test_corners_are_pixels_shares_or_percent_and_what_is_not_said_is_told(tmp_path: Path) -> None:
     wanted = rows(one("coco", coco(tmp_path, cat(FLAT))))
     shares = [each / side for each, side in zip(FLAT, 4 * (6, 5), strict=True)]
-    with pytest.warns(UserWarning, match=r'as all lie in 0 to 1; unit = "pixel"'):
+    with pytest.warns(UserWarning, match=r'because all lie in 0 to 1; if they are pixels, set unit = "pixel"'):
         assert rows(one("coco", coco(tmp_path, cat(shares)))) == wanted
     percent = cat([100 * each for each in shares])
     assert rows(one("coco", coco(tmp_path, percent), unit="percent")) == wanted
-    with pytest.raises(LabelError, match=r"ten times its size: corners are shares, percent or pixels, as `unit` says"):
+    with pytest.raises(LabelError, match=r"ten times its size: check `unit` \(shares, percent or pixels\)"):
         one("coco", coco(tmp_path, percent), unit="share").mask(0)
     picture(coco(tmp_path, cat(FLAT), images=[{"id": 7, "file_name": "a.png"}]) / "a.png", (300, 400))
-    with pytest.warns(UserWarning, match=r'as of percent; unit = "percent" takes them for these'):
+    with pytest.warns(UserWarning, match=r'are far larger; if they are percent, set unit = "percent"'):
         assert one("coco", tmp_path).mask(0).sum() == 6
     assert one("coco", tmp_path, unit="percent").mask(0).sum() == 12 * 6
 
@@ -309,10 +309,10 @@ def test_what_goes_beyond_the_image_can_be_cut_off(tmp_path: Path) -> None:
     dataset = one("coco", coco(tmp_path, cat([4, -9, 40, -9, 40, 2, 4, 2])), outside="cut")
     assert rows(dataset) == ["000011", "000011", "000000", "000000", "000000"]
     dataset = one("coco", coco(tmp_path, cat([4, 0, 1e12, 0, 1e12, 2, 4, 2])), outside="cut")  # would fill the memory
-    with pytest.raises(LabelError, match="beyond its image, ten times its size"):
+    with pytest.raises(LabelError, match="beyond its image, by over ten times its size"):
         dataset.mask(0)
     dataset = one("coco", coco(tmp_path, cat([500_007, 4e6, 500_037, 4e6, 500_037, 4e6 + 9])))
-    with pytest.raises(LabelError, match="draw what is in coordinates on Earth into masks of pixels"):
+    with pytest.raises(LabelError, match="rasterize shapes in geographic coordinates first"):
         dataset.mask(0)
 
 
@@ -323,7 +323,7 @@ def test_files_that_are_not_as_they_should_be_are_named(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="lies on its side"):
         dataset[0]
     (tmp_path / "a.png").unlink()
-    with pytest.raises(DataError, match=r"a\.png: named by the annotations but not there \(in .*c\.json\)"):
+    with pytest.raises(DataError, match=r"a\.png: named by the annotations but does not exist \(in .*c\.json\)"):
         one("coco", tmp_path)
     coco(tmp_path, cat(FLAT, category=2))
     with pytest.raises(DataError, match=r"c\.json: .* category_id is no id in 'categories' \(category_id 2\)"):
@@ -335,12 +335,14 @@ def test_files_that_are_not_as_they_should_be_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"c\.json: not as COCO has it \(KeyError: 'category_id'\)"):
         one("coco", tmp_path)
     save(tmp_path / "c.json", '{"images": [')
-    with pytest.raises(DataError, match=r"c\.json: no JSON, or cut short \(.*line 1"):
+    with pytest.raises(DataError, match=r"c\.json: no valid JSON, or cut short \(.*line 1"):
         one("coco", tmp_path, annotations="c.json")
-    with pytest.raises(DataError, match=r"d\.json is not there"):
+    with pytest.raises(DataError, match=r"d\.json does not exist"):
         one("coco", tmp_path, annotations="d.json")
     save(tmp_path / "c.json", "[]")
-    with pytest.raises(DataError, match=r"which annotations are meant .* expected is a COCO JSON file"):
+    with pytest.raises(
+        DataError, match=r"cannot tell which annotations to read: none found; expected a COCO JSON file"
+    ):
         one("coco", tmp_path)
 
 
@@ -370,7 +372,7 @@ def test_a_coco_id_that_stands_for_two_names_is_refused(tmp_path: Path) -> None:
 
 def test_images_of_coco_without_an_object_are_told_and_asked_about_where_they_are_many(tmp_path: Path) -> None:
     images = [{"id": number, "file_name": f"{number}.png"} for number in range(4)]
-    for drawn, end in ((2, "2.png, .*3.png; blank_unpaired = true"), (3, "3.png$")):
+    for drawn, end in ((2, "2.png, .*3.png; .* blank_unpaired = true"), (3, "3.png$")):
         objects = [cat(FLAT, image_id=number) for number in range(drawn)]
         coco(tmp_path, *objects, images=images)
         (tmp_path / "a.png").unlink()
@@ -522,7 +524,7 @@ def test_a_broken_file_is_named_and_can_be_left_out(tmp_path: Path) -> None:
     for name in ("b", "c"):
         picture(tmp_path / f"{name}.png")
         save(tmp_path / f"{name}.json", '{"shapes": [')
-    with pytest.raises(DataError, match=r"2 files: no JSON, or cut short .*: b\.json, c\.json"):
+    with pytest.raises(DataError, match=r"2 files: no valid JSON, or cut short .*: b\.json, c\.json"):
         one("labelme", tmp_path)
     with gathered() as issues, pytest.warns(UserWarning, match="2 pictures without annotations"):
         assert len(one("labelme", tmp_path)) == 1
@@ -606,7 +608,7 @@ def test_via_tables_and_images_in_a_folder_that_they_do_not_name(tmp_path: Path)
     save(tmp_path / "v.csv", f'{heading}\na.png,9,{{}},1,0,{shape},"{{""kind"":""cat""}}"\n')
     assert rows(one("via", tmp_path))[0] == "011000"
     picture(tmp_path / "others/a.png")  # it may be either
-    with pytest.raises(DataError, match=r"several images are called so: .*; say in `images`"):
+    with pytest.raises(DataError, match=r"several images have this name: .*; set `images`"):
         one("via", tmp_path)
 
 
@@ -644,7 +646,7 @@ def test_yolo_splits_are_folders_or_lists_as_roboflow_and_cvat_write_them(tmp_pa
     assert list(datasets["yolo"](tmp_path, "train").names) == ["a"]
     assert list(datasets["yolo"](tmp_path, "val").names) == ["v"]
     yolo(tmp_path, "0 0 0 1 0 1 1", val="nowhere")
-    with pytest.warns(UserWarning, match=r"data\.yaml names .*nowhere, which is not there"):
+    with pytest.warns(UserWarning, match=r"data\.yaml names .*nowhere, which does not exist"):
         assert datasets["yolo"](tmp_path, "train").splits == ("train",)
 
 
@@ -653,7 +655,7 @@ def test_yolo_folders_of_another_computer_are_found_by_their_last_two_names(base
     yolo(tmp_path, "1 0 0 0.5 0 0.5 1 0 1", path=None, train=f"{base}/images/train", val=f"{base}/images/train")
     assert rows(one("yolo", tmp_path))[0] == "2" * 10 + "0" * 10
     yolo(tmp_path, train=f"{base}/other/train", val=f"{base}/other/train")
-    with pytest.raises(DataError, match=r"no image with annotations"), pytest.warns(UserWarning, match=r"not there"):
+    with pytest.raises(DataError, match="no image with annotations"), pytest.warns(UserWarning, match="does not exist"):
         one("yolo", tmp_path)
 
 
@@ -682,7 +684,7 @@ def test_yolo_without_a_yaml(names: str | None, tmp_path: Path) -> None:
         ("7 0 0 1 0 1 1", r"a\.txt: a line that is no polygon of a known class \(7 0 0 1 0 1 1\)"),
         ("0 zero 0 1 0 1 1", "no pairs of numbers"),
         ("0 0.5 0.5 0.2 0.2", "fewer than 3 points"),
-        ("0 0.5 0.5 20 0.2 7 7", "goes beyond its image, ten times its size: corners are shares, percent or pixels"),
+        ("0 0.5 0.5 20 0.2 7 7", "goes beyond its image, by over ten times its size: check `unit`"),
         ("0 0.5 0.5 0.2", "no pairs of numbers"),
     ],
 )
@@ -720,7 +722,7 @@ def test_shapes_of_cvat_by_their_order_in_depth(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"annotations\.xml: a shape of a kind that covers no pixels .*points"):
         one("cvat", tmp_path).mask(0)
     save(tmp_path / "annotations.xml", "<annotations><meta><image")
-    with pytest.raises(DataError, match=r"annotations\.xml: no XML, or cut short"):
+    with pytest.raises(DataError, match=r"annotations\.xml: no valid XML, or cut short"):
         one("cvat", tmp_path, annotations="annotations.xml")
 
 
@@ -857,7 +859,7 @@ def test_masks_that_are_called_as_an_image_and_a_class_are_layers(
     (tmp_path / mask.format(id=7, tens=1, name="right_eye", split="val")).unlink()
     more: dict[str, Any] = {"split": "val"} if "split" in images else {"split": "train", "fractions": (1.0, 0)}
     more["blank_unpaired"] = True
-    with pytest.raises(LabelError, match=r"another size than the image .*enlarge = true makes each of their pixels"):
+    with pytest.raises(LabelError, match=r"another size than the image .*set enlarge = true"):
         datasets["layers"](tmp_path, **options, **more).mask(2 if "split" in images else 7)
     dataset = datasets["layers"](tmp_path, **options, **more, enlarge=True)
     expected = ["00110000"] * 2 + ["00000022"] * 2 + ["00000000"] * 2
@@ -1045,7 +1047,7 @@ def test_layers_without_an_image_are_refused_and_images_without_layers_told(tmp_
     layer(tmp_path / "masks" / "c" / "1.png", (0, 0))
     with pytest.raises(DataError, match=r"c/1\.png: mask without an image; .*images"):
         one("layers", tmp_path, annotations="masks/{id}/*")
-    with pytest.raises(DataError, match="expected is masks as images"):
+    with pytest.raises(DataError, match="expected masks such as those of images"):
         one("layers", tmp_path / "images")
 
 
@@ -1145,7 +1147,7 @@ def test_polygons_that_cannot_be_drawn_are_named_and_the_nearest_image_counts(tm
     with pytest.raises(LabelError, match=r"a\.xml: a shape of a kind that covers no pixels .*'cat', a box alone"):
         datasets["polygons"](tmp_path, "train", annotations=".").mask(0)
     save(tmp_path / "train/a.xml", "<annotation><polygon>")
-    with pytest.raises(DataError, match=r"a\.xml: no XML, or cut short"):
+    with pytest.raises(DataError, match=r"a\.xml: no valid XML, or cut short"):
         datasets["polygons"](tmp_path, "train", annotations=".")
     (tmp_path / "train/a.xml").unlink()
     save(tmp_path / "train/a.geojson", {"crs": {}, "features": [], "was": "coordinates"})
@@ -1165,7 +1167,7 @@ def test_images_of_one_name_that_are_further_from_the_polygons_are_told(tmp_path
     with pytest.warns(UserWarning, match=r"images of the same names in .*slides lie .*; images = FOLDER"):
         assert one("polygons", tmp_path, annotations="previews").files(0)[0].parent.name == "previews"
     (tmp_path / "previews/a.png").unlink()
-    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="annotated, but not there are"):
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="annotated images do not exist"):
         one("polygons", tmp_path, images="previews", annotations="previews", skip_unpaired=True)
 
 
@@ -1188,7 +1190,7 @@ def test_a_number_in_the_name_of_a_file_of_polygons_is_no_ending(tmp_path: Path)
         save(tmp_path / name, TRACED["voc.xml"][0])
     for name in ("a", "b", "c"):
         picture(tmp_path / f"{name}.png")
-    with pytest.warns(UserWarning, match=r"left out, .*a\.1\.png|not read: 1 pictures without annotations: .*/a\.png"):
+    with pytest.warns(UserWarning, match=r"left out .*a\.1\.png|not read: 1 pictures without annotations: .*/a\.png"):
         dataset = one("polygons", tmp_path, skip_unpaired=True)
     assert [each.stem for each, _ in map(dataset.files, range(2))] == ["b", "c"]
 
@@ -1299,7 +1301,7 @@ def test_objects_without_a_polygon_and_formats_that_are_not_read_are_named(tmp_p
     with pytest.raises(LabelError, match="another size than the image"):
         one("polygons", tmp_path).mask(0)
     save(tmp_path / name, f"{json.dumps(content)}\n{json.dumps(content).replace('a.png', 'b.png')}\n")
-    with pytest.raises(DataError, match=r"b\.png: named by the annotations but not there"):
+    with pytest.raises(DataError, match=r"b\.png: named by the annotations but does not exist"):
         one("polygons", tmp_path)
     (tmp_path / name).unlink()
     rings = {"name": "cat", "polygon": {"paths": [XY, INNER_XY]}}
@@ -1386,9 +1388,9 @@ def test_annotations_without_an_image_may_be_left_out_and_images_without_annotat
     for name in "abc":
         labelme(tmp_path, ("cat", "polygon", SQUARE), name=name)
     (tmp_path / "b.png").unlink()
-    with pytest.raises(DataError, match=r"b\.png: named by the annotations but not there .*skip_unpaired = true"):
+    with pytest.raises(DataError, match=r"b\.png: named by the annotations but does not exist .*skip_unpaired = true"):
         one("labelme", tmp_path)
-    with pytest.warns(UserWarning, match=r"left out, as skip_unpaired says: 1 annotated images .*b\.png"):
+    with pytest.warns(UserWarning, match=r"left out by skip_unpaired: 1 annotated images .*b\.png"):
         assert list(one("labelme", tmp_path, skip_unpaired=True).names) == ["a", "c"]
     (tmp_path / "b.json").unlink()
     picture(tmp_path / "d.png")
@@ -1402,13 +1404,13 @@ def test_annotations_cannot_name_what_lies_outside_the_data_set(tmp_path: Path) 
     for name in ("../secret/s.png", str(secret)):
         labelme(root, ("cat", "polygon", SQUARE), imagePath=name)
         (root / "a.png").unlink()
-        with pytest.raises(DataError, match=r"data/s\.png: named by the annotations but not there"):
+        with pytest.raises(DataError, match=r"data/s\.png: named by the annotations but does not exist"):
             one("labelme", root)
     assert len(one("labelme", root, images=str(secret.parent))) == 1  # a config may
     (root / "a.json").unlink()
     for path in (str(tmp_path), "../"):
         yolo(root, "0 0 0 1 0 1 1", path=path, val="secret")
-        with pytest.warns(UserWarning, match="which is not there"):
+        with pytest.warns(UserWarning, match="which does not exist"):
             assert datasets["yolo"](root, "train").splits == ("train",)
     save(root / "labelmap.txt", "cat:1,2,3::\n")
     save(root / "ImageSets" / "Segmentation" / "train.txt", "../../secret/s")
@@ -1531,7 +1533,7 @@ def test_runs_of_images_of_one_name_are_those_of_the_split_of_the_table(tmp_path
     dataset = one("rle", tmp_path, annotations="train.csv")
     assert {dataset.files(index)[0].parent.name for index in range(3)} == {"train_images"}
     save(tmp_path / "labels.csv", table)
-    what = r"labels\.csv: several images are called so: .*test_images/a\.jpg.*; say in `images` in which"
+    what = r"labels\.csv: several images have this name: .*test_images/a\.jpg.*; set `images` to the folder to use"
     with pytest.raises(DataError, match=what):
         one("rle", tmp_path, annotations="labels.csv")
     dataset = one("rle", tmp_path, annotations="labels.csv", images="val")
@@ -1540,7 +1542,7 @@ def test_runs_of_images_of_one_name_are_those_of_the_split_of_the_table(tmp_path
     assert one("rle", tmp_path, annotations="train.csv").files(0)[0].parent.name == "pictures"
     picture(tmp_path / "train/a.jpg")
     picture(tmp_path / "train/small/a.jpg")
-    with pytest.raises(DataError, match=r"train\.csv: several images are called so: .*train/small/a\.jpg"):
+    with pytest.raises(DataError, match=r"train\.csv: several images have this name: .*train/small/a\.jpg"):
         one("rle", tmp_path, annotations="train.csv")
 
 
