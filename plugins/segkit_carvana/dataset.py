@@ -1,4 +1,4 @@
-"""Photographs of cars and their outlines, split so that no car is on two sides."""
+"""The dataset ``carvana``: photographs of cars and their masks, split so that no car is in two splits."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from segkit_folder.splits import check_fractions
 
 CLASSES = ("background", "car")
 PALETTE = ((0, 0, 0), (255, 255, 255))  # as in the masks' own palette
-VALUES = {0: 0, 1: 1, 255: 1}  # the published masks hold 0 and 1; saved again by other programs, 0 and 255
+VALUES = {0: 0, 1: 1, 255: 1}  # the published masks hold 0 and 1; masks re-saved by other programs hold 0 and 255
 
 
 class CarvanaDataset(PairedFiles):
     """Carvana: studio photographs of cars, sixteen views of each; background and car.
 
-    Kaggle, "Carvana Image Masking Challenge", 2017: 5088 images of 318 cars. The sixteen views of a car are alike, so
-    that a split by image would test on cars it was trained on; this one deals whole cars.
+    Kaggle, "Carvana Image Masking Challenge", 2017: 5088 images of 318 cars. The sixteen views of a car are alike, and
+    a split by image would test on cars seen in training; this dataset splits by car.
 
     Args:
         root: the folder that holds ``train`` (``*.jpg``) and ``train_masks`` (``*_mask.gif``).
         split: ``train``, ``val`` or ``test``.
-        fractions: shares of the cars for train, val and, if three, test; by default 222, 48 and 48 of the 318.
-        split_seed: another seed, another split.
-        split_by: ``"car"``; or ``"none"``, every split is all images: only to check that training works, for the
-            scores are then those of the training images and say nothing about other cars; with
+        fractions: shares of the cars for train, val and optionally test; by default 222, 48 and 48 of the 318.
+        split_seed: the seed of the split.
+        split_by: ``"car"``, or ``"none"`` to put all images into every split. Use ``"none"`` only to check that
+            training works: its scores are those of the training images and say nothing about other cars. It requires
             ``data.allow_leaks = true``.
 
     Raises:
-        DataError: the data or some of its files are not there, it has fewer cars than splits, or no such split.
+        DataError: the data or some files are missing, there are fewer cars than splits, or the split does not exist.
     """
 
     only_chooses = True
@@ -67,8 +67,8 @@ class CarvanaDataset(PairedFiles):
         layout.refuse(split)
         if split_by == "none":
             warnings.warn(
-                'carvana, split_by = "none": train, val and test are the same images, no score says how well other '
-                "cars are done",
+                'carvana, split_by = "none": train, val and test are the same images, so scores say nothing about '
+                "other cars",
                 stacklevel=2,
             )
             layout = replace(layout, images=[each.in_split(name) for name in SPLITS for each in layout.images])
@@ -84,10 +84,10 @@ class CarvanaDataset(PairedFiles):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, object]]:
-        """Whether it holds masks that are called as Carvana's, twelve digits of a car and two of a view."""
+        """Return options for a folder with Carvana's mask names: twelve hex digits of a car and two of a view."""
         masks = (root / "train_masks").glob("*_mask.gif") if (root / "train").is_dir() else ()
         names = [each[1] for path in masks if (each := re.fullmatch(r"([0-9a-f]{12})_\d\d_mask", path.stem))]
-        if len({*names}) in (1, 2):  # of two cars one is learned from
+        if len({*names}) in (1, 2):  # too few cars for the default fractions
             return [{"split_by": "none"} if len({*names}) == 1 else {"fractions": [0.5, 0.5]}]
         return [{}] if names else []
 

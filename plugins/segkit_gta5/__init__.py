@@ -1,4 +1,4 @@
-"""Streets of a computer game and of true cities, in the same 19 classes: the datasets ``gta5`` and ``cityscapes``."""
+"""The datasets ``gta5`` (rendered streets) and ``cityscapes`` (real ones), which share 19 classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cityscapes as it is unpacked, and what else is called and numbered like it."""
+"""The dataset ``cityscapes``: the unpacked archives, or other data with Cityscapes' file names and label ids."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _LABELS = re.compile(r"_label(Train)?Ids\.png", re.IGNORECASE)
 
 
 class CityscapesDataset(PairedFiles):
-    """Cityscapes: 2,975 street scenes to train from and 500 of val, in 19 classes; all other ids are void.
+    """Cityscapes: 2,975 street scenes for training and 500 for validation, in 19 classes; all other ids are void.
 
     M. Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016, arXiv 1604.01685. The
-    labels of its test images were never published: without any, there is no test split.
+    labels of the test images were never published, so there is no test split unless its masks hold classes.
 
     Args:
         root: the folder that holds ``leftImg8bit`` and ``gtFine``.
         split: ``train``, ``val`` or, where its masks hold classes, ``test``.
         images: a pattern of the images' paths, see the dataset ``folder``.
-        masks: a pattern of the masks' paths. What ends in ``labelTrainIds`` holds 0 to 18 and 255, all else the ids.
-        fractions: shares of train, val and test where no folder says which is which.
-        split_seed: another seed, another split by ``fractions``.
+        masks: a pattern of the masks' paths. Masks named ``labelTrainIds`` hold 0 to 18 and 255, others hold the ids.
+        fractions: shares of train, val and test, used if the paths name no splits.
+        split_seed: the seed of a split by ``fractions``.
     """
 
     label_advice = "Cityscapes stores ids of -1 to 33, or train ids of 0 to 18 and 255, and no colours"
@@ -71,7 +71,7 @@ class CityscapesDataset(PairedFiles):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
-        """Patterns of masks that are called so and hold these labels, by train ids where there are; or the archives."""
+        """Return options for the archives, or patterns of masks with these names and labels, train ids preferred."""
         if not any(_LABELS.search(name) for _, names in folders_in(root) for name in names):
             return []
         if (root / "leftImg8bit").is_dir() and _are_of_cityscapes([*root.glob("gtFine/*/*/*_gtFine_labelIds.png")]):
@@ -87,11 +87,11 @@ class CityscapesDataset(PairedFiles):
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature of two cities with all the files of the archives; the test masks hold no classes."""
+        """Write a miniature with four cities and all file types of the archives; the test masks hold no classes."""
         random = np.random.default_rng(0)
         for split, city in (("train", "aachen"), ("train", "ulm"), ("val", "lindau"), ("test", "bonn")):
             for number in range(4):
-                labels = np.full((40, 80), 11, np.uint8)  # [H,W], buildings; the true ones are 1024 x 2048
+                labels = np.full((40, 80), 11, np.uint8)  # [H,W], buildings; real images are 1024 x 2048
                 labels[:12], labels[26:], labels[37:] = 23, 7, 1  # sky, road, and the bonnet, which is void
                 labels[18:32, (left := int(random.integers(0, 40))) : left + 16] = random.choice([26, 24, 8])
                 pixels = COLOURS[labels] // 2 + random.integers(0, 100, (40, 80, 3), dtype=np.uint8)  # [H,W,3]
@@ -110,18 +110,18 @@ class CityscapesDataset(PairedFiles):
 
 
 def _are_of_cityscapes(masks: Sequence[Path]) -> bool:
-    """Whether masks hold these labels, in these colours where they lie beside; CVAT and others have the names alone.
+    """Whether masks hold Cityscapes' labels, and colour masks beside them show its colours.
 
-    Without colours the names must be those of the archives.
+    Without colour masks, the names must be the archives': CVAT and others use only the suffix, for any classes.
     """
-    right = known = 0  # pixels of classes: in their colours, and in all
+    right = known = 0  # pixels of classes: with the right colour, and all
     for mask in masks[:: -(-len(masks) // _LOOKED_AT)] if masks else ():
         values = TRAIN_IDS if "trainids" in mask.name.lower() else IDS
-        with suppress(DataError):  # told when it is read
+        with suppress(DataError):  # reported when the dataset reads the mask
             labels = read_mask(mask)
             if not {*np.unique(labels).tolist()} <= values.keys():
                 return False
-            classes = np.array([values.get(label, VOID) for label in range(256)])[labels]  # [H,W]; -1 is the last
+            classes = np.array([values.get(label, VOID) for label in range(256)])[labels]  # [H,W]; -1: the last entry
             is_class, is_right = classes != VOID, np.full(labels.shape, "_gtFine_" in mask.name)
             beside = [Path(_LABELS.sub(f"_{word}.png", str(mask))) for word in ("color", "labelColor")]
             for path in [path for path in beside if path.is_file()]:
@@ -134,7 +134,7 @@ def _are_of_cityscapes(masks: Sequence[Path]) -> bool:
 
 
 def _is_labelled(mask: Path, values: dict[int, int]) -> bool:
-    """Whether a mask holds any class; one that cannot be read is told later."""
+    """Whether a mask holds any class; true for an unreadable mask, which is reported when it is read."""
     with suppress(DataError):
         return any(values.get(label, 0) != 255 for label in np.unique(read_mask(mask)).tolist())
     return True

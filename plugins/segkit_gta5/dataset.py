@@ -1,4 +1,4 @@
-"""Street scenes of a computer game with Cityscapes' labels: the map of ids, the splits, the pairs left out."""
+"""The dataset ``gta5``: label ids, splits, and pairs that are skipped; and the classes shared with ``cityscapes``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from segkit_folder.layout import Shares, dealt, read_layout
 from segkit_folder.lists import Lists
 from segkit_folder.splits import require_split
 
-# Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids
-# GTA5 stores; the same map is in AdaptSegNet's dataset/gta5_dataset.py.
+# Class, stored id, colour: the table of github.com/mcordts/cityscapesScripts, helpers/labels.py, whose ids GTA5 uses
+# too; the same map is in AdaptSegNet's dataset/gta5_dataset.py.
 TABLE = (
     ("road", 7, (128, 64, 128)),
     ("sidewalk", 8, (244, 35, 232)),
@@ -50,24 +50,24 @@ COLOURS = np.zeros((256, 3), dtype=np.uint8)  # by stored id
 COLOURS[[stored for _, stored, _ in TABLE]] = PALETTE
 VOID_IDS = dict.fromkeys((*range(35), 255), 255)  # 34 is the last id in use
 VALUES = VOID_IDS | {stored: index for index, (_, stored, _) in enumerate(TABLE)}
-FRACTIONS = (0.7, 0.15, 0.15)  # where no official split is there
+FRACTIONS = (0.7, 0.15, 0.15)  # used if there is no official split
 
 
 class Gta5Dataset(PairedFiles):
     """GTA5 ("Playing for Data"): 24,966 rendered street scenes in the 19 classes of Cityscapes.
 
     S. Richter, V. Vineet, S. Roth, V. Koltun, "Playing for Data: Ground Truth from Computer Games", ECCV 2016, arXiv
-    1608.02192. A few pairs are of unequal size: they are left out, with a warning, and named in ``left_out``.
+    1608.02192. Pairs whose image and labels differ in size are skipped with a warning and listed in ``left_out``.
 
     Args:
-        root: the folder that holds ``images`` and ``labels``, and ``train.txt``, ``val.txt`` and ``test.txt`` (a name a
-            line) or the published ``split.mat`` (read with scipy) for the official split.
+        root: the folder that holds ``images`` and ``labels`` and, for the official split, ``train.txt``, ``val.txt``
+            and ``test.txt`` (one name per line) or the published ``split.mat`` (read with scipy).
         split: ``train``, ``val`` or ``test``.
-        fractions: shares of train, val and, if three, test; left out: the official split, or 70/15/15 without one.
-        split_seed: another seed, another split by fractions.
+        fractions: shares of train, val and optionally test; default: the official split, or 70/15/15 without one.
+        split_seed: the seed of a split by fractions.
 
     Raises:
-        DataError: the data or a listed pair is not there, or it has no such split.
+        DataError: the data or a listed pair is missing, or there is no such split.
     """
 
     label_advice = "GTA5 stores the ids of Cityscapes, not its train ids and not colours"
@@ -94,12 +94,12 @@ class Gta5Dataset(PairedFiles):
         self.splits = layout.splits
         require_split(split, self.splits, root)
         pairs = [(image, mask) for image, mask, _ in layout.of(split)]
-        # From the headers alone: 50 microseconds each, 2.5 seconds for the whole data set.
+        # Only the headers are read: 50 microseconds each, 2.5 seconds for the whole dataset.
         unequal = [pair for pair in pairs if _differ_in_size(*pair)]
         self.left_out = tuple(image.stem for image, _ in unequal)
         if unequal:
             warnings.warn(
-                f"gta5: {len(unequal)} of {len(pairs)} {split} pairs left out, image and labels differ in size: "
+                f"gta5: skipped {len(unequal)} of {len(pairs)} {split} pairs because image and labels differ in size: "
                 f"{first_few(self.left_out)}",
                 stacklevel=2,
             )
@@ -112,7 +112,7 @@ class Gta5Dataset(PairedFiles):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, object]]:
-        """Whether it holds images and labels of five digits, the labels with Cityscapes' colours in their palette."""
+        """Return options if names have five digits and the label palettes hold Cityscapes' colours."""
         for labels in sorted((root / "labels").glob("[0-9][0-9][0-9][0-9][0-9].png"))[:1]:
             with suppress(DataError):
                 palette = read_header(labels).palette or []
@@ -122,12 +122,12 @@ class Gta5Dataset(PairedFiles):
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
-        """Write thirteen pairs, one of them of unequal size, in the layout of the archives."""
+        """Write thirteen pairs in the layout of the archives; in one, image and labels differ in size."""
         random = np.random.default_rng(0)
         for folder in ("images", "labels"):
             (Path(root) / folder).mkdir(parents=True, exist_ok=True)
         for number in range(1, 14):
-            labels = np.full((42, 76), 11, dtype=np.uint8)  # [H,W], buildings; the true ones are 1052 x 1914
+            labels = np.full((42, 76), 11, dtype=np.uint8)  # [H,W], buildings; real images are 1052 x 1914
             labels[:12], labels[28:], labels[40:] = 23, 7, 1  # sky, road, and the bonnet, which is void
             labels[18:34, (left := int(random.integers(0, 30))) : left + 20] = 26  # a car
             labels[14:32, 60:64] = random.choice([17, 24, 33])  # a pole, a person or a bicycle
@@ -141,14 +141,14 @@ class Gta5Dataset(PairedFiles):
 def _differ_in_size(image: Path, mask: Path) -> bool:
     try:
         return read_header(image).size != read_header(mask).size
-    except DataError:  # told when the pair is read
+    except DataError:  # reported when the pair is read
         return False
 
 
 def _official_split(root: Path) -> Lists:
-    """The lists of each split, or the names from ``split.mat``; empty where neither is there."""
+    """Return the list file of each split, or the names from ``split.mat``; empty if neither exists."""
     if lists := {split: f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()}:
-        return lists  # a line is 00001, 00001.png or images/00001.png
+        return lists  # lines may be 00001, 00001.png or images/00001.png
     file = root / "split.mat"
     if not file.is_file():
         return {}
@@ -158,5 +158,5 @@ def _official_split(root: Path) -> Lists:
         return {split: [f"{int(number):05d}" for number in content[f"{split}Ids"].flat] for split in SPLITS}
     except ImportError:
         raise DataError(f"{file}: needs scipy to be read (pip install scipy); or {advice}") from None
-    except Exception as error:  # scipy raises what it likes on a damaged file
+    except Exception as error:  # scipy may raise any exception on a damaged file
         raise DataError(f"{file}: not the published split ({error}); {advice}") from error

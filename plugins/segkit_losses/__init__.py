@@ -1,4 +1,4 @@
-"""Losses on pixels: cross-entropy and focal; Dice, Tversky and Lovász-softmax; OHEM, the hard ones alone."""
+"""Segmentation losses: cross-entropy, focal, OHEM, Dice, Tversky and Lovász-softmax."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of each pixel by itself: cross-entropy, and two that look at its hard pixels, focal loss and OHEM."""
+"""Per-pixel losses: cross-entropy, and focal loss and OHEM, which emphasise hard pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .softmax import Softmax, SoftmaxLoss
 
 
 class _Weighted(SoftmaxLoss):
-    """A loss whose pixels weigh what their classes do; ``class_weights`` ``[C]`` are all 1 where they are left out."""
+    """Base of the losses that weight each pixel by its class; ``class_weights`` ``[C]`` default to all ones."""
 
     class_weights: Tensor
 
@@ -29,32 +29,32 @@ class _Weighted(SoftmaxLoss):
         self.register_buffer("class_weights", weight_tensor(class_weights, num_classes), persistent=False)
 
     def pixel_weights(self, softmax: Softmax) -> Tensor:
-        """``[N]``, those of the classes, 0 where a pixel is void."""
+        """Return the class weight of each pixel, ``[N]``; 0 for void pixels."""
         return self.class_weights.to(softmax.weights.dtype)[softmax.labels] * softmax.weights
 
 
 class CrossEntropy(_Weighted):
-    """Cross-entropy with void left out, class weights and label smoothing.
+    """Cross-entropy with optional class weights and label smoothing; void pixels are ignored.
 
     With w the class weights and p the softmax, over the labelled pixels i of class y::
 
         sum_i w[y_i] * -log p_i[y_i]  /  sum_i w[y_i]
 
-    The mean is over all labelled pixels of the batch, so a weight of 2 everywhere changes nothing. Equal to
-    ``torch.nn.functional.cross_entropy``, smoothing included, but for two cases that are NaN there: a batch without a
-    labelled pixel, or one whose classes all weigh 0, costs 0. Label smoothing: Szegedy et al., "Rethinking the
-    Inception Architecture for Computer Vision", arXiv 1512.00567.
+    The mean is over all labelled pixels of the batch, so scaling all weights by the same factor changes nothing. Equal
+    to ``torch.nn.functional.cross_entropy``, with smoothing too, except in two cases that give NaN there and 0 here: a
+    batch without labelled pixels, and a batch whose classes all have the weight 0. Label smoothing: Szegedy et al.,
+    "Rethinking the Inception Architecture for Computer Vision", arXiv 1512.00567.
 
     Logits ``[B,C,H,W]`` of any float type and integer target ``[B,H,W]`` -> scalar float32 (float64 for float64).
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        class_weights: a number a class, 0 or more, or in a config a formula; left out: all 1.
-        label_smoothing: share of the target spread over all classes, 0 to 1; 0, as it blurs thin classes.
+        class_weights: one number of 0 or more per class, or the name of a formula in a config; default: all 1.
+        label_smoothing: share of the target spread over all classes, 0 to 1; default 0: smoothing blurs thin classes.
 
     Raises:
-        ConfigError: weights that are not one a class, or a smoothing outside 0 to 1.
+        ConfigError: the number of weights is not the number of classes, or the smoothing is outside 0 to 1.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CrossEntropy(_Weighted):
         self.label_smoothing = label_smoothing
 
     def cost(self, softmax: Softmax) -> Tensor:
-        """The loss of a softmax, which has the costs of all classes if labels are smoothed -> scalar."""
+        """Return the scalar loss; label smoothing requires ``softmax.costs``."""
         weights = self.pixel_weights(softmax)
         own = (-softmax.log_p * weights).sum()
         if self.label_smoothing:
@@ -80,27 +80,27 @@ class CrossEntropy(_Weighted):
 
 
 class Focal(_Weighted):
-    """Softmax focal loss with void left out; gamma 0 is exactly cross-entropy.
+    """Softmax focal loss; void pixels are ignored, and gamma 0 is exactly cross-entropy.
 
     With p the softmax, gamma the focus and w the class weights, over the labelled pixels i of class y::
 
         sum_i w[y_i] * (1 - p_i[y_i]) ** gamma * -log p_i[y_i]  /  sum_i w[y_i]
 
-    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv 1708.02002. That one is of sigmoids, and its
-    sum is divided by the number of matched anchors; here it is of a softmax, and the mean is that of cross-entropy. p
-    is the softmax itself, never exp of a weighted cross-entropy. A "perfect" prediction of 0 and 1 as logits is not
-    perfect (21 classes, gamma 2: 1.65); logits 100 times as large cost 0.
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv 1708.02002. The paper uses sigmoids and
+    divides by the number of matched anchors; this loss uses a softmax and the weighted mean of cross-entropy. p is the
+    softmax itself, not exp of a weighted cross-entropy. One-hot targets used as logits still cost something (1.65 for
+    21 classes and gamma 2); logits 100 times as large cost 0.
 
     Logits ``[B,C,H,W]`` of any float type and integer target ``[B,H,W]`` -> scalar float32 (float64 for float64).
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        gamma: how strongly easy pixels are discounted, 0 or more; 2 is the paper's best.
-        class_weights: the paper's alpha: a number a class, 0 or more, or in a config a formula; left out: all 1.
+        gamma: how strongly easy pixels are discounted, 0 or more; 2 worked best in the paper.
+        class_weights: the paper's alpha: one number of 0 or more per class, or a formula in a config; default: all 1.
 
     Raises:
-        ConfigError: weights that are not one a class, or a gamma below 0.
+        ConfigError: the number of weights is not the number of classes, or gamma is below 0.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class Focal(_Weighted):
         self.gamma = gamma
 
     def cost(self, softmax: Softmax) -> Tensor:
-        """The loss of a softmax -> scalar."""
-        # at p = 1 the gradient of a gamma below 1 would be NaN without the clamp
+        """Return the scalar loss."""
+        # without the clamp, the gradient at p = 1 would be NaN for a gamma below 1
         missing = (1 - softmax.log_p.exp()).clamp_min(torch.finfo(softmax.log_p.dtype).tiny)  # [N]
         weights = self.pixel_weights(softmax)
         values = -softmax.log_p * missing**self.gamma * weights  # [N]
@@ -124,17 +124,17 @@ class Focal(_Weighted):
 
 
 class Ohem(_Weighted):
-    """Cross-entropy over the pixels that are not right yet, with void left out.
+    """Cross-entropy over the hard pixels only (online hard example mining); void pixels are ignored.
 
-    With p the softmax and w the class weights, over the hard ones among the labelled pixels i of class y::
+    With p the softmax and w the class weights, summed over the hard pixels i, whose class is y::
 
-        sum_i w[y_i] * -log p_i[y_i]  /  sum_i w[y_i],   hard: p_i[y_i] < threshold, or it is among the lowest
+        sum_i w[y_i] * -log p_i[y_i]  /  sum_i w[y_i],   hard: p_i[y_i] < threshold, or among the lowest
 
-    At least the share ``least`` of the labelled pixels of the batch is hard, by p whatever their weights; of pixels of
-    the same p all are or none is.
+    At least the share ``least`` of the labelled pixels of the batch is kept: the pixels with the lowest p, regardless
+    of their weights. Pixels with equal p are either all kept or all dropped.
 
     Shrivastava et al., "Training Region-based Object Detectors with Online Hard Example Mining", CVPR 2016, arXiv
-    1604.03540, of boxes; of pixels Wu et al., "High-performance Semantic Segmentation Using Very Deep Fully
+    1604.03540, for boxes; for pixels: Wu et al., "High-performance Semantic Segmentation Using Very Deep Fully
     Convolutional Networks", arXiv 1604.04339. mmsegmentation's OHEMPixelSampler selects by ``thresh`` and
     ``min_kept``, a count, and divides by the number of all pixels.
 
@@ -143,12 +143,12 @@ class Ohem(_Weighted):
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        threshold: a pixel is hard where its class has less probability, 0 to 1; 0.7 is the usual value.
-        least: share of the labelled pixels that are kept in any case, above 0 to 1; 0.0625 as in CoinCheung's BiSeNet.
-        class_weights: a number a class, 0 or more, or in a config a formula; left out: all 1.
+        threshold: a pixel is hard if the probability of its class is below this, 0 to 1; 0.7 is the usual value.
+        least: minimum share of the labelled pixels to keep, above 0 and up to 1; 0.0625 as in CoinCheung's BiSeNet.
+        class_weights: one number of 0 or more per class, or the name of a formula in a config; default: all 1.
 
     Raises:
-        ConfigError: weights that are not one a class, or a threshold or share out of its range.
+        ConfigError: the number of weights is not the number of classes, or threshold or least is out of range.
     """
 
     def __init__(
@@ -167,18 +167,18 @@ class Ohem(_Weighted):
         self.threshold, self.least = threshold, least
 
     def cost(self, softmax: Softmax) -> Tensor:
-        """The loss of a softmax -> scalar."""
+        """Return the scalar loss."""
         hard = self._hard(softmax.log_p.detach().exp(), softmax.weights != 0)
-        # a product, not a choice: a label that does not exist weighs NaN, also where it is not hard
+        # multiply instead of indexing: the NaN weight of an unknown label must reach the loss even if it is not hard
         weights = self.pixel_weights(softmax) * hard
         return weighted_mean(-softmax.log_p * weights, weights)
 
     def _hard(self, p: Tensor, labelled: Tensor) -> Tensor:
-        """Which pixels to keep, bool ``[N]``, by the probability of their class; void is kept or not, it weighs 0."""
-        p = torch.where(labelled, p, 2.0)  # void comes after all others
-        # of all processes: the hardest are those of the whole batch; and one more void, as an empty batch has no pixel
+        """Return which pixels to keep, bool ``[N]``, by the probability of their class; void may be either."""
+        p = torch.where(labelled, p, 2.0)  # sorts void pixels last
+        # gather the pixels of all processes, and pad with one void pixel because an empty batch has none
         every = F.pad(global_rows(p), (0, 1), value=2.0)
-        # how many to keep is known on the device alone; that many at most are sorted, and the last kept is looked up
+        # the number of pixels to keep is known only on the device: sort the maximum, then index the last one kept
         most = math.ceil(self.least * len(every))
         hardest = every.topk(most, largest=False).values
         last = (self.least * (every != 2.0).sum()).ceil().long().clamp(1, most) - 1

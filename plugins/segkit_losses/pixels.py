@@ -1,7 +1,7 @@
-"""Pixels in one long row with a weight each, and weighted means of them: what the losses share.
+"""Helpers shared by the losses: flattened pixels with weights, and weighted means over them.
 
-Void has the weight 0, so it adds no value and no gradient. A label that does not exist is an error on the CPU; on a
-device, where looking would make every step wait and indexing would kill the process, its weight and so the loss is NaN.
+Void pixels have the weight 0, so they add no value and no gradient. An unknown label raises an error on the CPU. On a
+device, checking would synchronise every step and indexing would kill the process, so its weight, and the loss, is NaN.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Pixels(NamedTuple):
     """The pixels of a batch, N = B x H x W.
 
     Attributes:
-        labels: int64 ``[N]``, within ``0..C-1`` also where a pixel is void.
-        weights: ``[N]``, 1 where a pixel is labelled, 0 where it is void, NaN where its label does not exist.
+        labels: int64 ``[N]``, within ``0..C-1`` even for void pixels.
+        weights: ``[N]``, 1 for labelled pixels, 0 for void, NaN for unknown labels.
     """
 
     labels: Tensor
@@ -31,11 +31,11 @@ class Pixels(NamedTuple):
 
 
 def flatten(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> Pixels:
-    """The pixels of a target ``[B,H,W]`` beside logits ``[B,C,H,W]``; weights are float32, or float64 as the logits.
+    """Flatten a target ``[B,H,W]`` for logits ``[B,C,H,W]``; weights are float32, or float64 for float64 logits.
 
     Raises:
-        ModelError: logits of another shape or number of classes.
-        LabelError: a target of another size or type or, on the CPU, with a label that does not exist.
+        ModelError: the logits have the wrong shape or number of classes.
+        LabelError: the target has the wrong size or type or, on the CPU, an unknown label.
     """
     check_shapes(logits, target, num_classes)
     dtype = torch.promote_types(logits.dtype, torch.float32)  # 16-bit sums overflow: 512x512 is more than 65504
@@ -46,26 +46,26 @@ def flatten(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int)
 
 
 def _labels(target: Tensor, num_classes: int, ignore_index: int, dtype: torch.dtype) -> tuple[Pixels, Tensor]:
-    """The pixels of a target, and which hold labels that do not exist, bool ``[N]``."""
-    labels = target.flatten().long()  # [N]; before comparing, as uint8 would wrap a negative ignore_index
+    """Return the pixels of a target, and which of them have unknown labels, bool ``[N]``."""
+    labels = target.flatten().long()  # [N]; cast before comparing: uint8 would wrap a negative ignore_index
     labelled = labels != ignore_index
-    # what is negative becomes the last class too: class 0 may be left out, and its NaN with it
+    # map negative labels to the last class, not to 0: class 0 may be excluded, and the NaN weight with it
     inside = labels.masked_fill(labels < 0, num_classes - 1).clamp(max=num_classes - 1)
     unknown = labelled & (labels != inside)
     return Pixels(inside, labelled.to(dtype).masked_fill(unknown, math.nan)), unknown
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Sum of values, which are weighted already, over the sum of weights; 0 where that is 0, with a gradient of 0."""
+    """Return the sum of already weighted values over the sum of weights; 0, with a gradient of 0, if that sum is 0."""
     return _quotient(values, global_sum(weights.sum()))
 
 
 def batch_mean(values: Tensor, weights: Tensor, class_weights: Tensor, ignore_index: int) -> Tensor:
-    """As :func:`weighted_mean`, of weights that follow from the labels: of a batch in parts, over the whole of it.
+    """Return the :func:`weighted_mean` for class weights; of micro-batches, divide by the weights of the whole batch.
 
     Args:
-        values: ``[N]``, or their sum.
-        weights: ``[N]``, those of the classes, 0 where a pixel is void.
+        values: weighted values ``[N]``, or their sum.
+        weights: ``[N]``, the class weight of each pixel; 0 for void pixels.
         class_weights: ``[C]``.
         ignore_index: the label of void pixels.
     """
@@ -82,10 +82,10 @@ def _quotient(values: Tensor, total: Tensor) -> Tensor:
 
 
 def require_at_least_0(above: bool = False, **options: float) -> None:
-    """Refuse options that are not finite numbers of 0 or more, or with ``above`` more than 0.
+    """Check that options are finite numbers of 0 or more, or, with ``above``, more than 0.
 
     Raises:
-        ConfigError: naming the option.
+        ConfigError: an option is not; the message names it.
     """
     for name, value in options.items():
         if not (math.isfinite(value) and (value > 0 if above else value >= 0)):
@@ -93,23 +93,23 @@ def require_at_least_0(above: bool = False, **options: float) -> None:
 
 
 def weight_tensor(class_weights: Sequence[float] | None, num_classes: int) -> Tensor:
-    """float32 ``[C]``; ones where no weights are given.
+    """Return class weights as a float32 tensor ``[C]``; ones if None.
 
     Raises:
-        ConfigError: not one number a class, or numbers that are negative or not finite.
+        ConfigError: the number of weights is not ``num_classes``, one is negative or not finite, or all are 0.
     """
     if class_weights is None:
         return torch.ones(num_classes)
     if isinstance(class_weights, str):
         raise ConfigError(
-            f'class_weights = "{class_weights}": only a config can name a formula, as it takes the training labels; '
+            f'class_weights = "{class_weights}": only a config can name a formula, as it needs the training labels; '
             "in Python give the numbers that segkit.data.statistics.LabelCounts.class_weights() computes"
         )
     if len(class_weights) != num_classes:
-        raise ConfigError(f"class_weights has {len(class_weights)} numbers for {num_classes} classes; give one a class")
+        raise ConfigError(f"class_weights has {len(class_weights)} numbers for {num_classes} classes; give one each")
     wrong = [weight for weight in class_weights if not (math.isfinite(weight) and weight >= 0)]
     if wrong:
         raise ConfigError(f"class_weights holds {wrong[0]}; allowed are finite numbers of 0 or more")
     if not any(class_weights):
-        raise ConfigError("class_weights are all 0: no pixel would count; give one class more than 0")
+        raise ConfigError("class_weights are all 0, so no pixel would count; give at least one class more than 0")
     return torch.tensor([float(weight) for weight in class_weights])

@@ -1,4 +1,4 @@
-"""Losses of the overlap of prediction and target, class by class: a class counts the same whether large or small."""
+"""Region losses: the overlap of prediction and target per class, so that small classes count as much as large ones."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from .softmax import Softmax, SoftmaxLoss
 
 
 class Dice(SoftmaxLoss):
-    """Soft Dice loss, per class over the batch, with void left out.
+    """Soft Dice loss, per class over the batch; void pixels are ignored.
 
     With p the softmax and t the target (0 or 1), sums over the labelled pixels of the whole batch::
 
         1 - mean over classes c of  (2 * sum p_c t_c + smooth) / (sum p_c + sum t_c + smooth)
 
-    Milletari et al., "V-Net", 3DV 2016, arXiv 1606.04797, with plain sums below the line, as in Sudre et al., arXiv
-    1707.03237, where V-Net squares. Per class, not pooled: predicting a background of 75 % everywhere costs 0.96 of 1.
+    Milletari et al., "V-Net", 3DV 2016, arXiv 1606.04797, but with plain sums in the denominator, as in Sudre et al.,
+    arXiv 1707.03237, instead of squares. Classes are not pooled: predicting a background of 75 % everywhere costs 0.96.
 
-    The mean is over the classes in the target. A class that is absent has no overlap to gain: its term would be 1
-    for any prediction above 0 and only add noise. Its false positives still cost, as they are lost to the class that
-    is there. A batch without any class costs 0.
+    The mean is over the classes in the target. The term of an absent class would be 1 for any prediction above 0, and
+    only add noise. False positives of an absent class still cost, because they reduce the overlap of the true class.
+    A batch without any class costs 0.
 
     Logits ``[B,C,H,W]`` of any float type and integer target ``[B,H,W]`` -> scalar float32 (float64 for float64).
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        include_background: whether class 0 counts; false leaves it to another loss.
-        smooth: pixels added above and below the line; 0, as more pays for missing a small class altogether.
+        include_background: whether class 0 is included; set false if another loss covers it.
+        smooth: pixels added to numerator and denominator; default 0: more rewards missing a small class altogether.
 
     Raises:
-        ConfigError: a smooth below 0.
+        ConfigError: smooth is below 0.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Dice(SoftmaxLoss):
         self.include_background, self.smooth = include_background, smooth
 
     def cost(self, softmax: Softmax) -> Tensor:
-        """The loss of a softmax that has the overlap -> scalar."""
+        """Return the scalar loss; requires ``softmax.overlap``."""
         true_positives, predicted, target_pixels = global_sum(softmax.overlap)  # [C] each
         present = target_pixels != 0
         below = torch.where(present, predicted + target_pixels + self.smooth, 1.0)
@@ -56,7 +56,7 @@ class Dice(SoftmaxLoss):
 
 
 class Tversky(SoftmaxLoss):
-    """Soft Tversky loss, focal if wanted, per class over the batch, with void left out.
+    """Soft Tversky loss, optionally focal, per class over the batch; void pixels are ignored.
 
     With p the softmax and t the target (0 or 1), sums over the labelled pixels of the whole batch::
 
@@ -66,9 +66,9 @@ class Tversky(SoftmaxLoss):
 
     Salehi, Erdogmus, Gholipour, "Tversky Loss Function for Image Segmentation Using 3D Fully Convolutional Deep
     Networks", MLMI 2017, arXiv 1706.05721. ``alpha = beta = 0.5`` is Dice (with half its smooth), ``alpha = beta = 1``
-    the IoU. With gamma it is the focal one: Abraham and Khan, "A Novel Focal Tversky Loss Function with Improved
-    Attention U-Net for Lesion Segmentation", ISBI 2019, arXiv 1810.07842. They found 4/3 best, raise to 1 / gamma as
-    here (other libraries to gamma), and have alpha and beta the other way round.
+    is the IoU. A gamma other than 1 gives the focal variant: Abraham and Khan, "A Novel Focal Tversky Loss Function
+    with Improved Attention U-Net for Lesion Segmentation", ISBI 2019, arXiv 1810.07842. The authors found 4/3 best and
+    use the exponent 1 / gamma, as here (other libraries use gamma); their alpha and beta are swapped.
 
     The mean is over the classes in the target, as in Dice. A batch without any class costs 0.
 
@@ -77,14 +77,14 @@ class Tversky(SoftmaxLoss):
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        alpha: price of a false positive, 0 or more; 0.3 beside 0.7 was best for the first paper's small lesions.
-        beta: price of a false negative, above 0; more than alpha, since it is small classes that are missed.
-        gamma: above 1 the slope is steeper for classes that are nearly right, below 1 for the worst; 1, the plain loss.
-        include_background: whether class 0 counts; false leaves it to another loss.
-        smooth: pixels added above and below the line; 0, as more pays for missing a small class altogether.
+        alpha: weight of false positives, 0 or more; 0.3 with beta 0.7 was best for the first paper's small lesions.
+        beta: weight of false negatives, above 0; larger than alpha by default, because small classes tend to be missed.
+        gamma: above 1 the slope is steeper for nearly correct classes, below 1 for the worst; 1 is the plain loss.
+        include_background: whether class 0 is included; set false if another loss covers it.
+        smooth: pixels added to numerator and denominator; default 0: more rewards missing a small class altogether.
 
     Raises:
-        ConfigError: a price, gamma or smooth out of its range.
+        ConfigError: alpha, beta, gamma or smooth is out of range.
     """
 
     def __init__(
@@ -99,48 +99,48 @@ class Tversky(SoftmaxLoss):
     ) -> None:
         super().__init__(num_classes, ignore_index, overlap=True)
         require_at_least_0(alpha=alpha, smooth=smooth)
-        require_at_least_0(above=True, beta=beta, gamma=gamma)  # at beta 0 a class that is missed has 0 / 0
+        require_at_least_0(above=True, beta=beta, gamma=gamma)  # with beta 0, a class that is missed gives 0 / 0
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.include_background, self.smooth = include_background, smooth
 
     def cost(self, softmax: Softmax) -> Tensor:
-        """The loss of a softmax that has the overlap -> scalar."""
+        """Return the scalar loss; requires ``softmax.overlap``."""
         true_positives, predicted, target_pixels = global_sum(softmax.overlap)  # [C] each
         present = target_pixels != 0
         errors = self.alpha * (predicted - true_positives) + self.beta * (target_pixels - true_positives)  # [C]
         below = torch.where(present, true_positives + errors + self.smooth, 1.0)
         costs = torch.where(present, errors, 0.0) / below
         if self.gamma != 1:
-            # at a cost of 0 the slope is infinite; rounding may make it less than 0
+            # the slope is infinite at a cost of 0, and rounding may make the cost negative
             costs = costs.clamp_min(torch.finfo(costs.dtype).tiny) ** (1 / self.gamma)
         return mean_of_present(costs, present, self.include_background)
 
 
 class DiceCrossEntropy(SoftmaxLoss):
-    """Soft Dice plus cross-entropy, in one pass over the logits, with void left out.
+    """Soft Dice plus cross-entropy, computed in one pass over the logits; void pixels are ignored.
 
     ::
 
         dice_scale * dice + cross_entropy_scale * cross_entropy
 
     Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature
-    Methods 2021, arXiv 1809.10486. Each term is that of its own name: so Dice is the mean over the classes in the
-    target, where nnU-Net and MONAI divide by all, and leaves the background out only if told to.
+    Methods 2021, arXiv 1809.10486. The terms are the losses ``dice`` and ``cross_entropy``: Dice is the mean over the
+    classes in the target, where nnU-Net and MONAI divide by all classes, and includes the background by default.
 
     Logits ``[B,C,H,W]`` of any float type and integer target ``[B,H,W]`` -> scalar float32 (float64 for float64).
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        class_weights: of cross-entropy: a number a class, 0 or more, or in a config a formula; left out: all 1.
-        label_smoothing: of cross-entropy: share of the target spread over all classes, 0 to 1.
-        include_background: whether class 0 counts for Dice.
-        smooth: of Dice: pixels added above and below the line.
-        dice_scale: factor of Dice, 0 or more; 1, as in nnU-Net.
-        cross_entropy_scale: factor of cross-entropy, 0 or more; 1, as in nnU-Net.
+        class_weights: for cross-entropy: one number of 0 or more per class, or a formula in a config; default: all 1.
+        label_smoothing: for cross-entropy: share of the target spread over all classes, 0 to 1.
+        include_background: whether Dice includes class 0.
+        smooth: for Dice: pixels added to numerator and denominator.
+        dice_scale: factor of Dice, 0 or more; 1 as in nnU-Net.
+        cross_entropy_scale: factor of cross-entropy, 0 or more; 1 as in nnU-Net.
 
     Raises:
-        ConfigError: an option that one of the two refuses, or a scale below 0.
+        ConfigError: one of the two losses refuses an option, or a scale is below 0.
     """
 
     def __init__(
@@ -161,11 +161,11 @@ class DiceCrossEntropy(SoftmaxLoss):
         self.cross_entropy = CrossEntropy(num_classes, ignore_index, class_weights, label_smoothing)
 
     def cost(self, softmax: Softmax) -> Tensor:
-        """The loss of a softmax that has the overlap -> scalar."""
+        """Return the scalar loss; requires ``softmax.overlap``."""
         return self.dice_scale * self.dice.cost(softmax) + self.cross_entropy_scale * self.cross_entropy.cost(softmax)
 
 
 def mean_of_present(costs: Tensor, present: Tensor, include_background: bool) -> Tensor:
-    """Mean cost ``[C]`` of the classes that are present, bool ``[C]``; 0 without any (why of these alone: see Dice)."""
+    """Return the mean of the costs ``[C]`` over the present classes (bool ``[C]``); 0 if none is (see Dice for why)."""
     first = 0 if include_background else 1
     return torch.where(present, costs, 0.0)[first:].sum() / present[first:].sum().clamp_min(1)

@@ -1,7 +1,7 @@
-"""What the losses take from the softmax, in one pass over the logits that leaves nothing of their size behind.
+"""The statistics of the softmax that the losses need, computed in one pass without tensors as large as the logits.
 
-The logits are gone through in blocks, forward and backward, each of which takes its own softmax, in float32 or better.
-So all that is kept for the backward are the logits, and all that it makes of their size is their gradient.
+Forward and backward process the logits in blocks and compute the softmax of each block, in float32 or better. The
+backward pass keeps only the logits themselves, and its only output of their size is their gradient.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from torch.autograd.function import once_differentiable
 
 from .pixels import flatten
 
-CPU_BLOCK = 1 << 18  # numbers a thread: a megabyte of float32, which stays in its cache from one step to the next
-CPU_VECTOR = 16  # numbers: the softmax of a row of fewer is not vectorised, and takes 10 times as long
-DEVICE_BLOCK = 1 << 24  # numbers: 64 MB of float32, where a step takes far longer than to launch it
+CPU_BLOCK = 1 << 18  # elements per thread: 1 MB of float32, which stays in the thread's cache between operations
+CPU_VECTOR = 16  # elements: the softmax of a shorter row is not vectorised and takes 10 times as long
+DEVICE_BLOCK = 1 << 24  # elements: 64 MB of float32; an operation takes far longer than its launch
 
 
 class Softmax(NamedTuple):
-    """What the losses need of the softmax p of a batch of N = B x H x W pixels.
+    """Statistics of the softmax p of a batch of N = B x H x W pixels.
 
     Attributes:
-        log_p: ``[N]``, log p of the pixel's own class; 0 where it is void.
-        labels: int64 ``[N]``, within ``0..C-1`` also where a pixel is void.
-        weights: ``[N]``, 1 where a pixel is labelled, 0 where it is void, NaN where its label does not exist.
-        overlap: ``[3,C]``, sums over the labelled pixels: p on a class's own pixels, p on all pixels, its pixels.
-        costs: ``[C]``, the sum of -log p over the labelled pixels, whatever their class.
+        log_p: ``[N]``, log p of the target class; 0 for void pixels.
+        labels: int64 ``[N]``, within ``0..C-1`` even for void pixels.
+        weights: ``[N]``, 1 for labelled pixels, 0 for void, NaN for unknown labels.
+        overlap: ``[3,C]``, over labelled pixels: sum of p over a class's target pixels, sum of p, its target pixels.
+        costs: ``[C]``, the sum of -log p over all labelled pixels of any class.
     """
 
     log_p: Tensor
@@ -39,13 +39,13 @@ class Softmax(NamedTuple):
 
 
 class SoftmaxLoss(nn.Module):
-    """A loss of the softmax and the target; :meth:`cost` is its formula.
+    """Base class of losses computed from the softmax and the target; subclasses implement :meth:`cost`.
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        overlap: whether the formula needs :attr:`Softmax.overlap`, which is 0 otherwise.
-        costs: whether it needs :attr:`Softmax.costs`.
+        overlap: whether to compute :attr:`Softmax.overlap`, which is 0 otherwise.
+        costs: whether to compute :attr:`Softmax.costs`, which are 0 otherwise.
     """
 
     def __init__(self, num_classes: int, ignore_index: int, *, overlap: bool = False, costs: bool = False) -> None:
@@ -54,34 +54,34 @@ class SoftmaxLoss(nn.Module):
         self.overlap, self.costs = overlap, costs
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Logits ``[B,C,H,W]`` of any float type and layout, and integers ``[B,H,W]`` -> scalar.
+        """Return the scalar loss of logits ``[B,C,H,W]`` (any float type and layout) and integer target ``[B,H,W]``.
 
         Raises:
-            ModelError, LabelError: as :func:`flatten`.
+            ModelError, LabelError: see :func:`flatten`.
         """
         labels, weights = flatten(logits, target, self.num_classes, self.ignore_index)
         log_p, *sums = _Pass.apply(logits, labels, weights, self.overlap, self.costs)
         return self.cost(Softmax(log_p, labels, weights, *sums))
 
     def cost(self, softmax: Softmax) -> Tensor:
-        """The loss of a softmax -> scalar."""
+        """Return the scalar loss."""
         raise NotImplementedError
 
 
 class _Pass(torch.autograd.Function):
-    """Blocks have the classes in dimension 1, ``[n,C]`` or ``[b,C,n]``; so have pixels, ``[n,1]`` or ``[b,1,n]``."""
+    """Blocks of logits are ``[n,C]`` or ``[b,C,n]``, blocks of per-pixel tensors ``[n,1]`` or ``[b,1,n]``."""
 
     @staticmethod
     def forward(
         context: Any, logits: Tensor, labels: Tensor, weights: Tensor, overlap: bool, costs: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         context.save_for_backward(logits, labels, weights)
-        context.set_materialize_grads(False)  # None for what no loss has used
+        context.set_materialize_grads(False)  # gradients of unused outputs are None
         all_log_p = torch.empty_like(weights)
         overlaps, all_costs = [], []
         for block, label, weight, log_p in _blocks(logits, labels, weights, all_log_p):
             logs = block.log_softmax(1, dtype=weights.dtype)
-            logs.masked_fill_(weight == 0, 0)  # void: a weight of 0 does not cancel a NaN, nor an infinity
+            logs.masked_fill_(weight == 0, 0)  # void: a weight of 0 cancels neither NaN nor infinity
             log_p.copy_(logs.gather(1, label))
             if costs:
                 all_costs.append(-_class_sums(logs * weight))
@@ -89,10 +89,10 @@ class _Pass(torch.autograd.Function):
                 p = logs.exp_().mul_(weight)
                 own = p.gather(1, label)
                 sums = [_class_sums(p)]
-                p.zero_()  # neither scatter_add, which on CUDA is another sum each time, nor a one-hot code beside p
+                p.zero_()  # reuse p for the one-hot code; scatter_add is not deterministic on CUDA
                 sums += [_class_sums(p.scatter_(1, label, each)) for each in (own, weight)]
                 overlaps.append(torch.stack([sums[1], sums[0], sums[2]]))
-        # a sum a block, then over the blocks: a single float32 sum of millions of pixels loses digits
+        # sum each block, then the blocks: one float32 sum over millions of pixels loses precision
         classes = logits.shape[1]
         return (
             all_log_p,
@@ -105,7 +105,7 @@ class _Pass(torch.autograd.Function):
     def backward(
         context: Any, of_log_p: Tensor | None, of_overlap: Tensor | None, of_costs: Tensor | None
     ) -> tuple[Tensor, None, None, None, None]:
-        """With h the gradient of log p_y at the pixel, g those of sum_i p_ic, k those of the costs, over all classes::
+        """Gradient of the logits, with h, g_c and k_c the gradients of log p_y, sum_i p_ic and the cost of class c::
 
         p_c * (g_c - sum_c p_c g_c - h + sum_c k_c)  +  [c = y] h  -  k_c
         """
@@ -114,12 +114,12 @@ class _Pass(torch.autograd.Function):
         gradient = torch.empty_like(logits, memory_format=layout)
         given = torch.zeros_like(weights) if of_log_p is None else of_log_p
         for block, label, weight, own, out in _blocks(logits, labels, weights, given, gradient=gradient):
-            shape = (-1,) + (1,) * (block.dim() - 2)  # of numbers a class, beside a block
+            shape = (-1,) + (1,) * (block.dim() - 2)  # broadcasts one value per class over a block
             p = block.softmax(1, dtype=weights.dtype).mul_(weight).masked_fill_(weight == 0, 0)
             result = p
             factor = -own
             if of_overlap is not None:
-                own = own + of_overlap[0][label] * p.gather(1, label)  # p = exp(log p) is its own slope
+                own = own + of_overlap[0][label] * p.gather(1, label)  # the derivative of p = exp(log p) is p
                 result = p * of_overlap[1].view(shape)
                 factor = -own - result.sum(1, keepdim=True)
             if of_costs is not None:
@@ -133,7 +133,7 @@ class _Pass(torch.autograd.Function):
 
 
 def _pixels_first(logits: Tensor) -> bool:
-    """Whether the classes of a pixel lie side by side."""
+    """Whether the logits are channels_last: the classes of a pixel are adjacent in memory."""
     return logits.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -143,9 +143,9 @@ def _class_sums(values: Tensor) -> Tensor:
 
 
 def _blocks(logits: Tensor, *pixels: Tensor, gradient: Tensor | None = None) -> Iterator[list[Tensor]]:
-    """Parts of the logits, of what is there for each pixel ``[N]``, and of the gradient, the same pixels of each.
+    """Yield matching blocks of the logits, of the per-pixel tensors ``[N]`` and of the gradient.
 
-    All but the logits are views, to be written to, and so are the logits where their layout is one of the usual two.
+    Blocks are views, so they can be written to; logits that are neither contiguous nor channels_last are copied.
     """
     full = [logits] if gradient is None else [logits, gradient]
     batch, classes, height, width = logits.shape

@@ -1,4 +1,4 @@
-"""The dataset ``shapes``: generated pictures that fool a network as Pascal VOC does."""
+"""The dataset ``shapes``: generated, imbalanced images that mislead a network in the same ways as Pascal VOC."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from segkit_shapes.outlines import VARIETIES
 
 
 class ShapesDataset(Dataset):
-    """Generated pictures of shapes on a large background: Pascal VOC in miniature, without files.
+    """Generated images of shapes on a large background: Pascal VOC in miniature, without files.
 
-    About nine pixels of ten are background, one class is rare, objects have borders of void, and colours tell nothing
-    about classes. A picture is a pure function of (seed, split, index).
+    About 90 % of the pixels are background, one class is rare, object borders are void, and in the default variety
+    colour does not depend on the class. An image is a pure function of (seed, split, index).
 
-    ``variety = "many"`` is the trap itself: small objects of twelve classes, 3 % of the labelled pixels, each class
-    with a colour of its own; around them, three times as many of the same outlines and colours are background, for
-    want of a faint grain. Whatever is seen of an object, "background" is the likelier guess until the grain is learned:
-    a loss that counts pixels predicts no object at all (shares as measured at a size of 128).
+    ``variety = "many"`` makes predicting only background as tempting as possible. Small objects of twelve classes cover
+    3 % of the labelled pixels, and each class has its own colour. Three times as many objects with the same outlines
+    and colours lack a faint grain and are labelled background. Until the grain is learned, "background" is the likelier
+    guess for every object, so a loss that counts pixels predicts no object at all (shares measured at size 128).
 
     Args:
         split: train, val or test.
         size: height and width in pixels; 64 trains in half a minute on two cores.
-        images: how many pictures in train, val and test.
-        seed: another seed, other pictures.
-        variety: few classes, or many; many need a size of at least 96, and 128 shows them well.
+        images: the number of images in train, val and test.
+        seed: the seed of the images.
+        variety: few classes or many; many needs a size of at least 96, and 128 shows its objects well.
     """
 
     splits = SPLITS
@@ -68,7 +68,7 @@ class ShapesDataset(Dataset):
         self.classes = self._variety.classes
         self.palette = voc_palette(len(self.classes))
         self._count = images[SPLITS.index(split)]
-        self._drawn: dict[int, segkit.Sample] = {}  # drawing costs 2 ms, an epoch asks for every picture again
+        self._drawn: dict[int, segkit.Sample] = {}  # a cache: drawing takes 2 ms, and every epoch needs every image
 
     def __len__(self) -> int:
         return self._count
@@ -83,4 +83,4 @@ class ShapesDataset(Dataset):
             image = torch.from_numpy(picture).permute(2, 0, 1).contiguous()  # [3,H,W]
             self._drawn[index] = segkit.Sample(image, torch.from_numpy(labels), f"{self.split}_{index:04d}")
         image, mask, name = self._drawn[index]
-        return segkit.Sample(image.clone(), mask.clone(), name)  # who changes them in place leaves the kept ones alone
+        return segkit.Sample(image.clone(), mask.clone(), name)  # so in-place changes do not reach the cache

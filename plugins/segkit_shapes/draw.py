@@ -1,6 +1,6 @@
-"""Drawing one picture of ``shapes`` and its labels.
+"""Draws one image of ``shapes`` and its labels.
 
-Whole numbers throughout, and a random generator fed by a seed sequence, so that a picture is the same on every machine.
+All arithmetic is on integers and the generator is seeded by a seed sequence, so an image is the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from segkit_shapes.outlines import OUTLINES, Inside, Pixels, Variety
 VOID = 255
 
 _TURNS = [(round(math.cos(k * math.pi / 32) * 256), round(math.sin(k * math.pi / 32) * 256)) for k in range(64)]
-_CELLS = 7  # a texture is a grid of 7 x 7 colours, blended: large patches with edges of their own
-_GRAIN = 2  # grey levels, in rows of two pixels; the noise has 14, so that it takes many pixels to see
+_CELLS = 7  # a texture is an interpolated grid of 7 x 7 colours: large patches with visible edges
+_GRAIN = 2  # grey levels, alternating every two rows; the noise has 14, so the grain only shows over many pixels
 
 Labels = NDArray[np.uint8]
 
 
 def draw(variety: Variety, size: int, random: np.random.Generator) -> tuple[NDArray[np.uint8], Labels]:
-    """A noisy, textured picture uint8 ``[size,size,3]`` of a few objects, and its labels ``[size,size]``."""
+    """Draw a noisy, textured image of a few objects, uint8 ``[size,size,3]``, and its labels ``[size,size]``."""
     base = random.integers(40, 216, 3)
     picture = _texture(size, base, 32, random)
     labels: Labels = np.zeros((size, size), dtype=np.uint8)
@@ -32,7 +32,7 @@ def draw(variety: Variety, size: int, random: np.random.Generator) -> tuple[NDAr
         label = 1 + int(np.searchsorted(np.cumsum(variety.shares), random.integers(100), side="right"))
         own = _object(variety, label, size, random)
         around = _grown(own)
-        if taken[around].any():  # objects never touch
+        if taken[around].any():  # skip objects that would touch another
             continue
         taken |= around
         colour = np.array(variety.colours[label - 1]) if variety.colours else _contrasting(base, random)
@@ -48,13 +48,13 @@ def draw(variety: Variety, size: int, random: np.random.Generator) -> tuple[NDAr
 
 
 def _texture(size: int, base: Pixels, contrast: int, random: np.random.Generator) -> Pixels:
-    """Smooth patches around the colour ``base``, ``[size,size,3]``: a grid of colours enlarged without steps."""
+    """Draw smooth patches around the colour ``base``, ``[size,size,3]``: a bilinearly enlarged grid of colours."""
     grid: Pixels = (
         base
         + random.integers(-contrast, contrast + 1, (_CELLS, _CELLS, 1))
         + random.integers(-8, 9, (_CELLS, _CELLS, 3))
     )
-    at = np.arange(size, dtype=np.int64) * (_CELLS - 1) * 64 // size  # the place on the grid, in 64ths of a cell
+    at = np.arange(size, dtype=np.int64) * (_CELLS - 1) * 64 // size  # the position on the grid, in 64ths of a cell
     cell, part = at // 64, at % 64
     rows: Pixels = grid[cell] * (64 - part)[:, None, None] + grid[cell + 1] * part[:, None, None]  # [size,cells,3]
     both: Pixels = rows[:, cell] * (64 - part)[:, None] + rows[:, cell + 1] * part[:, None]  # [size,size,3]
@@ -62,7 +62,7 @@ def _texture(size: int, base: Pixels, contrast: int, random: np.random.Generator
 
 
 def _contrasting(base: Pixels, random: np.random.Generator) -> Pixels:
-    """A colour that differs from ``base``: any colour goes with any class, so colour alone tells nothing."""
+    """Draw a colour that differs from ``base``, independent of the class, so colour carries no information."""
     while True:
         colour = random.integers(20, 236, 3)
         if np.abs(colour - base).sum() >= 150:
@@ -70,7 +70,7 @@ def _contrasting(base: Pixels, random: np.random.Generator) -> Pixels:
 
 
 def _object(variety: Variety, label: int, size: int, random: np.random.Generator) -> Inside:
-    """The pixels of one object, turned and placed at random, ``[size,size]``."""
+    """Return the pixels of one randomly placed and rotated object, ``[size,size]``."""
     smallest, largest = variety.radius
     radius = int(random.integers(size * smallest // 10, size * largest // 10))  # in hundredths of a pixel
     margin = radius * 13 // 1000 + 2
@@ -84,7 +84,7 @@ def _object(variety: Variety, label: int, size: int, random: np.random.Generator
 
 
 def _grown(inside: Inside) -> Inside:
-    """``inside`` and its neighbours above, below, left and right."""
+    """Dilate ``inside`` by one pixel, 4-connected."""
     grown = inside.copy()
     grown[1:] |= inside[:-1]
     grown[:-1] |= inside[1:]

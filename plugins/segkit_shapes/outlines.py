@@ -1,4 +1,4 @@
-"""The outlines that tell the classes of ``shapes`` apart, in whole numbers, and which of them a variety draws."""
+"""The outlines of the classes of ``shapes``, in integer arithmetic, and the varieties that draw them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _cross(u: Pixels, v: Pixels, r: int) -> Inside:
 
 
 def _star(u: Pixels, v: Pixels, r: int) -> Inside:
-    """What lies beyond at most one of the five lines that a pentagram is drawn with."""
+    """Points that are outside at most one of the five lines of a pentagram."""
     tips = ((0, -256), (243, -79), (150, 207), (-150, 207), (-243, -79))
     beyond = sum((u * right + v * down > r * 110).astype(np.int64) for right, down in tips)
     return np.asarray(beyond) <= 1
@@ -33,8 +33,8 @@ def _crescent(u: Pixels, v: Pixels, r: int) -> Inside:
     return (u * u + v * v <= r * r // 100 * 144) & (bite * bite + v * v * 10_000 >= r * r * 9_000)
 
 
-# Of an object: u is how far a pixel is to the right of its middle, v how far below it, in one unit of which the radius
-# has thousands; what an outline says of lengths it says in hundredths.
+# u and v are the offsets of a pixel to the right of and below the object's centre, in the same fine unit as the radius
+# r, which is thousands of units. The constants are hundredths of the radius.
 OUTLINES: dict[str, Callable[[Pixels, Pixels, int], Inside]] = {
     "disc": lambda u, v, r: u * u + v * v <= r * r,
     "square": lambda u, v, r: np.maximum(np.abs(u), np.abs(v)) * 100 <= r * 89,
@@ -52,17 +52,17 @@ OUTLINES: dict[str, Callable[[Pixels, Pixels, int], Inside]] = {
 
 
 class Variety(NamedTuple):
-    """What the pictures of one variety have in common.
+    """The parameters shared by all images of one variety.
 
     Attributes:
         classes: background and the names of the outlines.
-        shares: how many of 100 objects are of each class but the background.
-        objects: how many are tried at least, and one more than at most.
-        radius: of the objects, from and to, in thousandths of the picture's size.
-        turns: how far they are turned, from and to, in 64ths of a full turn.
-        smallest: size of a picture in pixels; in less no two shapes can be told apart.
-        colours: of each class; where there are none, any colour goes with any class.
-        alike: how many of 100, the first aside, are background: of a class's outline and colour, but without its grain.
+        shares: percentage of the objects in each class except background.
+        objects: range of the number of objects to try, upper end excluded.
+        radius: range of the radius, in thousandths of the image's size.
+        turns: range of the rotation, in 64ths of a full turn.
+        smallest: smallest image size in pixels at which the shapes can be told apart.
+        colours: the colour of each class; empty: colours are drawn independently of the class.
+        alike: percentage of the objects, except the first, that have no grain and are labelled background.
     """
 
     classes: tuple[str, ...]
@@ -78,7 +78,7 @@ class Variety(NamedTuple):
 VARIETIES = {
     "few": Variety(
         classes=("background", *list(OUTLINES)[:5]),
-        shares=(25, 22, 21, 19, 13),  # rings are rare, as some class always is
+        shares=(25, 22, 21, 19, 13),  # rings are the rare class
         objects=(2, 6),
         radius=(130, 180),
         turns=(0, 64),
@@ -89,12 +89,12 @@ VARIETIES = {
         shares=(14, 12, 11, 10, 9, 9, 8, 7, 6, 5, 5, 4),
         objects=(6, 13),
         radius=(86, 112),
-        turns=(-4, 5),  # nearly upright: a dozen outlines are to be learnt from a few objects each
+        turns=(-4, 5),  # nearly upright, because twelve outlines must be learned from few objects each
         smallest=96,
         colours=(
             *((200, 40, 40), (40, 180, 60), (50, 70, 220), (210, 190, 40), (190, 50, 190), (50, 190, 190)),
             *((230, 120, 30), (120, 60, 20), (130, 110, 230), (110, 230, 110), (240, 150, 180), (20, 90, 90)),
         ),
-        alike=90,  # three of four, with the first that never is: "background" is the likelier guess for each of them
+        alike=90,  # about three of four objects overall, because the first is always labelled
     ),
 }

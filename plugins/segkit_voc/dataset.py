@@ -1,4 +1,4 @@
-"""Pascal VOC's images and masks on disk: the official lists, or a split by fractions."""
+"""The dataset ``voc``: Pascal VOC's images and masks, with the official split lists or a split by fractions."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ CLASSES = (
 
 
 class VocDataset(PairedFiles):
-    """Pascal VOC 2007 or 2012: twenty kinds of objects before a background, with void borders.
+    """Pascal VOC 2007 or 2012: twenty object classes and background; object borders are void.
 
     M. Everingham, L. Van Gool, C. Williams, J. Winn, A. Zisserman, "The Pascal Visual Object Classes (VOC) Challenge",
     International Journal of Computer Vision 88(2), 2010. The labels of the 2012 test images were never published.
 
     Args:
-        root: the folder that holds ``VOCdevkit``; that folder itself or its ``VOC2012`` will do too.
+        root: the folder that holds ``VOCdevkit``; ``VOCdevkit`` itself or its ``VOC2012`` is accepted too.
         split: ``train``, ``val`` or, where its masks exist (2007), ``test``.
         year: the challenge, ``"2007"`` (209, 213 and 210 images) or ``"2012"`` (1464 and 1449).
-        download: fetch what is missing (2007: 0.9 GB, 2012: 2 GB) and unpack it in ``root``; the archive stays there.
-        fractions: shares of train, val and, if three, test, dealt from all images; left out: the official lists.
-        split_seed: another seed, another split by ``fractions``.
+        download: download missing archives (2007: 0.9 GB, 2012: 2 GB) and unpack them in ``root``; they are kept there.
+        fractions: shares of train, val and optionally test, drawn from all images; default: the official lists.
+        split_seed: the seed of a split by ``fractions``.
 
     Raises:
-        ConfigError: no such year, or ``fractions`` that are none.
-        DataError: the data or some of its files are not there, or it has no such split.
+        ConfigError: the year does not exist, or ``fractions`` is invalid.
+        DataError: the data or some of its files are missing, or there is no such split.
     """
 
     label_advice = "the masks as published hold palette indices; unpack SegmentationClass again"
@@ -52,7 +52,7 @@ class VocDataset(PairedFiles):
     ) -> None:
         if str(year) not in ARCHIVES:
             raise ConfigError(f"year = {year!r}: allowed are '2007' and '2012'{did_you_mean(year, ARCHIVES)}")
-        year = cast("Literal['2007', '2012']", str(year))  # a number will do
+        year = cast("Literal['2007', '2012']", str(year))  # a number is accepted too
         root = Path(root).expanduser().absolute()
         if download:
             _download(root, year)
@@ -73,7 +73,7 @@ class VocDataset(PairedFiles):
             names = split_by_fraction(sorted({name for each in names.values() for name in each}), fractions, split_seed)
         self.splits = tuple(each for each in names if names[each])
         if split not in self.splits:
-            advice = "; fractions = [0.7, 0.15, 0.15] makes one of the labelled images" if split == "test" else ""
+            advice = "; fractions = [0.7, 0.15, 0.15] makes one from the labelled images" if split == "test" else ""
             raise DataError(
                 f"{folder}: no split '{split}', but {', '.join(self.splits)}{did_you_mean(split, self.splits)}{advice}"
             )
@@ -82,7 +82,7 @@ class VocDataset(PairedFiles):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
-        """The years of which the list of the training images is there, the later one first."""
+        """Return the years whose training list exists, latest first."""
         return [
             {"year": year} for year in sorted(ARCHIVES, reverse=True) if _list(_folder(root, year), "train").is_file()
         ]
@@ -94,14 +94,14 @@ class VocDataset(PairedFiles):
 
 
 def _folder(root: Path, year: str) -> Path:
-    """The folder ``VOC2012``: where it is, or else where it belongs."""
+    """Return the folder ``VOC<year>``: where it is, or the expected place if it is missing."""
     places = (root / "VOCdevkit" / f"VOC{year}", root / f"VOC{year}", root)
     found = [place for place in places if place.name == f"VOC{year}" and (place / "ImageSets").is_dir()]
     return found[0] if found else _home(root) / "VOCdevkit" / f"VOC{year}"
 
 
 def _home(root: Path) -> Path:
-    """The folder that holds ``VOCdevkit``, or shall."""
+    """Return the folder that holds ``VOCdevkit``, or would hold it."""
     if root.name == "VOCdevkit":
         return root.parent
     return root.parent.parent if root.parent.name == "VOCdevkit" else root
@@ -116,13 +116,13 @@ def _names(folder: Path, split: str) -> list[str]:
 
 
 def _has_masks(folder: Path, split: str) -> bool:
-    """The list is there and at least one of its masks."""
+    """Whether the list and at least one of its masks exist."""
     names = _names(folder, split) if _list(folder, split).is_file() else []
     return any((folder / "SegmentationClass" / f"{name}.png").exists() for name in names)
 
 
 def _download(root: Path, year: str) -> None:
-    """Fetch and unpack the archives whose split is missing or was unpacked in part."""
+    """Download and unpack the archives whose split is missing or only partly unpacked."""
     home, folder = _home(root), _folder(root, year)
 
     def wanted() -> list[tuple[str, str]]:
@@ -132,13 +132,13 @@ def _download(root: Path, year: str) -> None:
             if not _has_masks(folder, split) or unfinished(home / name, home)
         ]
 
-    # what was arranged by hand stays, an archive would go elsewhere; asked before the lock, as it may be read-only
+    # only for the archives' own layout: others were arranged by hand. Check before locking: the folder may be read-only
     if folder == home / "VOCdevkit" / f"VOC{year}" and wanted():
         download(year, home, wanted)
 
 
 def _those_there(folder: Path, split: str, pairs: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """The pairs of which both files are there; the other files are told."""
+    """Return the pairs whose files both exist; missing files are reported."""
     folders = (folder / "JPEGImages", folder / "SegmentationClass")
     there = {composed(str(path)): path for each in folders for path in each.glob("*")}
     found = [(there.get(composed(str(image))), there.get(composed(str(mask)))) for image, mask in pairs]

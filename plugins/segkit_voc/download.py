@@ -1,4 +1,4 @@
-"""Fetches the archives of Pascal VOC and unpacks those whose checksum is right."""
+"""Downloads the archives of Pascal VOC, verifies their checksums and unpacks them."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ ARCHIVES = {
     ),
     "2012": (("VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd", "train"),),
 }
-"""Of each year: the name of an archive, its MD5 (as torchvision lists it), and a split that it brings."""
+"""Per year: the name of each archive, its MD5 (as listed by torchvision), and a split that it contains."""
 
-TIMEOUT = 30.0  # seconds without an answer or a byte after which a mirror is given up
+TIMEOUT = 30.0  # seconds without a response or a byte before a mirror is given up
 
 
 def download(year: str, home: Path, wanted: Callable[[], Sequence[tuple[str, str]]]) -> None:
-    """Fetch archives into a folder and unpack them there; of several processes one does it and the others wait.
+    """Download archives into a folder and unpack them there; one process does it while the others wait.
 
     Args:
-        year: of the challenge.
-        home: the folder, made where missing.
-        wanted: the names and checksums of the archives that are needed, asked once the folder is locked.
+        year: the year of the challenge.
+        home: the folder; created if missing.
+        wanted: returns the names and checksums of the archives that are needed; called once the folder is locked.
 
     Raises:
         DownloadError: no mirror delivered an archive, or it cannot be unpacked.
@@ -57,11 +57,11 @@ def download(year: str, home: Path, wanted: Callable[[], Sequence[tuple[str, str
 
 
 def fetch(urls: Sequence[str], file: Path, checksum: str) -> Path:
-    """Return ``file`` once its MD5 is the ``checksum``; download it from one of the mirrors where it is not there.
+    """Return ``file`` after checking its MD5; download it from the first working mirror if it is missing.
 
     Raises:
-        DownloadError: a person has put another file there, or no mirror delivered it; the message says why for each,
-            and where to put it.
+        DownloadError: an existing file has another checksum, or no mirror delivered the file; the message gives the
+            reason for each mirror, and where to put the file.
     """
     if file.exists():
         if problem := _differs(file, checksum):
@@ -79,7 +79,7 @@ def fetch(urls: Sequence[str], file: Path, checksum: str) -> Path:
 
 
 def _copy(url: str, part: Path) -> str:
-    """Download, with a bar on a terminal; the problem in words, or ``""``. A silent server is given up."""
+    """Download to ``part``, with a progress bar on a terminal; return a description of the problem, or ``""``."""
     try:
         request = Request(url, headers={"User-Agent": "segkit"})
         with urlopen(request, timeout=TIMEOUT) as answer, part.open("wb") as file:
@@ -96,23 +96,23 @@ def _copy(url: str, part: Path) -> str:
 
 
 def _differs(file: Path, checksum: str) -> str:
-    """``""``, or both checksums in words."""
+    """Return ``""``, or a description of both checksums if they differ."""
     with file.open("rb") as source:
         found = hashlib.file_digest(source, "md5").hexdigest()
     return "" if found == checksum else f"its md5 is {found}, not {checksum}"
 
 
 def unpack(archive: Path, home: Path) -> None:
-    """Unpack an archive, whose checksum is right, beside what is there; :func:`unfinished` until it is done.
+    """Unpack an archive with a verified checksum; :func:`unfinished` is true until all of it is unpacked.
 
     Raises:
-        DownloadError: it is no tar file, or it cannot be written.
+        DownloadError: the archive is not a tar file, or its content cannot be written.
     """
     marker = home / f".{archive.name}.unpacking"
     try:
         marker.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive, "r:") as source:
-            # refuses links and paths that leave the folder, and devices; Python 3.11.3 and older have no filters
+            # the filter refuses devices, and links and paths outside the folder; Python before 3.11.4 has no filters
             source.extraction_filter = getattr(tarfile, "data_filter", None)
             source.extractall(home)
         marker.rmdir()

@@ -1,4 +1,4 @@
-"""A miniature of Pascal VOC on disk: palette masks with void borders, JPEG images of several sizes, the lists."""
+"""Writes a miniature Pascal VOC: palette masks with void borders, JPEG images of several sizes, split lists."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_sample(root: Path) -> None:
 
 
 def _labels(number: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """``[H,W]``: three objects in three corners, each inside a border of void."""
+    """Draw labels ``[H,W]``: three objects in three corners, each inside a border of void."""
     height, width = SIZES[number % len(SIZES)]
     labels = np.zeros((height, width), dtype=np.uint8)
     for corner in range(3):

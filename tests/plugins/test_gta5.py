@@ -35,7 +35,7 @@ def names(dataset: Gta5Dataset) -> list[str]:
 
 
 def test_pairs_of_unequal_size_are_left_out_and_named(root: Path) -> None:
-    with pytest.warns(UserWarning, match=r"gta5: 1 of 13 train pairs left out, .*: 00013$"):
+    with pytest.warns(UserWarning, match=r"gta5: skipped 1 of 13 train pairs because .*: 00013$"):
         dataset = Gta5Dataset(root, fractions=[1.0, 0.0])
     assert dataset.left_out == (ODD,)
     assert names(dataset) == [f"{number:05d}" for number in range(1, 13)]
