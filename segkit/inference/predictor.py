@@ -155,8 +155,8 @@ class Predictor:
     def pixels(self, image: Any, name: str) -> Picture:
         """Convert an image to pixels ``[H,W,I]`` in the dtype of the training images, and the mask of missing data.
 
-        A grey image is repeated to three channels if the model needs them. Lazily sliced arrays are not read here; they
-        must have the right dtype, and may have ``holes``, the mask of missing data in the rows read so far.
+        A grey image is repeated to three channels if these are red, green and blue. Lazily sliced arrays are not read
+        here; they must have the right dtype, and may have ``holes``, the mask of missing data in the rows read so far.
 
         Raises:
             DataError: the file cannot be read, or the array is not an image or has other channels or another dtype.
@@ -174,7 +174,7 @@ class Predictor:
         given = f"{pixels.dtype} {list(pixels.shape)}"
         if isinstance(pixels, np.ndarray):
             pixels = pixels[..., None] if pixels.ndim == 2 and count == 1 else pixels
-            if pixels.ndim == 3 and (pixels.shape[2], count) == (1, 3):
+            if pixels.ndim == 3 and pixels.shape[2] == 1 and how.channels == RGB:
                 pixels = pixels.repeat(3, axis=2)
             if wanted == "float32" and pixels.dtype in (np.int16, np.uint16, np.int32, np.uint32, np.float64):
                 pixels = pixels.astype(np.float32)

@@ -160,6 +160,15 @@ def test_a_notebook_shows_predictions_and_the_predictor(colour_model, labels, pa
     assert "rgb(200, 0, 0)" in text
 
 
+def test_grey_is_repeated_as_red_green_and_blue_and_as_no_other_three_channels(colour_model):
+    grey = np.full((8, 9, 1), 200, np.uint8)
+    colours = Predictor(colour_model, **FACTS)
+    assert np.array_equal(colours.predict(grey), colours.predict(grey.repeat(3, 2)))
+    infrared = Predictor(colour_model, **FACTS, images=ImageFormat(("infrared", "red", "green")))
+    with pytest.raises(DataError, match=r"infrared, red, green, uint8 \[H,W,3\].* uint8 \[8, 9, 1\]"):
+        infrared.predict(grey)
+
+
 @pytest.mark.parametrize("mark", ["void", -99.0])
 def test_where_there_is_no_data_is_void_in_python_too(mark, tmp_path):
     """As the command writes it: of a file, of an array, in tiles, and the caller's array stays as it is."""
