@@ -217,12 +217,17 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
     return Layout(images, {each.path: masks[each.path] for each in images}, issues)
 
 
+def group_in(group: str) -> re.Pattern[str]:
+    """What finds in a path the group that the option ``group`` means."""
+    before, after = (re.escape(part).replace(r"\*", "[^/]*") for part in composed(group).split("{group}"))
+    return re.compile(f"{before}([^/]+{'?' if after else ''}){after}")
+
+
 def _grouped(root: Path, images: Sequence[Found], group: str) -> list[Found]:
     """The images with what ``{group}`` stands for in their paths."""
     if group.count("{group}") != 1:
         raise ConfigError(f'group = "{group}": it must hold {{group}} once, as "patient{{group}}_"')
-    before, after = (re.escape(part).replace(r"\*", "[^/]*") for part in composed(group).split("{group}"))
-    expression = re.compile(f"{before}([^/]+{'?' if after else ''}){after}")
+    expression = group_in(group)
     matches = [expression.search(composed(each.path.as_posix()).removeprefix(f"{root.as_posix()}/")) for each in images]
     if without := [str(each.path) for each, match in zip(images, matches, strict=True) if not match]:
         what = f"nothing in the paths of {len(without)} images matches"

@@ -192,7 +192,9 @@ def listed(
     found: dict[Path, tuple[Found, Line]] = {}
     missing: list[tuple[str | None, Issue]] = []
     for line in lines_of(root, lists, fold):
-        cells = sorted((line.text.split()[0], *line.cells), key=_is_no_path)  # the number of a row may be a name too
+        cells = sorted(  # pictures first, then paths: the number of a row may be a name too
+            (line.text.split()[0], *line.cells), key=lambda cell: (not cell.lower().endswith(SUFFIXES), "/" not in cell)
+        )
         names = [without_suffix(composed(text.strip(' "'))) for text in (line.text, *cells)]
         names = [name for name in names if name] or [""]
         name = next((each for name in names for each in (name, name.rpartition("/")[2]) if each in known), "")
@@ -217,11 +219,6 @@ def listed(
         chosen += rest
         named |= dict.fromkeys((each.path for each in rest), "train")
     return chosen, named, missing
-
-
-def _is_no_path(cell: str) -> tuple[bool, bool]:
-    """What sorts the cells of a line: names of pictures first, then paths."""
-    return not cell.lower().endswith(SUFFIXES), "/" not in cell
 
 
 def tell_lists(root: Path) -> None:
@@ -266,23 +263,10 @@ def partial_lists(root: Path, names: Collection[str]) -> list[Path]:
     return found
 
 
-class Candidate(NamedTuple):
-    """Lists that may say how a folder is divided.
-
-    Attributes:
-        lists: as the option of that name has them.
-        may_be_pairs: whether a line names two pictures.
-        is_likely: whether the files are called as lists and hold nothing but names.
-    """
-
-    lists: str | dict[str, str]
-    may_be_pairs: bool
-    is_likely: bool
-
-
-def candidates(root: Path) -> Iterator[Candidate]:
+def candidates(root: Path) -> Iterator[tuple[Lists, bool, bool]]:
     """The lists that lie in a folder: files called as splits; and tables and JSON that name splits themselves.
 
+    And whether a line names two pictures, and whether they are surely lists: called so, and of names alone.
     Where no list is that of train alone, one of train and val is train's.
     """
     called = split_lists(root, _DEPTH)
@@ -294,7 +278,7 @@ def candidates(root: Path) -> Iterator[Candidate]:
             named[file.relative_to(root).with_name("{split}" + file.suffix).as_posix()]["trainval"] = file
     for pattern, files in named.items():
         both = files.pop("trainval", None)
-        lists: str | dict[str, str] = pattern
+        lists: Lists = pattern
         if both and "train" not in files:
             files = {"train": both, **{split: file for split, file in files.items() if split != "val"}}
             lists = {split: file.relative_to(root).as_posix() for split, file in files.items()}
@@ -305,8 +289,8 @@ def candidates(root: Path) -> Iterator[Candidate]:
     for file in [*dict.fromkeys((*called, *tables))][:_MOST_TABLES]:
         lines = _readable(root, file) if file.stat().st_size < _MOST_BYTES else []
         if "train" in {line.split for line in lines}:
-            found = _of_names(file.relative_to(root).as_posix(), lines)
-            yield from found if file in called else (each._replace(is_likely=False) for each in found)
+            for table, may_be_pairs, is_sure in _of_names(file.relative_to(root).as_posix(), lines):
+                yield table, may_be_pairs, is_sure and file in called
 
 
 def _readable(root: Path, file: Path) -> list[Line]:
@@ -316,11 +300,11 @@ def _readable(root: Path, file: Path) -> list[Line]:
     return []
 
 
-def _of_names(lists: str | dict[str, str], lines: Sequence[Line], are_split: bool = False) -> Iterator[Candidate]:
+def _of_names(lists: Lists, lines: Sequence[Line], are_split: bool = False) -> Iterator[tuple[Lists, bool, bool]]:
     """Lists; none where it is a table of something else: columns, but no picture and no split."""
     pictures = [[cell.lower().endswith(SUFFIXES) for cell in line.cells] for line in lines]
     has_columns = any(re.search(r"[\t,;]", line.text) and not line.split for line in lines)
     if are_split or any(map(any, pictures)) or not has_columns:
         names = any(own[0] for own in pictures) or all(len(own) == 1 for own in pictures)
-        is_likely = names and (bool(lines) or ".json" not in str(lists))
-        yield Candidate(lists, any(sum(own) == 2 for own in pictures), is_likely)
+        is_sure = names and (bool(lines) or ".json" not in str(lists))
+        yield lists, any(sum(own) == 2 for own in pictures), is_sure

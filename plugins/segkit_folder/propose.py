@@ -185,8 +185,7 @@ def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
             continue
         options = {side: _starred(one.options[side], other.options[side]) for side in ("images", "masks")}
         read = _read(root, options) if all(options.values()) else None
-        least = min(len(each.layout.issues) for each in (one, other))
-        if read and read.layout.masks == pairs and len(read.layout.issues) <= least:
+        if read and read.layout.masks == pairs:
             return _joined(root, [read, *(each for each in ways if each not in (one, other))])
     return ways
 
@@ -255,22 +254,19 @@ def _counts_of_colours(path: Path) -> NDArray[np.integer[Any]] | None:
     return counts if is_whole else np.ones(MOST_COLOURS, int)
 
 
-def _names_most(layout: Layout) -> bool:
-    """Whether a table, which may be of something else, names images that are there."""
-    return sum(issue.kind == "missing" for _, issue in layout.issues) < len(layout.images)
-
-
 def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     """The ways to read a folder by the lists of names, or of pairs, that lie there.
 
     Those that are wrong, as of other files, pair nothing: whoever reads the folder by them says what is wrong.
     """
     right, wrong = list[Proposal](), list[Proposal]()
-    for each in candidates(root):
-        ways = [{"pairs": each.lists}] * each.may_be_pairs + [{**x.options, "lists": each.lists} for x in found]
+    for lists, may_be_pairs, is_sure in candidates(root):
+        ways: list[dict[str, Any]] = [{"pairs": lists}] * may_be_pairs + [{**x.options, "lists": lists} for x in found]
         read = [one for options in ways if (one := _read(root, options)) and one.pairs]
-        usable = [one for one in read if "train" in one.layout.splits and (each.is_likely or _names_most(one.layout))]
+        usable = [one for one in read if "train" in one.layout.splits]
+        if not is_sure:  # a table may be of something else
+            usable = [x for x in usable if sum(i.kind == "missing" for _, i in x.layout.issues) < len(x.layout.images)]
         usable = [one for one in usable if not any(one.splits.keys() < way.splits.keys() for way in found)]
         right += usable[:1] if usable and "pairs" in usable[0].options else usable  # pairs name the images too
-        wrong += [Proposal(ways[0], Layout([], {}))] if each.is_likely and ways and not usable else []
+        wrong += [Proposal(ways[0], Layout([], {}))] if is_sure and ways and not usable else []
     return right or wrong

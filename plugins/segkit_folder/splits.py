@@ -127,7 +127,7 @@ def split_by_fraction(
     if len(keys) < sum(wanted):
         raise TooFewError(
             f"cannot split {len(keys)} {what} into {sum(wanted)} parts of which none is empty; "
-            f"add {what} or set a fraction to 0"
+            f"label more, some 20 to begin with, or set a fraction to 0"
         )
 
     ordered, sizes = _shuffled(keys, seed), _sizes(len(keys), fractions)

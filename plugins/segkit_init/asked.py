@@ -18,7 +18,7 @@ from segkit_folder.pictures import folders_in
 from segkit_folder.splits import SUFFIXES
 from segkit_init.compared import say_the_same
 from segkit_init.findings import Answer, Question
-from segkit_init.judged import BLANK
+from segkit_init.judged import BLANK, lists_question
 from segkit_init.reading import Reading
 from segkit_init.readings import pictures_in
 
@@ -72,8 +72,7 @@ def lists_asked(images: Sequence[Path], options: Mapping[str, Any]) -> Iterator[
     files = [path for path in partial_lists(root, {path.stem for path in images}) if path.name not in named]
     if files:
         text = f"{first_few([str(path) for path in files])} may say which images are which split, and cannot be used"
-        answers = [Answer("no: chance deals the images"), Answer("yes: write a name a line there, and start again")]
-        yield Question(f"{text}: are these lists of splits?", answers, "root")
+        yield lists_question(text, {})
 
 
 def twins_asked(reading: Reading) -> Iterator[Question]:

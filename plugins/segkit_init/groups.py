@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from segkit.data.read import file_of
 from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
+from segkit_folder.layout import group_in
 from segkit_folder.splits import SPLIT_IN_A_NAME
 from segkit_init.findings import Answer, Question
 from segkit_init.judged import OF_A_DATE
@@ -35,11 +36,6 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
     """Whether pictures belong together; where names or looks say so, they do, as no score is then too good.
 
     Two groups make no three splits: whether these are of one thing each is asked where names or looks say so.
-
-    Args:
-        scan: of pictures that were dealt at random.
-        root: of the data set.
-        options: of the data set; with ``val`` those of test were not dealt.
     """
     dealt = [data for name, data in scan.splits.items() if "val" not in options or name != "test"]
     images = [(data, index, data.files(index)[0]) for data in dealt for index in range(len(data)) if data.files(index)]
@@ -105,8 +101,7 @@ def _dates(paths: Sequence[str]) -> str:
 
 def _grouped(paths: Sequence[str], pattern: str) -> list[str]:
     """The group of each path; none where one of them has no group."""
-    before, after = (re.escape(part).replace(r"\*", "[^/]*") for part in pattern.split("{group}"))
-    found = [re.search(f"{before}([^/]+?){after}", path) for path in paths]
+    found = [*map(group_in(pattern).search, paths)]
     return [match[1] for match in found if match] if all(found) else []
 
 

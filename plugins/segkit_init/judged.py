@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,11 @@ from segkit.data.sample import RGB
 from segkit.errors import LabelError, SegkitError, first_few
 from segkit_folder.pairs import Pattern
 from segkit_folder.propose import shared_ends
-from segkit_folder.splits import TooFewError
 from segkit_init.compared import agree, are_one_picture, divide_alike, merges, say_the_same
 from segkit_init.findings import Answer, Question
 from segkit_init.reading import Reading, said
 from segkit_init.stored import COLOUR, read_labels, some_of, stored_labels, threshold_of
 
-TOO_FEW = "train, val and test need a picture with its mask each, three at least; label more, some 20 to begin with"
 _FEW = 12  # masks of each reading that are compared
 _OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(?<!label)(?<!labels)(?<!class)(?<!train)_ids?(?![a-z])")
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
@@ -61,11 +60,12 @@ def judged(readings: Sequence[Reading], notes: list[str], questions: list[Questi
         try:
             reading.files  # noqa: B018  (they are looked for)
         except SegkitError as error:
-            too_few = f"{reading.options['root']}: {TOO_FEW}"
-            errors[place] = too_few if isinstance(error, TooFewError) else str(error)
+            errors[place] = str(error)
     usable = [reading for place, reading in enumerate(readings) if place not in errors]
     usable = [each for at, each in enumerate(usable) if all(each.files != other.files for other in usable[:at])]
-    questions += [_lists_asked(readings[place], error) for place, error in errors.items()]
+    for place, told in errors.items():
+        lists = {key: value for key, value in readings[place].options.items() if key in ("lists", "pairs")}
+        questions.append(lists_question(told, lists))
     whole = [{*map(repr, reading.options.items())} for reading in usable]
     failed = [*errors.values()]
     kept: list[Reading] = []
@@ -270,9 +270,7 @@ def _looked_at(reading: Reading) -> Reading:
         return reading.with_looked(read_labels(some, threshold), threshold=threshold)
 
 
-def _lists_asked(reading: Reading, error: str) -> Question:
-    """Whether files that are called as lists of splits, and name nothing that is there, are such."""
-    own = {key: value for key, value in reading.options.items() if key in ("lists", "pairs")}
-    ignore = Answer("no: they are not read")
-    mend = Answer("yes: mend them first, and start again", own)
-    return Question(f"{error}: is this a list of splits?", (ignore, mend), "root")
+def lists_question(text: str, options: Mapping[str, Any]) -> Question:
+    """Whether files that are called as lists of splits, and cannot be used, are such; with these options they are."""
+    answers = Answer("no: they are not read"), Answer("yes: mend them first, a name a line, and start again", options)
+    return Question(f"{text}: are these lists of splits?", answers, "root")

@@ -11,9 +11,7 @@ import torch
 import segkit
 from segkit.compose import scan_dataset
 from segkit.data.scan import Scan
-from segkit.errors import DataError
 from segkit.options import options_of
-from segkit_folder.splits import TooFewError
 from segkit_init.asked import (
     bands_asked,
     division_asked,
@@ -28,7 +26,6 @@ from segkit_init.asked import (
 from segkit_init.classes import labels_asked, palette_asked, unseen_in
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import groups_asked
-from segkit_init.judged import TOO_FEW
 from segkit_init.placed import placed
 from segkit_init.plan import Facts
 from segkit_init.reading import Reading, config_of, said
@@ -36,18 +33,6 @@ from segkit_init.readings import readings_of
 from segkit_init.stored import some_of
 
 _WITHOUT_VAL = (["train"], ["train", "test"])
-
-
-def look(root: Path) -> Findings:
-    """All that is found in a folder; of what is open, the first answer is taken, and the question kept.
-
-    Raises:
-        SegkitError: nothing can be trained from it, and why.
-    """
-    try:
-        return _look(root)
-    except TooFewError:
-        raise DataError(f"{root}: {TOO_FEW}") from None
 
 
 class _Look:
@@ -74,7 +59,12 @@ class _Look:
         return self._scanned[1]
 
 
-def _look(root: Path) -> Findings:
+def look(root: Path) -> Findings:
+    """All that is found in a folder; of what is open, the first answer is taken, and the question kept.
+
+    Raises:
+        SegkitError: nothing can be trained from it, and why.
+    """
     of_lists: list[Question] = []
     of_readings: list[str] = []
     readings = readings_of(root, of_readings, of_lists)

@@ -309,12 +309,8 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
 def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int], are_whole: bool) -> bool:
     """Whether the labels of each mask are the first ones of one order, to a number that varies: those of objects are.
 
-    Of classes several are missing here and there. Parts of objects lie apart, where others hide them.
-
-    Args:
-        sets: the labels of masks but for 0 and 255, and how many masks have these.
-        pixels: of each label; of colours the most frequent one is the background.
-        are_whole: whether most labels are one piece in each mask.
+    Of classes some are missing here and there. ``sets`` lack 0 and 255; of colours the most frequent is the background.
+    Labels ``are_whole`` that are of one piece mostly; parts of objects lie apart where others hide them.
     """
     background = {max(pixels, key=pixels.__getitem__)} if max(pixels, default=0) >= COLOUR else set()
     held = [(labels - background, count) for labels, count in sets.items() if labels - background]

@@ -822,8 +822,8 @@ def test_a_file_that_is_called_as_a_list_and_is_none_is_asked_about(
     status, printed = init(capsys)
     assert status == 1
     assert "listed but not there (data/train.txt): 0.31.png, 0.29.png" in printed
-    assert "is this a list of splits?\n  --yes: no: they are not read\n" in printed
-    assert 'or:    yes: mend them first, and start again: lists = "{split}.txt"' in printed
+    assert "are these lists of splits?\n  --yes: no: they are not read\n" in printed
+    assert 'or:    yes: mend them first, a name a line, and start again: lists = "{split}.txt"' in printed
     assert init(capsys, "--yes")[0] == 0
     assert dataset(place)["fractions"] == [0.7, 0.15, 0.15]
     assert "lists" not in dataset(place)
@@ -1001,10 +1001,7 @@ def test_three_pictures_are_needed_at_least(place: Path, capsys: pytest.CaptureF
     pairs(number)
     status, printed = init(capsys)
     assert status == 2
-    assert printed == (
-        "segkit: data: train, val and test need a picture with its mask each, three at least; "
-        "label more, some 20 to begin with\n"
-    )
+    assert "into 3 parts of which none is empty; label more, some 20 to begin with" in printed
 
 
 def test_masks_of_labels_beside_masks_of_colours_are_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
