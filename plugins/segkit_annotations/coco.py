@@ -9,9 +9,10 @@ from typing import Any
 
 from segkit.errors import DataError, Issue
 from segkit_annotations import files
-from segkit_annotations.dataset import CROWD, AnnotatedImages, Rule
+from segkit_annotations.dataset import CROWD, AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Drawn, Record
+from segkit_annotations.rasterizer import Rule
 
 _FIRST = re.compile(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:')  # the file may be of gigabytes
 

@@ -58,7 +58,7 @@ class CvatDataset(AnnotatedImages):
     def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
         if not entry.shapes or entry.shapes[0].kind != "colour":
             return super()._draw(entry, size)
-        labels = read_mask(entry.sources[0], {each.data: self._labels[each.label] for each in entry.shapes})
+        labels = read_mask(entry.sources[0], {each.data: self._rasterizer.labels[each.label] for each in entry.shapes})
         self._check_size(entry, labels.shape, size)
         return labels
 

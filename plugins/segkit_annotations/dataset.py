@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache, partial
@@ -24,20 +23,18 @@ from segkit.data.issues import refuse
 from segkit.data.read import check_place, file_of, read_header, version_of
 from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
-from segkit_annotations.draw import ShapeError, Size, bounds, draw, scaled
+from segkit_annotations.draw import Size
 from segkit_annotations.files import Drawn, Record, holding, image_finder, malformed, miniature, patterns, places
+from segkit_annotations.rasterizer import VOID, Rasterizer, Rule, Unit, guessed_unit
 from segkit_folder.files import PairedFiles, stem_of
 from segkit_folder.layout import Layout, Shares, divided
 from segkit_folder.masks import check_checksums
 from segkit_folder.pairs import Found
 from segkit_folder.splits import SUFFIXES, composed
 
-VOID, VOID_NAME = 255, "void"
-_SOME = 20  # how many images, and shapes per image, are used to guess the unit of corners
+VOID_NAME = "void"
 CROWD = " (crowd)"
 """Suffix of the label of a group of objects drawn as one; it has the objects' class unless class_map maps it."""
-Rule = Literal["smallest", "last", "void", "error"]
-Unit = Literal["pixel", "share", "percent"]
 _contents: dict[Any, tuple[object, dict[str, None], list[Any]]] = {}
 
 
@@ -79,13 +76,13 @@ class AnnotatedImages(PairedFiles):
         split_seed: the seed of the random split by ``fractions``, ``val`` or ``folds``.
     """
 
-    _every: dict[tuple[str | None, Path], Record]  # (split, image) of all splits; also (None, image)
+    _by_split: dict[tuple[str | None, Path], Record]  # (split, image) of all splits; also (None, image)
     _entries: Mapping[tuple[Path, Path], Record]
     only_chooses = True
     unit: Unit | None = None  # the unit of all corners, if the format defines one
     may_be_undrawn = False  # whether an image without shapes may be one that nobody has annotated yet
     rule: Rule = "last"  # the format's rule for overlapping shapes
-    usual: Mapping[str, str] = {}  # the format's own class_map
+    default_class_map: Mapping[str, str] = {}  # the format's own class_map
     expected = "annotations"  # the files that messages say are expected
     miniature = "{split}"  # the image folder of a generated miniature
     tool = ""  # the format's name in messages about malformed files
@@ -119,11 +116,11 @@ class AnnotatedImages(PairedFiles):
         self.root = base = Path(root).expanduser()
         if not base.is_dir():
             raise DataError(f"{base}: no such folder")
-        self.rule, self.attribute, self._cut = overlap or self.rule, attribute, outside == "cut"
+        self.attribute = attribute
         self._enlarge = enlarge
         self._first: int | None = first_pixel
         self.skip_unpaired, self.blank_unpaired = skip_unpaired, blank_unpaired
-        where = {"annotations": annotations} if annotations else self._only(base)
+        where = {"annotations": annotations} if annotations else self._only_candidate(base)
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
         absent = [str(each.image) for each in entries if not is_there(each.image)] if skip_unpaired else []
         if absent:
@@ -133,25 +130,26 @@ class AnnotatedImages(PairedFiles):
         if not entries:
             told = f"; these annotated images do not exist: {first_few(absent)}" if absent else ""
             raise DataError(f"{base}: no image with annotations; expected {self.expected}{told}")
-        _tell_unread(entries)
+        _warn_unread(entries)
         blank = [entry.image.name for entry in entries if not entry.shapes]
         if blank and self.may_be_undrawn and not blank_unpaired:
             # COCO itself has 1 %; more than a quarter may mean that images are not annotated yet
             end = "; if that is right, set blank_unpaired = true" * (4 * len(blank) > len(entries))
             what = "images have no object and are all background"
             warnings.warn(f"{len(blank)} of {len(entries)} {what}: {first_few(blank)}{end}", stacklevel=2)
-        self.unit = unit or self.unit or _unit_of(entries)
-        self._labels, classes = self._meanings(names, entries, classes, class_map or {}, background)
-        layout = self._divided(entries, lists, group, Shares(fractions, split_seed, val, folds, fold))
+        unit = unit or self.unit or guessed_unit(entries)
+        labels, classes = self._class_indices(names, entries, classes, class_map or {}, background)
+        layout = self._layout_of(entries, lists, group, Shares(fractions, split_seed, val, folds, fold))
         super().__init__(
             [],
             classes=classes,
             palette=voc_palette(len(classes)),
             values={index: index for index in (*range(len(classes)), VOID)},
         )
-        self._outside = classes.index(background) if background in classes else VOID
-        options = (self._outside, self.rule, self._cut, enlarge, attribute, self._first, self.unit)
-        self.reading = repr((self.reading, sorted(self._labels.items()), *options))
+        rest = classes.index(background) if background in classes else VOID
+        self._rasterizer = Rasterizer(labels, rest, overlap or self.rule, unit, outside == "cut")
+        options = (rest, self._rasterizer.rule, self._rasterizer.cut, enlarge, attribute, self._first, unit)
+        self.reading = repr((self.reading, sorted(labels.items()), *options))
         layout.refuse(split)
         self.choose(layout, split)
 
@@ -233,7 +231,7 @@ class AnnotatedImages(PairedFiles):
         """Yield (path, content) of each file of a miniature's split; content: text, a JSON value or a picture."""
         raise NotImplementedError
 
-    def _only(self, root: Path) -> Mapping[str, str]:
+    def _only_candidate(self, root: Path) -> Mapping[str, str]:
         found = self.recognise(root)
         if len(found) != 1:
             several = first_few([each["annotations"] for each in found])
@@ -241,15 +239,15 @@ class AnnotatedImages(PairedFiles):
             raise DataError(f"{root}: cannot tell which annotations to read: {there}. Set `annotations` to one path")
         return found[0]
 
-    def _divided(
+    def _layout_of(
         self, entries: Sequence[Record], lists: str | Mapping[str, str] | None, group: str | None, shares: Shares
     ) -> Layout:
         """Return the layout of the images of all splits."""
-        self._every = {}
+        self._by_split = {}
         for entry in entries:
-            if (other := self._every.setdefault((entry.split, entry.image), entry)) is not entry:
+            if (other := self._by_split.setdefault((entry.split, entry.image), entry)) is not entry:
                 raise DataError(f"{entry.image}: annotated twice, in {other.sources[0]} and {entry.sources[0]}")
-        self._every |= {(None, entry.image): entry for entry in entries}
+        self._by_split |= {(None, entry.image): entry for entry in entries}
         stems = {entry.image: stem_of(entry.image) for entry in entries}
         are_unique = len({composed(stem.name) for stem in stems.values()}) == len(stems)
         found = []
@@ -275,15 +273,15 @@ class AnnotatedImages(PairedFiles):
     def choose(self, layout: Layout, split: str) -> None:
         """See :meth:`PairedFiles.choose`."""
         super().choose(layout, split)
-        chosen = [self._every.get((split, image)) or self._every[None, image] for image, _ in self.pairs]
+        chosen = [self._by_split.get((split, image)) or self._by_split[None, image] for image, _ in self.pairs]
         self._entries = {(each.image, each.sources[0]): each for each in chosen}
         self.pairs = [*self._entries]
         del self.names  # recomputed: names that are unique within this split may be shorter
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_every": {}}
+        return {**super().__getstate__(), "_by_split": {}}
 
-    def _meanings(
+    def _class_indices(
         self,
         names: Sequence[str],
         entries: Sequence[Record],
@@ -295,10 +293,10 @@ class AnnotatedImages(PairedFiles):
         if VOID_NAME in (classes or ()):
             raise ConfigError('classes: "void" is no class; map names to "void" in class_map')
         used = {shape.label: entry.sources[0] for entry in reversed(entries) for shape in entry.shapes}
-        usual = {name: background if meant == "background" else meant for name, meant in self.usual.items()}
+        defaults = {key: background if name == "background" else name for key, name in self.default_class_map.items()}
 
         def meaning(name: str) -> str:
-            known = [meant for maps in (class_map, usual) for key, meant in maps.items() if fnmatchcase(name, key)]
+            known = [meant for maps in (class_map, defaults) for key, meant in maps.items() if fnmatchcase(name, key)]
             return known[0] if known else meaning(name.removesuffix(CROWD)) if name.endswith(CROWD) else name
 
         meant = {name: meaning(name) for name in dict.fromkeys([*names, *used])}
@@ -346,6 +344,10 @@ class AnnotatedImages(PairedFiles):
             self._check_size(entry, theirs, own)
         return torch.from_numpy(self._draw(entry, theirs).repeat(factor, 0).repeat(factor, 1))
 
+    def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
+        """Return the mask ``[H,W]`` of class indices."""
+        return self._rasterizer.draw(entry, size)
+
     def _size(self, entry: Record) -> Size | None:
         """Return the size of the masks if they are separate files, else None."""
 
@@ -360,66 +362,13 @@ class AnnotatedImages(PairedFiles):
             detail = f"{theirs[1]} x {theirs[0]}, {entry.image} is {own[1]} x {own[0]}, width x height"
             raise LabelError(Issue(kind, str(entry.sources[0]), what, advice, detail))
 
-    def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
-        """Draw the shapes into a mask of class indices ``[H,W]``."""
-        mask, clash = np.full(size, self._outside, np.uint8), np.zeros(size, bool)
-        none = size[0] * size[1] + 1
-        area = np.full(size, none, np.int32)  # pixels of the shape that each pixel was last drawn from
-        for number, shape in enumerate(entry.shapes, 1):
-            try:
-                if self.unit != "pixel":
-                    whole = 1 if self.unit == "share" else 100
-                    shape = shape._replace(data=scaled(shape.data, size[1] / whole, size[0] / whole))
-                box, slack = bounds(shape.data), 10 * max(size) if self._cut else 1
-                if box and (min(box[:2]) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
-                    where = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}, it is {size[1]} x {size[0]}"
-                    hint = 'set outside = "cut" to cut it off'
-                    if max(map(abs, box)) > 10 * max(size):
-                        hint = "by over ten times its size: check `unit` (shares, percent or pixels); rasterize shapes "
-                        hint += "in geographic coordinates first"
-                    raise ShapeError(f"a shape that goes beyond its image, {hint}", where)
-                at, bits = draw(shape, size)
-            except ShapeError as error:
-                what, advice = error.args[0], "correct it with the tool that wrote it, or leave the image out"
-                parts = [f"number {number} of {entry.image.name}", f"'{shape.label}'", error.args[1]]
-                detail = ", ".join(filter(None, parts))
-                raise LabelError(Issue("shape", str(entry.sources[0]), what, advice, detail)) from None
-            label, pixels = self._labels[shape.label], int(np.count_nonzero(bits))
-            clash[at] |= bits & (area[at] < none) & (mask[at] != label)
-            wins = bits & (area[at] >= pixels) if self.rule == "smallest" else bits  # a later shape wins a tie
-            np.copyto(mask[at], label, where=wins)
-            np.copyto(area[at], pixels, where=wins)
-        if self.rule == "error" and clash.any():
-            what = "shapes of several classes cover the same pixels, and a pixel has one class"
-            advice = 'choose which shape wins: overlap = "smallest", "last" or "void"'
-            raise LabelError(Issue("overlap", str(entry.image), what, advice, f"{int(clash.sum()):,} pixels"))
-        return np.where(clash, np.uint8(VOID), mask) if self.rule == "void" else mask
-
 
 def is_there(image: Path) -> bool:
     """Whether the image's file exists."""
     return file_of(image)[0].is_file()
 
 
-def _unit_of(entries: Sequence[Record]) -> Unit:
-    """Guess the unit of corners from a few images, and warn if the guess is not certain."""
-    some = [entry for entry in entries if entry.shapes][:_SOME]
-    boxes = [box for entry in some for shape in entry.shapes[:_SOME] if (box := bounds(shape.data))]
-    least, most = min((min(box) for box in boxes), default=0), max((max(box) for box in boxes), default=0)
-    if least >= 0 and most <= 1 and any(0 < each < 1 for box in boxes for each in box):
-        what = "corners are read as shares of width and height because all lie in 0 to 1"
-        warnings.warn(f'{what}; if they are pixels, set unit = "pixel"', stacklevel=3)
-        return "share"
-    if boxes and least >= 0 and most <= 100:
-        with suppress(DataError):  # reported when the image is read
-            if all(min(entry.size or read_header(entry.image).size) > max(200, 2 * most) for entry in some):
-                what = "corners are read as pixels, but all lie in 0 to 100 and the images are far larger"
-                hint = 'if they are percent, set unit = "percent"; if pixels, unit = "pixel"'
-                warnings.warn(f"{what}; {hint}", stacklevel=3)
-    return "pixel"
-
-
-def _tell_unread(entries: Sequence[Record]) -> None:
+def _warn_unread(entries: Sequence[Record]) -> None:
     """Warn of pictures beside the annotated ones that no annotation names."""
     named = {file_of(path)[0] for entry in entries for path in (entry.image, *entry.sources)}
     folders = [folder for folder in {entry.image.parent for entry in entries} if folder.is_dir()]

@@ -26,7 +26,7 @@ class LabelmeDataset(AnnotatedImages):
     "_background_" the background. Classes are those of a labels.txt beside the files, or else all names in them.
     """
 
-    usual: Mapping[str, str] = {"__ignore__": VOID_NAME, "_background_": "background"}
+    default_class_map: Mapping[str, str] = {"__ignore__": VOID_NAME, "_background_": "background"}
     tool = "labelme"
     expected = "a folder with labelme's JSON files, one an image"
 

@@ -16,10 +16,11 @@ from segkit.data.issues import refuse
 from segkit.data.read import opened, read_header
 from segkit.errors import DataError, Issue, LabelError, first_few
 from segkit_annotations import files
-from segkit_annotations.dataset import AnnotatedImages, Rule
+from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.layers_in import numbered, recognised
+from segkit_annotations.rasterizer import Rule
 from segkit_folder.pairs import Found, Pattern
 
 Key = Callable[[Mapping[str, str]], tuple[str, ...]]

@@ -13,9 +13,10 @@ from xml.etree import ElementTree
 
 from segkit.errors import DataError, Issue, first_few
 from segkit_annotations import files
-from segkit_annotations.dataset import AnnotatedImages, Rule
+from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, bounds, numbers
 from segkit_annotations.files import Drawn, Record
+from segkit_annotations.rasterizer import Rule
 from segkit_annotations.tools import is_known, records
 from segkit_folder.splits import SUFFIXES
 
@@ -36,7 +37,7 @@ class PolygonsDataset(AnnotatedImages):
     """
 
     rule: Rule = "smallest"
-    usual: Mapping[str, str] = {_HOLE: "background", "__background__": "background"}  # the latter is ISAT's
+    default_class_map: Mapping[str, str] = {_HOLE: "background", "__background__": "background"}  # the latter is ISAT's
     tool = "a file of polygons"
     expected = "XML or GeoJSON files with polygons, called as their images, or the JSON of a tool"
     miniature = "images/{split}"

@@ -16,11 +16,12 @@ import numpy as np
 from segkit.data.read import read_header, read_picture
 from segkit.errors import DataError, first_few, reason
 from segkit_annotations import files
-from segkit_annotations.dataset import AnnotatedImages, Rule
+from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, ShapeError, Size, draw
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.layers import LayersDataset
 from segkit_annotations.named import finder
+from segkit_annotations.rasterizer import Rule
 
 _RUNS = re.compile(r"encoded_?pixels|.*rle.*|segmentation", re.IGNORECASE)
 _PAIRS = re.compile(r"\[?\d+[ ,]+\d+([ ,]+\d+[ ,]+\d+)*\]?")

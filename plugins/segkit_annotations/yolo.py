@@ -14,9 +14,10 @@ from segkit.data.issues import refuse
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue
 from segkit_annotations import files
-from segkit_annotations.dataset import AnnotatedImages, Rule, Unit
+from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Drawn, Record
+from segkit_annotations.rasterizer import Rule, Unit
 from segkit_folder.splits import SUFFIXES, read_text, split_called
 
 _NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # of files with a name of a class a line
