@@ -63,7 +63,10 @@ def launch(
     with ExitStack() as stack, torch.enable_grad():  # a notebook that predicts may have turned it off
         stack.enter_context(STOP)
         stack.enter_context(distributed_context(train.device))
-        folder = folder.expanduser().resolve()  # links are followed once, so that changing one later has no effect
+        try:
+            folder = folder.expanduser().resolve()  # links are followed once, so that changing one later has no effect
+        except RuntimeError as error:  # "~name" of no user, or links in a circle
+            raise RunFolderError(f"output.dir = '{folder}': {error}") from error
         resume = PROCESSES.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
         resolve_precision(train.precision, pick_device(train.device))  # errors are raised before the data is read
         console = Console(PROCESSES.is_main_process, quiet)
