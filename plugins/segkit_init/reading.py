@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import segkit
 from segkit.compose import build_splits
@@ -63,7 +64,7 @@ class Reading:
 
     @property
     def images(self) -> list[Path]:
-        """Those of all splits, in the order of their names, however they are divided."""
+        """Those of all splits, in an order of their names that is the same however they are divided, and no 1, 2, 3."""
         return [files[0] for files in self._every]
 
     @property
@@ -74,7 +75,7 @@ class Reading:
     @cached_property
     def _every(self) -> list[tuple[Path, ...]]:
         every = [files for those in self.files.values() for files in those]
-        return sorted(every, key=lambda files: (files[0].name, files[0]))
+        return sorted(every, key=lambda files: (crc32(files[0].name.encode(errors="surrogateescape")), files[0]))
 
 
 def said(reading: Reading, others: Sequence[Reading]) -> str:
