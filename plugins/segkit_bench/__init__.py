@@ -1,4 +1,4 @@
-"""The command ``bench``: how fast a config trains on a machine, and what that is of what the machine can do."""
+"""The command ``bench``: measures training speed on this machine and compares it with the machine's limits."""
 
 from __future__ import annotations
 

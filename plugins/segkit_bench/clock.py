@@ -1,4 +1,4 @@
-"""The clock for training steps: many together as they run in a run, or the parts of a step one by one."""
+"""Times training steps: whole steps as in a run, or the parts of a step separately."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = ("data", "transfer", "forward", "backward", "optimizer")
 
 @dataclass(frozen=True)
 class Amount:
-    """How many steps: not timed, timed together, and how often; fewer where they would take longer than ``seconds``."""
+    """Numbers of warm-up steps, timed steps and repeats; fewer if they would take longer than ``seconds``."""
 
     warmup: int
     steps: int
@@ -29,11 +29,11 @@ class Amount:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number of all steps."""
         return self.warmup + self.steps * self.repeats
 
     def within(self, step: float) -> Amount:
-        """What can be had in the time, where a step takes so many seconds; one step at least is timed."""
+        """Return the amount that fits into ``seconds`` if a step takes ``step`` seconds; at least one step is timed."""
         most = max(2, int(self.seconds / step)) if self.total * step > self.seconds else self.total
         repeats = max(1, min(self.repeats, most - 1))
         warmup = max(1, min(self.warmup, most - repeats))
@@ -41,24 +41,24 @@ class Amount:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that it was asked."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def endless(trainer: Any) -> Iterator[Any]:
-    """The training batches of a run, epoch after epoch, as its loader gives them."""
+    """Yield the training batches of the run's loader, epoch after epoch."""
     for trainer.order.epoch in count(1):
         yield from trainer.batches
 
 
 def throughput(trainer: Any, batches: Iterator[Any], amount: Amount, description: str) -> dict[str, Any]:
-    """Images per second of whole steps, as a run takes them.
+    """Measure images per second over whole steps, as in a run.
 
     Args:
-        trainer: whose loop is timed.
-        batches: without end.
-        amount: loaders that run ahead have a store by the first repeat, which is why the median is told.
+        trainer: the trainer whose loop is timed.
+        batches: an endless iterator.
+        amount: the steps to take; the median of the repeats is reported, because loaders have prefetched the first.
         description: of the progress bar.
     """
     loop, images, device = trainer.loop, trainer.order.images, trainer.inputs.precision.device
@@ -85,12 +85,12 @@ def throughput(trainer: Any, batches: Iterator[Any], amount: Amount, description
 
 
 def parts_of_step(trainer: Any, batches: Iterator[Any], warmup: int, steps: int) -> dict[str, float]:
-    """Mean milliseconds of a step's parts, and of the ``step``; the device is waited for after each part.
+    """Measure the mean milliseconds of each part of a step and of the ``step``, synchronising after each part.
 
     Args:
-        trainer: whose loop is timed; ``forward`` is with normalisation and loss.
-        batches: as the loader gives them: to wait for one is ``data``, to bring it to the device ``transfer``.
-        warmup, steps: how many are not timed, and how many are.
+        trainer: the trainer whose loop is timed; ``forward`` includes normalisation and loss.
+        batches: batches of the loader: ``data`` is waiting for one, ``transfer`` is copying it to the device.
+        warmup, steps: the numbers of untimed and timed steps.
     """
     loop, device, spent = trainer.loop, trainer.inputs.precision.device, dict.fromkeys(PARTS, 0.0)
     last = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The command line of ``bench``: what is asked for, checked before torch is imported."""
+"""The command line of ``bench``; arguments are checked before torch is imported."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from segkit.errors import ConfigError, reason
 class Bench:
     """Measure how fast a config trains on this machine, and what limits it.
 
-    Images per second of the whole pipeline and of one batch that stays on the device; the parts of a step; FLOPs and
-    bytes beside what the device reaches in a matmul and a copy. No run folder is read or written. Times of one process
-    are compared with each other: on a CPU that others use too, look at the ratios.
+    Measures images per second of the whole pipeline and of one batch kept on the device, the parts of a step, and FLOPs
+    and bytes relative to a matmul and a copy on the same device. No run folder is read or written. All times are
+    measured in one process: on a CPU shared with other programs, compare the ratios only.
     """
 
     synonyms = ("benchmark",)
@@ -27,17 +27,17 @@ class Bench:
         """Config, overrides, and how long to measure."""
         parser.add_argument("config", help="a TOML file, as for run")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. train.batch_size=16")
-        told = "a JSON object a measurement, to a file; without FILE it is printed, and no table"
+        told = "write one JSON object per measurement to FILE; without FILE, print them instead of the table"
         parser.add_argument("--json", metavar="FILE", nargs="?", const=True, help=told)
         parser.set_defaults(_document=True)
         add_output_options(parser)
-        parser.add_argument("--warmup", type=_count, metavar="N", help="steps that are not timed: 10; on a CPU 2")
-        parser.add_argument("--steps", type=_count, metavar="N", help="steps that are timed together: 50; on a CPU 5")
-        parser.add_argument("--repeats", type=_count, default=3, metavar="N", help="whose median is told: 3")
+        parser.add_argument("--warmup", type=_count, metavar="N", help="untimed steps; default 10, on a CPU 2")
+        parser.add_argument("--steps", type=_count, metavar="N", help="steps timed together; default 50, on a CPU 5")
+        parser.add_argument("--repeats", type=_count, default=3, metavar="N", help="the median is reported; default 3")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Measure and print."""
+        """Measure the config and report the results."""
         config = read_config(arguments.config, arguments.overrides)
         if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
             raise ConfigError("bench measures one process, and torchrun has started several: run it without torchrun")
@@ -58,5 +58,5 @@ class Bench:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 on is needed")
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
     return int(text)

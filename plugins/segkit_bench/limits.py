@@ -1,4 +1,4 @@
-"""What a training step has to do at the least, and what the device reaches at its best."""
+"""The minimum work of a training step, and the peak performance that the device reaches."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TIMINGS = 5
 
 
 def least_work(trainer: Any, batch: Any) -> dict[str, Any]:
-    """Count one step of a loop, neither compiled nor a graph; of its matrix products and convolutions alone.
+    """Count the FLOPs of matrix products and convolutions, and the bytes, of one step without compile or CUDA graph.
 
     Returns:
-        ``forward_flops_per_image``, ``step_flops_per_image`` (a multiplication with its addition is two; what
-        is computed again for the backward pass counts again), and ``least_bytes_per_step``: what :data:`COUNTS` says.
+        ``forward_flops_per_image``, ``step_flops_per_image`` (a multiply-add is two FLOPs; recomputation in the
+        backward pass counts too), and ``least_bytes_per_step``, see :data:`COUNTS`.
     """
     loop = trainer.loop
     weights = [parameter for parameter in loop.model.parameters() if parameter.requires_grad]
@@ -46,7 +46,7 @@ def least_work(trainer: Any, batch: Any) -> dict[str, Any]:
         total = counter.get_total_flops()
         if part == "forward":
             forward += total - last
-        if part == "backward":  # the next micro-batch is given the same memory again
+        if part == "backward":  # the next micro-batch reuses the same memory
             known.clear()
             known.update(seen)
         last = total
@@ -67,10 +67,10 @@ def least_work(trainer: Any, batch: Any) -> dict[str, Any]:
 
 
 def arithmetic_of(inputs: Any) -> str:
-    """What a run's convolutions compute in: those of float32 in TF32, where the card has it and torch allows it."""
+    """Return the arithmetic of a run's convolutions: TF32 for float32 if the GPU has it and torch allows it."""
     precision = inputs.precision
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of this interface, which torch keeps in step with the newer one
+        warnings.simplefilter("ignore")  # the deprecated flag, which torch keeps in sync with the new one
         allowed = torch.backends.cudnn.allow_tf32
     cuda = precision.device.type == "cuda"
     has_tf32 = cuda and torch.cuda.get_device_capability(precision.device) >= (8, 0)  # from Ampere on
@@ -78,20 +78,20 @@ def arithmetic_of(inputs: Any) -> str:
 
 
 def ceilings(inputs: Any) -> dict[str, Any]:
-    """``matmul_flops_per_second`` with its ``matmul_size``, and ``copy_bytes_per_second``.
+    """Measure ``matmul_flops_per_second`` with its ``matmul_size``, and ``copy_bytes_per_second``.
 
-    Of random data: zeros would be faster than anything real, as they take less power, which slows a card down.
+    Operands are random: zeros draw less power, so a power-limited GPU would run faster than with real data.
     """
     device = inputs.precision.device
     cuda = device.type == "cuda"
-    size = 8192 if cuda else 1024  # a second at most on a CPU without bf16 of its own
+    size = 8192 if cuda else 1024  # at most a second on a CPU without native bf16
     left, right = (torch.randn(size, size, device=device).to(inputs.precision.dtype) for _ in range(2))
     result = torch.empty_like(left)
     source = torch.randint(256, (1 << (30 if cuda else 28),), dtype=torch.uint8, device=device)  # more than any cache
     target = torch.empty_like(source)
 
     def fastest(function: Callable[[], object]) -> float:
-        """Seconds of one call, in the fastest of a few timings: it is a ceiling."""
+        """Return the seconds of one call in the fastest of a few timings."""
         count, taken = 20 if cuda else 1, []
         for _ in range(1 + TIMINGS):
             synchronise(device)
@@ -108,6 +108,6 @@ def ceilings(inputs: Any) -> dict[str, Any]:
         matmul = fastest(lambda: torch.mm(left, right, out=result))
     finally:
         torch.set_float32_matmul_precision(before)
-    copied = 2 * len(source) / fastest(lambda: target.copy_(source))  # read and written
+    copied = 2 * len(source) / fastest(lambda: target.copy_(source))  # each byte is read and written
     flops = 2 * size**3 / matmul
     return {"matmul_flops_per_second": flops, "matmul_size": size, "copy_bytes_per_second": copied}

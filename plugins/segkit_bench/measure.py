@@ -1,4 +1,4 @@
-"""The measurement of a config as it stands: its two throughputs, the parts of a step, and the ceilings above it."""
+"""Measures a config: throughput of the pipeline and of a resident batch, parts of a step, and hardware limits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from segkit_bench.clock import PARTS, Amount, endless, parts_of_step, throughput
 from segkit_bench.limits import COUNTS, ceilings, least_work
 from segkit_bench.report import Report, gibibytes
 
-# a step takes as long at a tiny rate, and the loss stays finite
+# a tiny learning rate does not change the time of a step, and keeps the loss finite
 TIMED_ONLY: dict[str, Any] = {"train.lr": 1e-6, "train.schedule": "constant", "train.warmup": 0.0}
 PLAIN: dict[str, Any] = {"train.compile": False, "train.cuda_graph": False, "data.cache": "none"}
-SECONDS = 20.0  # of a measurement, where nobody says how many steps it is to take
-LIMIT = 0.95  # of the resident batch's speed; below, the data path costs
-UNSTEADY = 1.5  # the fastest repeat over the slowest; on a machine of one's own they differ by a few per cent
+SECONDS = 20.0  # limit of a measurement without --warmup and --steps
+LIMIT = 0.95  # of the resident batch's speed; if the pipeline is slower, the data path is a bottleneck
+UNSTEADY = 1.5  # fastest repeat over slowest; on an otherwise idle machine they differ by a few per cent
 
 
 def measure(
@@ -31,18 +31,18 @@ def measure(
     file: TextIO | None = None,
     table: bool = True,
 ) -> None:
-    """Measure a config and report it.
+    """Measure a config and report the results.
 
     Args:
-        config: as for a run.
-        warmup: steps that are not timed; left out: what suits the device, in a limited time.
-        steps: steps that are timed together; likewise.
-        repeats: how often.
-        file: for JSON lines.
-        table: print for people; else the JSON lines are printed.
+        config: a config as for a run.
+        warmup: untimed steps; default: 10 on a GPU, 2 on a CPU.
+        steps: steps timed together; default: 50 on a GPU, 5 on a CPU. If both are left out, time is limited.
+        repeats: how often the steps are timed.
+        file: a file for the JSON lines.
+        table: whether to print text; otherwise the JSON lines are printed.
 
     Raises:
-        SegkitError: as a run would.
+        SegkitError: for the same reasons as in a run.
     """
     inputs = build_inputs(config).with_settings(TIMED_ONLY)
     own = config.train
@@ -51,11 +51,11 @@ def measure(
         inputs = replace(trainer.inputs.with_settings(asked), model=inputs.model)
         usual = (10, 50) if inputs.precision.device.type == "cuda" else (2, 5)
         amount = Amount(warmup or usual[0], steps or usual[1], repeats, math.inf if warmup or steps else SECONDS)
-        batch = next(endless(trainer)).to(inputs.precision.device)  # the first of the run
+        batch = next(endless(trainer)).to(inputs.precision.device)  # the first batch of the run
         report = Report(config.name, inputs, batch, amount, file, table)
         report.introduce()
         work = least_work(trainer, batch)
-    del trainer  # its memory is free again
+    del trainer  # frees its memory
     limits = ceilings(inputs)
     with open_trainer(inputs) as trainer:
         resident = _resident(trainer, batch, amount, report)
@@ -76,7 +76,7 @@ def measure(
 
 
 def _resident(trainer: Any, batch: Any, amount: Amount, report: Report) -> dict[str, Any]:
-    """The speed of steps on one batch that lies on the device."""
+    """Measure the speed of steps on one batch that stays on the device."""
     loop, train = trainer.loop, trainer.inputs.train
     resident = throughput(trainer, repeat(batch), amount, "resident batch")
     report.fact("resident batch", _speed(resident))
@@ -89,14 +89,14 @@ def _resident(trainer: Any, batch: Any, amount: Amount, report: Report) -> dict[
 
 
 def _pipeline(trainer: Any, amount: Amount, report: Report, resident: dict[str, Any]) -> None:
-    """The whole pipeline and the parts of its steps, each reported as soon as it is there."""
+    """Measure the whole pipeline and the parts of its steps, and report each result at once."""
     pipeline = throughput(trainer, endless(trainer), amount, "pipeline")
     share = pipeline["of_resident"] = pipeline["images_per_second"] / resident["images_per_second"]
     report.add("pipeline", pipeline)
     verdict = "the network is the limit" if share >= LIMIT else "the data path costs the rest"
     repeats = [each["images_per_second_of_repeats"] for each in (resident, pipeline)]
     if any(max(speeds) > UNSTEADY * min(speeds) for speeds in repeats):
-        verdict = "too uneven to say more; does something else run here?"
+        verdict = "repeats differ too much to say more; is another program running?"
     report.fact("pipeline", f"{_speed(pipeline)}; {share:.2f} of it: {verdict}")
     parts = parts_of_step(trainer, endless(trainer), pipeline["warmup"], pipeline["steps"])
     report.add("split", {f"{part}_milliseconds": taken for part, taken in parts.items()})

@@ -1,4 +1,4 @@
-"""The report of the measurements: a line of JSON each, with all that it was measured under, and a line of text."""
+"""Reports measurements as text and as JSON lines that include the conditions of the measurement."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from segkit_bench.limits import arithmetic_of
 
 
 class Report:
-    """Reports each measurement as soon as it is there.
+    """Reports each measurement at once.
 
     Args:
-        name: of the config.
-        inputs: that it names, prepared.
-        batch: of a step.
-        amount: how long.
-        file: for the JSON lines.
-        table: whether to print for people; else the JSON lines are printed.
+        name: the name of the config.
+        inputs: the trainer inputs built from the config.
+        batch: the batch of a step.
+        amount: the numbers of steps and repeats.
+        file: a file for the JSON lines.
+        table: whether to print text; otherwise the JSON lines are printed.
     """
 
     def __init__(self, name: str, inputs: Any, batch: Any, amount: Amount, file: TextIO | None, table: bool) -> None:
@@ -33,29 +33,29 @@ class Report:
         self.context = {"config": name, **context(inputs, batch), **vars(amount)}
 
     def say(self, text: str) -> None:
-        """Print lines for people, wrapped to the terminal."""
+        """Print text, wrapped to the terminal."""
         if self.table:
             print("\n".join(hanging(line) for line in text.split("\n")), flush=True)
 
     def fact(self, name: str, text: str) -> None:
-        """Print a name and a text beside it."""
+        """Print a name and its value."""
         if self.table:
             print(hanging(f"{name:20}{text}", 20), flush=True)
 
     def add(self, measurement: str, facts: Mapping[str, Any]) -> None:
-        """Write a measurement, its facts before the context that they differ from."""
+        """Write a measurement as a JSON line; its facts override the context."""
         if self.file or not self.table:
             try:
                 print_json({"measurement": measurement, **self.context, **facts}, indent=None, file=self.file)
             except OSError as error:
                 if self.file is None:
                     raise
-                with suppress(OSError):  # what it holds back cannot be written either
+                with suppress(OSError):  # buffered data cannot be written either
                     self.file.close()
                 raise ConfigError(f"--json {self.file.name} could not be written: {reason(error)}") from error
 
     def introduce(self) -> None:
-        """What is measured, on what."""
+        """Print what is measured, and on which device."""
         facts = self.context
         how = [facts["arithmetic"]] + [name for name in ("channels_last", "compile", "cuda_graph") if facts[name]]
         height, width = facts["crop"]
@@ -71,7 +71,7 @@ class Report:
 
 
 def context(inputs: Any, batch: Any) -> dict[str, Any]:
-    """All that a figure depends on."""
+    """Return the conditions that a measurement depends on."""
     train, device = inputs.train, inputs.precision.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -97,5 +97,5 @@ def context(inputs: Any, batch: Any) -> dict[str, Any]:
 
 
 def gibibytes(count: float) -> str:
-    """Memory."""
+    """Format a number of bytes in GiB."""
     return f"{count / (1 << 30):.2f} GiB"

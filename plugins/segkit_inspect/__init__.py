@@ -1,4 +1,4 @@
-"""What is installed: the commands ``list``, ``show`` and ``plugins``, and ``completion`` for the shell."""
+"""The commands ``list``, ``show`` and ``plugins``, which show what is installed, and ``completion`` for the shell."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The command ``completion``: what a shell offers at the Tab key, by argcomplete.
+"""The command ``completion``: shell completion with argcomplete.
 
-An argument is completed by what it is called; a plugin's command has that for nothing, or sets a ``completer`` of its
-own, as argcomplete has it.
+The name of an argument selects its completer, in plugins' commands too; a command may also set argcomplete's
+``completer`` attribute on an argument.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from segkit.settings import TABLES
 
 
 class Completion:
-    """Tell how a shell completes commands, options, components, and keys and values of a config at the Tab key."""
+    """Show how to enable shell completion of commands, options, components, and a config's keys and values."""
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """None."""
+        """Add no arguments."""
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Print it; or answer a shell that asks, and end the process: 1 where argcomplete is not installed."""
+        """Print the setup; or, called by a shell, complete and exit (status 1 if argcomplete is not installed)."""
         if "_ARGCOMPLETE" not in os.environ:
             print('pip install argcomplete\neval "$(register-python-argcomplete segkit)"')
             return 0
@@ -44,7 +44,7 @@ class Completion:
 
 
 def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
-    """All commands; with the arguments of those that are among the words, as only these are imported."""
+    """Return a parser of all commands; only commands among ``words`` are imported and have their arguments."""
     from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
     completers: dict[str, Any] = {"config": FilesCompleter(["toml"]), "runs": DirectoriesCompleter()}
@@ -59,7 +59,7 @@ def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
             continue
         component.load().add_arguments(one)
         for action in one._actions:
-            if action.nargs == "*":  # argparse takes it to be over at the first option, as after `run CONFIG --resume`
+            if action.nargs == "*":  # argparse would end it at the first option, as in `run CONFIG --resume`
                 action.nargs = "+"
             if action.dest in completers and not action.option_strings and not hasattr(action, "completer"):
                 action.completer = completers[action.dest]  # type: ignore[attr-defined]
@@ -67,8 +67,8 @@ def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
 
 
 def _words(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
-    """The names of a kind that is written already; else kinds, all names, plugins and the tables of a config."""
-    # where a kind is the first of two arguments argparse takes it for the name
+    """Return the names of the kind already typed; otherwise kinds, all names, plugins and config tables."""
+    # argparse parses a kind as the name while the second argument is missing
     written = {vars(parsed_args).get("kind"), vars(parsed_args).get("name")}
     kinds = [registry for kind, registry in REGISTRIES.items() if written & {kind, registry.plural}]
     names = [name for registry in kinds or REGISTRIES.values() for name in registry]
@@ -77,12 +77,12 @@ def _words(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
 
 
 def _overrides(prefix: str, parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
-    """Keys of the config, and after ``=`` their values."""
+    """Return keys of the config or, after ``=``, their values."""
     from argcomplete.completers import FilesCompleter
 
     path, equals, begun = prefix.partition("=")
     tables: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError, TypeError):  # without a config that can be read there are keys too
+    with contextlib.suppress(OSError, ValueError, TypeError):  # some keys do not depend on the config
         tables = tomllib.loads(Path(parsed_args.config).read_text("utf-8"))
     keys = dict(_keys(path, tables))
     if not equals:
@@ -91,7 +91,7 @@ def _overrides(prefix: str, parsed_args: argparse.Namespace, **_asked: Any) -> I
 
 
 def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Each key that may be given, and its values where there is a list; imported is the component of ``path``."""
+    """Yield each allowed key with its known values; only the component that ``path`` names is imported."""
     for name, settings in TABLES.items():
         for option in options_of(settings):
             yield f"{name}.{option.name}", option.words

@@ -1,4 +1,4 @@
-"""The commands ``list`` and ``plugins``: all components, and where they come from."""
+"""The commands ``list`` and ``plugins``: installed components, and the plugins that provide them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class List:
         parser.add_argument(
             "kind", nargs="?", help=f"only this kind: {', '.join(each.plural for each in REGISTRIES.values())}"
         )
-        document = "a list; of each its kind, name, place, plugin, distribution, version, use, summary"
+        document = "a list of components: kind, name, place, plugin, distribution, version, use, summary"
         add_output_options(parser, document=document)
         parser.add_argument("--markdown", action="store_true", help="print a table in Markdown, for documents")
 
@@ -46,21 +46,21 @@ class List:
             for plugin in [plugin for plugin in installed() if plugin.error]:
                 print(hanging(f"Plugin {plugin} is broken: {plugin.error}"))
             if not arguments.quiet:
-                print("`show KIND NAME` tells more, and prints a table for a config.")
+                print("`show KIND NAME` shows the options, and a table for a config.")
         return 0
 
 
 class Plugins:
     """List the plugins: where each comes from, what it offers, and the cause if it is broken.
 
-    All that they offer is imported. The status is 1 where a plugin is broken, or offers what cannot be imported.
+    All components are imported. The exit status is 1 if a plugin is broken or a component cannot be imported.
     """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Name."""
-        parser.add_argument("name", nargs="?", help="only this plugin, or those of this distribution")
-        add_output_options(parser, document="a list; of each its name, distribution, version, place, offers, problems")
+        """Add the name."""
+        parser.add_argument("name", nargs="?", help="a plugin, or a distribution to list all its plugins")
+        add_output_options(parser, document="a list of plugins: name, distribution, version, place, offers, problems")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -84,13 +84,13 @@ class Plugins:
 
 
 def document_of(component: Any) -> dict[str, Any]:
-    """What ``list --json`` and ``show --json`` say of a component."""
+    """Return the JSON document of a component for ``list --json`` and ``show --json``."""
     use = REGISTRIES[component.kind].shortest_name(component)
     return {**vars(component), "use": use, "summary": component.summary()}
 
 
 def _markdown(listed: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
-    """A row a component, its sentence in full; the kind stands in the first row of its components only."""
+    """Yield one table row per component, with its whole summary; only the first row of a kind names the kind."""
     for plural, components in listed.items():
         for number, document in enumerate(components):
             foreign = f" ({document['plugin']}, {document['distribution']})" * (document["distribution"] != "segkit")
@@ -99,7 +99,7 @@ def _markdown(listed: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
 
 
 def _plugin_document(plugin: Any) -> dict[str, Any]:
-    """What a plugin offers, by the names that a config has for it, the events it listens to, and what is wrong."""
+    """Return the JSON document of a plugin: components by their config names, observed events, and problems."""
     offers: dict[str, list[str]] = {}
     problems = [plugin.error] if plugin.error else []
     for kind, registry in REGISTRIES.items():

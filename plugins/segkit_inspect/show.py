@@ -1,4 +1,4 @@
-"""The command ``show``: what a component or a table of a config says of itself, and how a config has it."""
+"""The command ``show``: the docstring and options of a component or config table, and how to use it in a config."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Show:
             "kind", nargs="?", help=f"{', '.join(REGISTRIES)}; may be left out if the name is of one kind"
         )
         parser.add_argument("name", help="as `list` prints it; or a table of a config: data, augment, train, output")
-        document = "as list --json, with text and options: name, type, default, text, required, given"
+        document = "the fields of list --json, text, and options: name, type, default, text, required, given"
         add_output_options(parser, document=document)
 
     @staticmethod
@@ -60,7 +60,7 @@ class Show:
             return 0
         print(f"{heading}{hanging(text) or 'It has no docstring.'}\n")
         if document["kind"] == "command":
-            print("" if arguments.quiet else f"`{document['name']} --help` tells its options.\n", end="")
+            print("" if arguments.quiet else f"`{document['name']} --help` shows its options.\n", end="")
         elif document["kind"] == "observer":
             print(hanging(f"It observes every run by itself, and listens to {', '.join(events)}."))
         else:
@@ -70,10 +70,10 @@ class Show:
 
 
 def _any_kind(name: str) -> Any:
-    """The component of a name, of whatever kind.
+    """Return the component of any kind with this name.
 
     Raises:
-        ComponentNotFound: there is none, or of several kinds.
+        ComponentNotFound: no component has the name, or components of several kinds have it.
     """
     kinds = [kind for kind, registry in REGISTRIES.items() if registry.matches(name)]
     if len(kinds) == 1:
@@ -84,16 +84,16 @@ def _any_kind(name: str) -> Any:
         which = " or ".join(f"'show {kind} {name}'" for kind in kinds)
         problem = f"'{name}' is the name of several components; say which: {which}"
     elif name in REGISTRIES:
-        problem = f"'{name}' is a kind of component; `list {REGISTRIES[name].plural}` prints those there are"
+        problem = f"'{name}' is a kind of component; `list {REGISTRIES[name].plural}` lists them"
     elif first in TABLES:
-        problem = f"'{name}' is no component; `show {first}` tells the keys of the table [{first}]"
+        problem = f"'{name}' is not a component; `show {first}` shows the keys of the table [{first}]"
     else:
         problem = f"there is no component '{name}'{did_you_mean(name, known) or '.'} `list` prints them all."
     raise ComponentNotFound(problem)
 
 
 def _option(option: Mapping[str, Any]) -> Iterator[str]:
-    """An option with its type, default and text."""
+    """Yield the lines of an option: name, type, default and text."""
     kind = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " | "), option["type"]) or "any"
     default = "(left out)" if option["default"] is None else _shown(option["default"])
     yield hanging(f"  {option['name']}: {kind}{' (required)' if option['required'] else f' = {default}'}", 2)
@@ -101,10 +101,10 @@ def _option(option: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _in_a_config(component: Any, options: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What is given, and a table to paste into a config."""
+    """Yield the parameters that segkit sets itself, and a table to paste into a config."""
     given = [option["name"] for option in options if option["given"]]
     name = REGISTRIES[component.kind].shortest_name(component)
-    yield from ["", f"Given, not set: {', '.join(given)}"] if given else []
+    yield from ["", f"Set by segkit, not in a config: {', '.join(given)}"] if given else []
     if component.kind == "optimizer":
         yield from ["", "In a config", "", "[train]", f'optimizer = "{name}"']
     elif component.kind in _HEADINGS:
@@ -118,13 +118,13 @@ def _line(option: Mapping[str, Any]) -> str:
         is_text = {"str", "Path"} & set(kind.split(" | "))
         return f'{name} = "..."  # required' if is_text else f"# {name} =   # required: {kind or 'any'}"
     if default is None:
-        return f"# {name} = ..."  # left out is what None means
+        return f"# {name} = ..."  # TOML has no null: leaving the key out means None
     text = _toml(default)
     return f"{name} = {text}" if text else f"# {name} = {_shown(default)}"
 
 
 def _toml(value: object) -> str:
-    """A value as TOML has it, which is as JSON has it for all but objects; empty where no file can hold it."""
+    """Format a value as TOML, which equals JSON except for objects; "" if TOML cannot express it."""
     try:
         text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=os.fspath)
         tomllib.loads(f"value = {text}")
@@ -134,5 +134,5 @@ def _toml(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value in a line."""
+    """Format a value on one line."""
     return textwrap.shorten(_toml(value) or repr(value), _LONGEST)

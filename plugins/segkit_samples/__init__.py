@@ -1,7 +1,7 @@
-"""Draws what a run predicts after each epoch and with its best weights, in samples/, and samples.gif of all epochs.
+"""Draws predictions after each epoch and with the best weights into samples/, and all epochs into samples.gif.
 
-``output.samples`` says how many images of val are drawn; 0 draws none. At the end of a run the images of its last split
-with the lowest and the highest scores are drawn too, and the GIF shows the pictures of all epochs one after the other.
+``output.samples`` is the number of val images to draw; 0 draws none. At the end of a run, the images of its last split
+with the lowest and the highest scores are drawn too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import segkit
 if TYPE_CHECKING:
     from segkit.engine.trainer import Result, Run
 
-# tryfirst: reports and TensorBoard show these pictures
+# tryfirst: reports and TensorBoard read these pictures
 
 
 @segkit.hookimpl(tryfirst=True)
 def segkit_run_started(run: Run) -> None:
-    """Remove the pictures of an earlier end, and all of a run that this one replaces."""
+    """Remove the final pictures of an earlier start; if the run starts from scratch, remove all pictures."""
     begins = ("samples.gif", "samples/epoch_*.png") if run.first_epoch == 1 else ()
     for pattern in ("samples/best.png", "samples/hardest_*.png", "samples/easiest_*.png", *begins):
         for path in run.folder.glob(pattern):
@@ -28,13 +28,13 @@ def segkit_run_started(run: Run) -> None:
 
 @segkit.hookimpl(tryfirst=True)
 def segkit_epoch_ended(run: Run, epoch: int) -> None:
-    """Draw some images of val."""
+    """Draw ``output.samples`` images of val."""
     _draw_val(run, f"epoch_{epoch:04d}")
 
 
 @segkit.hookimpl(tryfirst=True)
 def segkit_run_ended(run: Run, result: Result) -> None:
-    """Draw what the best weights predict, and the GIF of all epochs, of those before a resumption too."""
+    """Draw predictions of the best weights, and the GIF of all epochs, including those before a resume."""
     from segkit_samples import animation
 
     _draw_val(run, "best", animation.titles(run.folder).get(result.best_epoch, ""))
@@ -53,7 +53,7 @@ def _count(run: Run) -> int:
 
 
 def _draw_val(run: Run, name: str, title: str = "") -> None:
-    """Draw ``output.samples`` images of val, evenly over the split: neighbours are often of one film."""
+    """Draw ``output.samples`` images of val, evenly spaced: neighbours are often frames of one video."""
     length = len(run.splits["val"])
     count = min(_count(run), length)
     if count:
@@ -61,12 +61,12 @@ def _draw_val(run: Run, name: str, title: str = "") -> None:
 
 
 def _draw(run: Run, name: str, split: str, indices: Sequence[int], title: str = "") -> None:
-    """Draw images of a split under a title: ``samples/<name>.png``, each with its truth, prediction and errors.
+    """Draw images of a split into ``samples/<name>.png``: image, truth, prediction and errors, under a title.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the picture cannot be written.
     """
-    from segkit.data.normalise import displayable  # here, for every command imports this module
+    from segkit.data.normalise import displayable  # imported here because every command imports this module
     from segkit.files import write_atomically
     from segkit_samples.sheets import panel, sheet
 

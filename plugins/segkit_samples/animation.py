@@ -1,4 +1,4 @@
-"""The GIF of a run: its pictures of all epochs one after the other, in a file small enough to be sent to somebody."""
+"""Animates the pictures of all epochs of a run as a GIF that is small enough to send by mail."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from segkit.files import write_atomically
 from segkit_samples.sheets import GAP, caption
 
 MOST_FRAMES = 60
-MOST_BYTES = 5_000_000  # what a mail or an issue takes
-WIDTHS = (900, 720, 560, 400)  # pixels; the next one where a file is larger than that
-SECONDS = 10.0  # of all frames; each takes from 0.1 to 0.7
+MOST_BYTES = 5_000_000  # accepted by mail servers and issue trackers
+WIDTHS = (900, 720, 560, 400)  # pixels; tried in turn until the file is at most MOST_BYTES
+SECONDS = 10.0  # duration of all frames; a frame takes 0.1 to 0.7
 PAUSE = 3.0  # seconds on the last frame
-COLOURS = 255  # of 256: the last one says "as in the frame before", which is true of most of a picture
+COLOURS = 255  # of 256: the last one marks pixels that did not change since the previous frame
 
-Frame = tuple[Path, str]  # a picture, and what stands above it
+Frame = tuple[Path, str]  # a picture and its title
 
 
 def write(folder: Path) -> None:
-    """Write ``samples.gif`` into a run folder; nothing where no picture was drawn.
+    """Write ``samples.gif`` into a run folder, unless no picture was drawn.
 
     Raises:
-        WriteError: it cannot be written; an older one is intact.
+        WriteError: the file cannot be written; an existing one is left intact.
     """
     frames = chosen(found(folder))
     if not frames:
@@ -41,7 +41,7 @@ def write(folder: Path) -> None:
 
 
 def titles(folder: Path) -> dict[int, str]:
-    """By epoch: its score beside its floor."""
+    """Return a title for each epoch, with its score and its floor."""
     lines, found = segkit.read_run(folder).epochs, {}
     for line in lines:
         score, floor = line["val"]["mean_iou"], line["val"]["floor"]["mean_iou"]
@@ -51,22 +51,22 @@ def titles(folder: Path) -> dict[int, str]:
 
 
 def found(folder: Path) -> list[Frame]:
-    """The picture of each epoch that has one, and its title."""
+    """Return the picture and title of each epoch that has a picture."""
     frames = [(folder / "samples" / f"epoch_{epoch:04d}.png", title) for epoch, title in titles(folder).items()]
     return [(path, title) for path, title in frames if path.is_file()]
 
 
 def chosen(frames: Sequence[Frame], most: int = MOST_FRAMES) -> list[Frame]:
-    """At most so many, evenly, the first and the last among them."""
+    """Return at most ``most`` evenly spaced frames, including the first and the last."""
     count = min(len(frames), most)
     return [frames[place * (len(frames) - 1) // max(1, count - 1)] for place in range(count)]
 
 
 def animated(frames: Sequence[Frame], width: int) -> bytes:
-    """A GIF that repeats for ever, its last frame longest; all frames share one palette, so that only changes count."""
+    """Encode an endless GIF with a pause on the last frame; frames share a palette, so only changes are stored."""
     bar = tqdm(frames, f"samples.gif, {width} pixels wide", unit=" frames", leave=False, disable=None)
     drawn = [_drawn(path, title, width) for path, title in bar]
-    # a run that goes on may draw more images or fewer: nothing of one frame shows below another
+    # a resumed run may draw more or fewer images: pad all frames to the same size
     width, height = max(each.width for each in drawn), max(each.height for each in drawn)
     pages = [ImageOps.expand(each, (0, 0, width - each.width, height - each.height), "white") for each in drawn]
     three = Image.fromarray(np.concatenate([np.asarray(pages[at]) for at in (0, len(pages) // 2, -1)]))
@@ -75,13 +75,13 @@ def animated(frames: Sequence[Frame], width: int) -> bytes:
     step = min(0.7, max(0.1, SECONDS / len(indexed)))
     durations = [round(1000 * step)] * (len(indexed) - 1) + [round(1000 * PAUSE)]
     file = io.BytesIO()
-    # optimize: only what changed is written, a sixth of the bytes
+    # optimize: store only what changed, a sixth of the bytes
     indexed[0].save(file, "gif", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=True)
     return file.getvalue()
 
 
 def _drawn(path: Path, title: str, width: int) -> Image.Image:
-    """A picture under its title."""
+    """Draw a picture under its title, at most ``width`` pixels wide."""
     with Image.open(path) as opened:
         sheet = opened.convert("RGB")
     if sheet.width > width:

@@ -1,4 +1,4 @@
-"""Sheets of pictures with captions: panels of image, truth, prediction and errors, a legend; and how they are saved."""
+"""Draws sheets of captioned pictures: panels of image, truth, prediction and errors, a legend; and saves masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITER = "segkit"
 _WRONG = (230, 25, 25)
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _TEXT = 14  # pixels
-GAP = 6  # pixels between what is side by side
+GAP = 6  # pixels between neighbouring pictures
 
 Pixels = NDArray[np.uint8]
 
@@ -35,9 +35,9 @@ def panel(
     name: str = "",
     width: int = 320,
 ) -> Image.Image:
-    """Image, truth, prediction and errors side by side, each ``width`` pixels wide under its caption.
+    """Draw image, truth, prediction and errors side by side, each ``width`` pixels wide under a caption.
 
-    The errors are red on the darkened image; void is cream, and counts for nothing.
+    Errors are red on the darkened image; void is cream and not counted.
     """
     labelled = truth != ignore_index
     share = int(((prediction != truth) & labelled).sum()) / max(int(labelled.sum()), 1)
@@ -60,7 +60,7 @@ def panel(
 
 
 def side_by_side(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Captions and pictures, each picture under its caption."""
+    """Draw pictures side by side, each under its caption."""
     strips = [(caption(text, picture.width), picture) for text, picture in pictures]
     width = sum(picture.width + GAP for _, picture in strips) - GAP
     row = Image.new("RGB", (width, max(text.height + picture.height for text, picture in strips)), _PAPER)
@@ -75,7 +75,7 @@ def side_by_side(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 def caption(
     text: str, width: int, colour: tuple[int, int, int] | None = None, paper: tuple[int, int, int] = _PAPER
 ) -> Image.Image:
-    """A line of text, ``width`` pixels wide, behind a square of a ``colour``, on ``paper``."""
+    """Draw a line of text, ``width`` pixels wide, on ``paper``; with ``colour``, a coloured square comes first."""
     line = Image.new("RGB", (width, _TEXT + GAP), paper)
     draw = ImageDraw.Draw(line)
     left = 0
@@ -89,7 +89,7 @@ def caption(
 def sheet(
     panels: Sequence[Image.Image], classes: Sequence[str], palette: Sequence[Colour], title: str = ""
 ) -> Image.Image:
-    """Panels one below the other, under a title and over one legend, which has void where a panel shows its colour."""
+    """Stack panels under a title and above a legend, which includes void if a panel shows the void colour."""
     width = max(each.width for each in panels)
     has_void = any((np.asarray(each) == VOID_COLOUR).all(2).any() for each in panels)
     parts = [*([caption(title, width)] if title else []), *panels, legend(classes, palette, width, has_void)]
@@ -102,7 +102,7 @@ def sheet(
 
 
 def legend(classes: Sequence[str], palette: Sequence[Colour], width: int, has_void: bool = True) -> Image.Image:
-    """Each class, and void, by colour and name, in rows of at most ``width`` pixels."""
+    """Draw the colour and name of each class, and of void, in rows of at most ``width`` pixels."""
     entries = [*zip(classes, palette, strict=True), *([("void", VOID_COLOUR)] if has_void else [])]
     longest = max(_font().getlength(one_line(name[:width])) for name, _ in entries)
     cell = min(width, round(longest) + _TEXT + 4 * GAP)
@@ -116,40 +116,40 @@ def legend(classes: Sequence[str], palette: Sequence[Colour], width: int, has_vo
 def save_palette_png(
     mask: Pixels, palette: Sequence[Colour], path: str | Path | IO[bytes], ignore_index: int = 255
 ) -> None:
-    """Write labels ``[H,W]`` as a palette PNG, as VOC's masks: the indices are the labels, the colours for the eye."""
+    """Write labels ``[H,W]`` as a palette PNG like VOC's masks: indices are the labels, the palette is for display."""
     picture = Image.fromarray(mask)
     picture.putpalette(colour_mask(np.arange(256, dtype=np.uint8), palette, ignore_index).tobytes())
     picture.save(path, format="PNG", pnginfo=signature())
 
 
 def signature() -> PngInfo:
-    """What tells a picture of ours from a person's own, which is never overwritten."""
+    """Return metadata that marks pictures written by segkit; pictures without it are never overwritten."""
     text = PngInfo()
     text.add_text("Software", WRITER)
     return text
 
 
 def is_prediction(path: Path) -> bool:
-    """Whether a file is a picture that was written with our :func:`signature`."""
-    if not path.is_file():  # to open a pipe would wait for ever
+    """Whether a file is a picture written with :func:`signature`."""
+    if not path.is_file():  # opening a pipe would block
         return False
-    most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # a header is read, and a mask of any size is ours
+    most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # only the header is read: any size is fine
     try:
         with Image.open(path, formats=["PNG", "TIFF"]) as picture:
             return WRITER in (picture.info.get("Software"), getattr(picture, "tag_v2", {}).get(ExifTags.Base.Software))
-    except Exception:  # what Pillow raises at a damaged or hostile file is anything
+    except Exception:  # Pillow may raise any exception for a damaged or hostile file
         return False
     finally:
         Image.MAX_IMAGE_PIXELS = most
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(_TEXT)  # Pillow brings it along
+    return ImageFont.load_default(_TEXT)  # bundled with Pillow
 
 
 def _fitting(text: str, width: int) -> str:
-    """The text, its end replaced by dots where it is longer than ``width`` pixels."""
-    whole = text = text[: max(width, 1)]  # a letter has a pixel at least
+    """Return the text, its end replaced by "…" if it is wider than ``width`` pixels."""
+    whole = text = text[: max(width, 1)]  # a letter is at least one pixel wide
     while len(text) > 1 and _font().getlength(text + "…" * (text != whole)) > width:
         text = text[:-1]
     return text + "…" * (text != whole)

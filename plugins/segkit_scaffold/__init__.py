@@ -1,4 +1,4 @@
-"""For authors of plugins: ``new-plugin`` writes a package, and ``check-plugin`` asks it the rules of its kind."""
+"""Commands for plugin authors: ``new-plugin`` writes a package, and ``check-plugin`` checks its contract."""
 
 from __future__ import annotations
 

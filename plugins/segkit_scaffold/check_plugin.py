@@ -1,4 +1,4 @@
-"""The command ``check-plugin``: asks a component, or every component of a plugin, the rules of its kind."""
+"""The command ``check-plugin``: checks one component, or all components of a plugin, against their contract."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from segkit.plugins import installed
 from segkit.registry import REGISTRIES
 from segkit.testing.suite import checks, rules_of
 
-KINDS = ("loss", "model", "dataset", "metric", "transform", "reader")  # that have rules
-_COLUMN = 45  # where the state of a check begins
-_FORMS = {"--option": "KEY=VALUE, as gamma=2.0", "--known": "[COMPONENT:]CHECK=REASON, as gradcheck=why"}
+KINDS = ("loss", "model", "dataset", "metric", "transform", "reader")  # kinds that have checks
+_COLUMN = 45  # the column of a check's state
+_FORMS = {"--option": "KEY=VALUE, e.g. gamma=2.0", "--known": "[COMPONENT:]CHECK=REASON, e.g. gradcheck=why"}
 
 
 class CheckPlugin:
-    """Ask a component, or all components of a plugin, whether they keep the contract of their kind.
+    """Check whether a component, or all components of a plugin, keep the contract of their kind.
 
-    The same checks run under pytest: see segkit.testing. The status is 1 when one fails, or where the plugin is broken.
+    segkit.testing runs the same checks under pytest. The exit status is 1 if a check fails or the plugin is broken.
     """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Name, kind, options, and failures that are known."""
-        parser.add_argument("name", help="of a component (dice) or of a plugin (losses)")
-        parser.add_argument("--kind", choices=KINDS, help="where a name is of several kinds")
+        """Add the name, kind, options and known failures."""
+        parser.add_argument("name", help="a component (dice) or a plugin (losses)")
+        parser.add_argument("--kind", choices=KINDS, help="required if components of several kinds have the name")
         parser.add_argument(
             "--option",
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="an option of the component, in TOML, as gamma=2.0; of several components, of those that have it",
+            help="set an option in TOML syntax, e.g. gamma=2.0, for every checked component that has it",
         )
         parser.add_argument(
             "--known",
             action="append",
             default=[],
             metavar="[COMPONENT:]CHECK=REASON",
-            help="a failure that is expected, and why; the check then has to fail",
+            help="expect this check to fail, with the reason; it is an error if it passes",
         )
-        add_output_options(parser, document="broken plugins, components, of each its checks: name, state, seconds, why")
+        add_output_options(parser, document="broken plugins, and components with checks: name, state, seconds, why")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Check, and print a table; 1 where a check fails or the plugin is broken."""
+        """Run the checks and print a table; return 1 if a check fails or the plugin is broken."""
         plugins, components = _find(arguments.name, arguments.kind)
         broken = [plugin for plugin in plugins if plugin.error]
         options = _assigned("--option", arguments.option, components, _option_names)
@@ -65,7 +65,7 @@ class CheckPlugin:
             count = f", {skipped} of {len(states)} not asked" if skipped else ""
             print(f"{failed or 'no'} failure{'s' * (failed != 1)}{count}")
         else:
-            print(f"plugin {plugins[0]}: nothing to check; `plugins {arguments.name}` tells what it offers")
+            print(f"plugin {plugins[0]}: nothing to check; `plugins {arguments.name}` shows what it offers")
         if arguments.json:
             named = [{"name": each.name, "distribution": each.distribution, "problem": each.error} for each in broken]
             print_json({"broken": named, "components": documents})
@@ -73,7 +73,7 @@ class CheckPlugin:
 
 
 def _ask(component: Any, options: dict[str, Any], known: dict[str, str], quiet: bool) -> dict[str, Any]:
-    """The document of a component: its checks, or the problem that ended them; the next component may be sound."""
+    """Check a component and return its JSON document, with the problem if the checks could not be run to the end."""
     document: dict[str, Any] = {**vars(component), "problem": None, "checks": []}
     print(component)
     try:
@@ -82,7 +82,7 @@ def _ask(component: Any, options: dict[str, Any], known: dict[str, str], quiet: 
         raise
     except BaseException as error:  # a component may call sys.exit()
         text = str(error) if isinstance(error, SegkitError | AssertionError) else cause(error)
-        document["problem"] = text.replace(f"{component.names[-1]}: ", "")  # which the line above has named
+        document["problem"] = text.replace(f"{component.names[-1]}: ", "")  # already printed above
         print(f"  cannot be checked: {document['problem']}")
     return document
 
@@ -92,9 +92,9 @@ def _ask_checks(
 ) -> None:
     """Ask every check, print a line for each (with ``quiet`` for failures only), and append its row."""
     asked = checks(component.kind, component.names[-1], options, known)
-    if options and not known and component.kind not in ("dataset", "reader"):  # these are built of a sample
-        asked[0].subject.build(num_classes=3, ignore_index=255, classes=("a", "b", "c"))  # a refusal is told once
-    first_with: dict[tuple[type, str], str] = {}  # an error -> the first check that met it
+    if options and not known and component.kind not in ("dataset", "reader"):  # those need a sample
+        asked[0].subject.build(num_classes=3, ignore_index=255, classes=("a", "b", "c"))  # report a bad option once
+    first_with: dict[tuple[type, str], str] = {}  # error -> the first check that raised it
     for check in asked:
         began = time.perf_counter()
         answer = check.ask()
@@ -111,10 +111,10 @@ def _ask_checks(
 
 
 def _find(name: str, kind: str | None) -> tuple[list[Any], list[Any]]:
-    """The plugins of a name, and the components of that name or of these plugins.
+    """Return the plugins with this name, and the components with this name, or else those of these plugins.
 
     Raises:
-        ComponentNotFound: there is neither, or not of that kind.
+        ComponentNotFound: nothing has the name, or no component of the kind has it.
     """
     everything = [each for one in KINDS for each in REGISTRIES[one].components()]
     plugins = [plugin for plugin in installed() if name in (plugin.name, plugin.key)]
@@ -134,11 +134,11 @@ def _find(name: str, kind: str | None) -> tuple[list[Any], list[Any]]:
 def _assigned(
     flag: str, given: Sequence[str], components: Sequence[Any], names: Callable[[Any], Collection[str]]
 ) -> dict[Any, dict[str, Any]]:
-    """What ``--option`` or ``--known`` says, KEY=VALUE: of several components of those that have the key.
+    """Parse the KEY=VALUE arguments of ``--option`` or ``--known`` for each component that has the key.
 
     Raises:
-        ConfigError: it is not written so, or no component has the key.
-        PluginError: none has, and one cannot be imported.
+        ConfigError: the syntax is wrong, or no component has the key.
+        PluginError: no component has the key, and one of them cannot be imported.
     """
     chosen: dict[Any, dict[str, Any]] = {component: {} for component in components}
     for text in given:
@@ -150,12 +150,12 @@ def _assigned(
         having = [each for each in asked if key in names(each)]
         if not having:
             for each in asked:
-                each.load()  # that it cannot be imported says more than that it has nothing
+                each.load()  # a failed import is the more useful error
             there = dict.fromkeys(name for each in asked for name in names(each))
             close = f"{did_you_mean(key, there) or ';'} there are {', '.join(there) or 'none'}"
-            raise ConfigError(f"{flag} {text}: {owner or 'what is checked'} has no '{key}'{close}")
+            raise ConfigError(f"{flag} {text}: there is no '{key}' in {owner or 'any checked component'}{close}")
         read: Any = value
-        with suppress(tomllib.TOMLDecodeError):  # else it is a text, as a reason is
+        with suppress(tomllib.TOMLDecodeError):  # otherwise the value is a string
             read = tomllib.loads(f"value = {value}")["value"] if flag == "--option" else value
         for component in having:
             chosen[component][key] = read
@@ -163,7 +163,7 @@ def _assigned(
 
 
 def _option_names(component: Any) -> list[str]:
-    """Those of its constructor; none where it cannot be imported, which is told when it is asked."""
+    """Return a component's option names; none if it cannot be imported, which is reported when it is checked."""
     with suppress(SegkitError):
         return [option.name for option in options_of(component)] + ["path"] * (component.kind == "reader")
     return []

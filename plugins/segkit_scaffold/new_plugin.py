@@ -24,26 +24,26 @@ _USES = {
     "reader": "A config need not name it: it reads the images and masks whose names end in `.$name`.",
     "observer": "A config need not name it: every run writes `$name.csv` into its folder.",
 }
-"""How the README says it is used, by kind."""
+"""The section "Use" of the README, by kind."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 class NewPlugin:
-    """Write a package for a component of your own: a loss, a model, a dataset, a metric, a transform, a reader, ...
+    """Write a plugin package for your own component: a loss, model, dataset, metric, transform, reader or observer.
 
-    It holds a working example to change, and its tests: the checks of the contract.
+    The package holds a working example to change, and tests that run the checks of its contract.
     """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Name, kind and place."""
-        parser.add_argument("name", help="lower case, as focal_tversky; a reader's is the ending of its files")
-        parser.add_argument("--kind", required=True, choices=_USES, help="what it is")
-        parser.add_argument("--output", default=".", metavar="DIR", help="where its folder segkit-NAME goes")
+        """Add the name, kind and output folder."""
+        parser.add_argument("name", help="in lower case, e.g. focal_tversky; for a reader: the suffix of its files")
+        parser.add_argument("--kind", required=True, choices=_USES, help="the kind of component")
+        parser.add_argument("--output", default=".", metavar="DIR", help="create the folder segkit-NAME in DIR")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Write it, and say what to do next."""
+        """Write the package, and print the next steps."""
         name, kind = arguments.name, arguments.kind
         _check_name(name, kind)
         folder = Path(arguments.output).expanduser() / f"segkit-{name.replace('_', '-')}"
@@ -54,43 +54,43 @@ class NewPlugin:
 
 
 def _check_name(name: str, kind: str) -> None:
-    """Refuse what cannot be the name of a component and of a package.
+    """Check that a name is valid for both the component and the package.
 
     Raises:
-        ConfigError: saying what is allowed.
+        ConfigError: the name is invalid, reserved or taken; the message says what is allowed.
     """
     bare = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").removeprefix("segkit_")
     if bare != name or not _NAME.fullmatch(name):
         close = f"; did you mean '{bare}'?" if _NAME.fullmatch(bare) else ""
         raise ConfigError(
-            f"'{name}' is no name for a {kind}: allowed are lower-case letters, digits and single underscores, a "
-            f"letter first; the package is called segkit-NAME by itself{close}"
+            f"'{name}' is not a valid {kind} name: allowed are lower-case letters, digits and single underscores, "
+            f"starting with a letter; the package is named segkit-NAME automatically{close}"
         )
     own = {each.name for each in REGISTRIES["metric"].components() if each.plugin == "core"}
     if kind == "metric" and name in own | {"class", "class_iou", "floor", "lift", "loss", "losses", "predicted"}:
-        raise ConfigError(f"'{name}' is what a score of segkit's own is called in every result: choose another name")
+        raise ConfigError(f"'{name}' is the name of a built-in entry of every result: choose another name")
     found = find_spec(f"segkit_{name}")
     if found:
         where = found.origin or "a folder without __init__.py"
-        raise ConfigError(f"there is a Python package segkit_{name} already ({where}): choose another name")
+        raise ConfigError(f"there is already a Python package segkit_{name} ({where}): choose another name")
 
 
 def _called(name: str, kind: str) -> str:
-    """What a config calls it: by plugin and name where the name is taken, which is warned of."""
+    """Return the component's name in a config; if the name is taken, warn and return ``plugin/name``."""
     taken = [each for each in REGISTRIES[kind].components() if each.name == name] if kind in REGISTRIES else []
     if not taken:
         return name
-    print(f"warning: there is a {taken[0]}; a config has to say '{name}/{name}' for yours", file=sys.stderr)
+    print(f"warning: there is already a {taken[0]}; in a config, write '{name}/{name}' for yours", file=sys.stderr)
     return f"{name}/{name}"
 
 
 def _module(name: str, kind: str) -> str:
-    """The file to change; an observer is the package itself."""
+    """Return the path of the component's module; an observer is in ``__init__.py``."""
     return f"segkit_{name}/{'__init__' if kind == 'observer' else kind}.py"
 
 
 def _package(name: str, kind: str, called: str) -> dict[str, str]:
-    """Path -> text of every file."""
+    """Return the text of every file by its path."""
     words = {"name": name, "called": called, "kind": kind}
     words |= {"package": f"segkit_{name}", "distribution": f"segkit-{name.replace('_', '-')}"}
     suffix = kind.title()
@@ -99,8 +99,8 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
     words |= {"plural": REGISTRIES[kind].plural, "version": segkit.__version__, "year": str(date.today().year)}
     words["use"] = Template(_USES[kind]).substitute(words)
     option = f" --option path=FILE.{name}" if kind == "reader" else ""
-    checks = f"The checks of the contract, `python -m segkit check-plugin {called}{option}` runs them without pytest."
-    words["test_note"] = "They train for two epochs." if kind == "observer" else checks
+    checks = f"To check the contract without pytest: `python -m segkit check-plugin {called}{option}`."
+    words["test_note"] = "The tests train for two epochs." if kind == "observer" else checks
     sources = {
         "pyproject.toml": "pyproject",
         "README.md": "readme",
@@ -121,13 +121,11 @@ def _write(folder: Path, package: dict[str, str]) -> None:
     """Write the files into a new folder.
 
     Raises:
-        ConfigError: the folder is there, or cannot be written.
+        ConfigError: the folder exists already, or it cannot be written.
     """
     try:
-        if folder.exists() or folder.is_symlink():  # a link to nowhere is there too
-            raise ConfigError(
-                f"{folder} is there already, and nothing was changed; remove it, or give another --output"
-            )
+        if folder.exists() or folder.is_symlink():  # a broken link counts as existing
+            raise ConfigError(f"{folder} exists already, nothing was changed; remove it, or give another --output")
         for path, text in package.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, "utf-8")

@@ -86,15 +86,18 @@ def test_options_are_toml_and_go_to_those_that_have_them(mine: Any, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mine", "--option", "gama=2.0"], "--option gama=2.0: what is checked has no 'gama'; did you mean 'gamma'?"),
-        (["mine", "--option", "gamma"], "--option gamma: write KEY=VALUE, as gamma=2.0"),
-        (["plain", "--known", "gradcheck"], "--known gradcheck: write [COMPONENT:]CHECK=REASON, as gradcheck=why"),
+        (
+            ["mine", "--option", "gama=2.0"],
+            "--option gama=2.0: there is no 'gama' in any checked component; did you mean 'gamma'?",
+        ),
+        (["mine", "--option", "gamma"], "--option gamma: write KEY=VALUE, e.g. gamma=2.0"),
+        (["plain", "--known", "gradcheck"], "--known gradcheck: write [COMPONENT:]CHECK=REASON, e.g. gradcheck=why"),
         (["plain", "--known", "gradcheck= "], "--known gradcheck= : write [COMPONENT:]CHECK=REASON"),
         (
             ["plain", "--known", "gradchek=it"],
-            "what is checked has no 'gradchek'; did you mean 'gradcheck'? there are nam",
+            "there is no 'gradchek' in any checked component; did you mean 'gradcheck'? there are nam",
         ),
-        (["mine", "--known", "dice:gradcheck=it"], "dice has no 'gradcheck'; there are none"),
+        (["mine", "--known", "dice:gradcheck=it"], "there is no 'gradcheck' in dice; there are none"),
         (["plain", "--kind", "dataset"], "there is no dataset 'plain'; 'plain' is a loss"),
         (["min"], "there is no component and no plugin 'min'; did you mean 'mine'?"),
     ],
@@ -165,19 +168,19 @@ def test_of_an_observer_there_is_nothing_to_check(site: Any, capsys: pytest.Capt
     """
     site.install("segkit-watch", "watch", source)
     assert main(["check-plugin", "watch"]) == 0
-    told = "plugin 'watch' (segkit-watch 1.5): nothing to check; `plugins watch` tells what it offers\n"
+    told = "plugin 'watch' (segkit-watch 1.5): nothing to check; `plugins watch` shows what it offers\n"
     assert capsys.readouterr().out == told
     assert main(["check-plugin", "tensorboard"]) == 0
-    assert "nothing to check; `plugins tensorboard` tells what it offers" in capsys.readouterr().out
+    assert "nothing to check; `plugins tensorboard` shows what it offers" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--option", "a=1"], "segkit: --option a=1: what is checked has no 'a'; there are none\n"),
+        (["--option", "a=1"], "segkit: --option a=1: there is no 'a' in any checked component; there are none\n"),
         (
             ["--known", "gradcheck=why"],
-            "segkit: --known gradcheck=why: what is checked has no 'gradcheck'; there are none\n",
+            "segkit: --known gradcheck=why: there is no 'gradcheck' in any checked component; there are none\n",
         ),
     ],
 )

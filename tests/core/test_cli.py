@@ -427,7 +427,7 @@ def test_show_prints_docstring_options_and_what_is_given(site: Any, capsys: pyte
               how much.
           on: bool | None = (left out)
 
-        Given, not set: num_classes
+        Set by segkit, not in a config: num_classes
 
         In a config
 
@@ -439,7 +439,7 @@ def test_show_prints_docstring_options_and_what_is_given(site: Any, capsys: pyte
     """
     assert printed(capsys, "show", "losses", "shown").split("\n") == [line[8:] for line in expected.split("\n")][1:]
     assert "loss 'shown'" in printed(capsys, "show", "shown")
-    assert "`list --help` tells its options" in printed(capsys, "show", "command", "list")
+    assert "`list --help` shows its options" in printed(capsys, "show", "command", "list")
 
 
 def test_show_writes_as_a_comment_what_no_file_can_hold(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -505,9 +505,9 @@ def test_show_asks_which_plugin_is_meant(site: Any, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("dataset", "'dataset' is a kind of component; `list datasets` prints those there are"),
+        ("dataset", "'dataset' is a kind of component; `list datasets` lists them"),
         ("trian", "there is no component 'trian'; did you mean 'train'?"),
-        ("train.lr", "`show train` tells the keys of the table [train]"),
+        ("train.lr", "`show train` shows the keys of the table [train]"),
     ],
 )
 def test_show_answers_what_is_no_component(name: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,7 @@ def test_its_options_are_shown_as_ours_are(installed: Any) -> None:
     shown = done.stdout
     assert shown.startswith("loss 'hinge' of plugin 'hinge' (segkit-hinge 0.3)\nsegkit_hinge.loss:Hinge\n")
     assert "  margin: float = 1.0\n      by which the right class should lead.\n" in shown
-    assert "Given, not set: num_classes, ignore_index\n" in shown
+    assert "Set by segkit, not in a config: num_classes, ignore_index\n" in shown
     assert shown.endswith('[[loss]]\nname = "hinge"\nmargin = 1.0\nmode = "mean"\n')
 
 

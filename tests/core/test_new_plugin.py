@@ -116,8 +116,8 @@ def test_a_name_that_is_none_is_refused(
 ) -> None:
     assert main(["new-plugin", name, "--kind", "loss", "--output", str(tmp_path / "new")]) == 2
     assert capsys.readouterr().err == (
-        f"segkit: '{name}' is no name for a loss: allowed are lower-case letters, digits and single underscores, a "
-        f"letter first; the package is called segkit-NAME by itself{close}\n"
+        f"segkit: '{name}' is not a valid loss name: allowed are lower-case letters, digits and single underscores, "
+        f"starting with a letter; the package is named segkit-NAME automatically{close}\n"
     )
     assert not (tmp_path / "new").exists()
 
@@ -126,8 +126,8 @@ def test_a_name_that_is_taken_is_warned_of_and_its_package_asks_for_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["new-plugin", "dice", "--kind", "loss", "--output", str(tmp_path)]) == 0
-    warned = f"warning: there is a loss 'dice' of plugin 'losses' (segkit {segkit.__version__}); a config has to say "
-    assert capsys.readouterr().err == f"{warned}'dice/dice' for yours\n"
+    warned = f"warning: there is already a loss 'dice' of plugin 'losses' (segkit {segkit.__version__}); in a config, "
+    assert capsys.readouterr().err == f"{warned}write 'dice/dice' for yours\n"
     assert 'checks("loss", "dice/dice")' in (tmp_path / "segkit-dice" / "tests" / "test_dice.py").read_text()
     assert 'name = "dice/dice"' in (tmp_path / "segkit-dice" / "README.md").read_text()
 
@@ -138,7 +138,7 @@ def test_a_metric_may_not_be_called_as_a_score_of_ours(
 ) -> None:
     assert main(["new-plugin", name, "--kind", "metric", "--output", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"segkit: '{name}' is what a score of segkit's own is called in every result: choose another name\n"
+        f"segkit: '{name}' is the name of a built-in entry of every result: choose another name\n"
     )
     assert not list(tmp_path.iterdir())
 
@@ -146,7 +146,7 @@ def test_a_metric_may_not_be_called_as_a_score_of_ours(
 def test_a_package_that_would_hide_another_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new-plugin", "losses", "--kind", "loss", "--output", str(tmp_path)]) == 2
     place = ROOT / "plugins" / "segkit_losses" / "__init__.py"
-    expected = f"segkit: there is a Python package segkit_losses already ({place}): choose another name\n"
+    expected = f"segkit: there is already a Python package segkit_losses ({place}): choose another name\n"
     assert capsys.readouterr().err == expected
     assert not list(tmp_path.iterdir())
 
@@ -155,14 +155,14 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "segkit-mine").mkdir()
     assert main(["new-plugin", "mine", "--kind", "loss", "--output", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"segkit: {tmp_path / 'segkit-mine'} is there already, and nothing was changed; remove it")
+    assert error.startswith(f"segkit: {tmp_path / 'segkit-mine'} exists already, nothing was changed; remove it")
     assert not list((tmp_path / "segkit-mine").iterdir())
 
 
 def test_a_link_to_nowhere_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "segkit-mine").symlink_to(tmp_path / "nowhere")
     assert main(["new-plugin", "mine", "--kind", "loss", "--output", str(tmp_path)]) == 2
-    assert "segkit-mine is there already, and nothing was changed" in capsys.readouterr().err
+    assert "segkit-mine exists already, nothing was changed" in capsys.readouterr().err
 
 
 def test_a_name_that_is_too_long_for_a_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
