@@ -1,4 +1,4 @@
-"""What the labels and colours of masks mean, by a class file and the options of a person."""
+"""Map stored labels or colours of masks to class indices, from the class file and the options of ``folder``."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def meanings_of(
     colour_map: Mapping[str, Sequence[int]] | None = None,
     threshold: float | None = None,
 ) -> tuple[dict[int, int] | None, dict[Colour, int] | None]:
-    """Stored label -> class index or :data:`VOID`, and likewise of colours; None: labels are indices, or no colours.
+    """Return stored label -> class index or :data:`VOID` (None: labels are indices), and the same for RGB (None: none).
 
     Args:
-        listed: the classes; its labels or colours count where neither map is given.
-        masks: some of which are looked into, where the classes have colours.
-        void: as the dataset ``folder`` has it; the others too.
+        listed: the classes; its labels or colours are used where neither map is given.
+        masks: all masks; about 20 of them are opened where the class file has colours.
+        void, value_map, colour_map, threshold: the options of the dataset ``folder``.
 
     Raises:
-        ConfigError: options that do not fit together.
+        ConfigError: the options contradict each other or the classes.
     """
     if listed.colours and colour_map is None and value_map is None:
-        colour_map = _colours_of_file(listed, sorted(masks))  # all splits are read alike
+        colour_map = _colours_of_file(listed, sorted(masks))  # the same for every split
     if colour_map is not None:
         return None, _colours(colour_map, listed.names)
     if threshold is not None and value_map is None:
@@ -47,26 +47,26 @@ def meanings_of(
 
 
 def _colours_of_file(listed: ClassFile, masks: Sequence[Path]) -> dict[str, Sequence[int]] | None:
-    """The colours of a class file as a map, where some of the masks hold these colours, or others."""
+    """Return the colours of the class file by class name if the masks hold colours rather than labels, else None."""
     named: dict[str, Sequence[int]] = dict(zip(listed.names, listed.colours or (), strict=True))
     indices = {(r, g, b): index for index, (r, g, b) in enumerate(named.values())}
     for mask in masks[:: max(1, len(masks) // 20)]:
-        with suppress(DataError):  # told when it is read
+        with suppress(DataError):  # reported when the mask is read
             if not read_header(mask).has_colours:
                 continue
-            with suppress(LabelError):  # colours that the file lacks
+            with suppress(LabelError):  # the mask has colours that the class file lacks
                 if (read_mask(mask, indices) != indices.get((0, 0, 0), -1)).any():  # black may be label 0 as well
                     return named
             try:
                 read_mask(mask)
-            except LabelError as error:  # they are no labels either, stored as greys
+            except LabelError as error:  # the colours are no labels stored as greys either
                 if error.issue is not None and error.issue.kind == "colours":
                     return named
     return None
 
 
 def _values(listed: ClassFile, void: Sequence[int], value_map: Mapping[str, int] | None) -> dict[int, int]:
-    """Stored label -> class index."""
+    """Return the mapping stored label -> class index or :data:`VOID`."""
     values = {stored: index for index, stored in enumerate(listed.labels or range(len(listed.names)))}
     if value_map is not None:
         try:

@@ -1,4 +1,4 @@
-"""Palettes of masks: which of their colours tell labels apart, and masks whose palettes contradict each other."""
+"""Palettes of masks: which colours identify a label, and masks whose palettes contradict each other."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from segkit_folder.files import PairedFiles
 
 OF_PALETTES = ("palette", "palettes", "label_colours")
-"""Kinds of issues of masks whose colours say that their labels mean something else."""
+"""Kinds of issues where the colours of a mask show that its labels mean other classes."""
 
 
 def palette_issues(dataset: PairedFiles, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
-    """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
+    """Return an issue for masks whose palettes contradict each other or the palette of the classes.
 
     Args:
-        dataset: of the masks.
-        masks: file -> label -> its colour, where that tells it apart.
+        dataset: the dataset that the masks belong to.
+        masks: file -> label -> colour, for colours that identify a label (see :func:`telling_colours`).
     """
     misdrawn = _misdrawn_by(dataset)
     apart = {file: {} if dataset.palette_is_assumed else misdrawn(drawn) for file, drawn in masks.items()}
@@ -46,12 +46,12 @@ def palette_issues(dataset: PairedFiles, masks: Mapping[str, Mapping[int, Colour
 
 
 def _misdrawn_by(dataset: PairedFiles) -> Callable[[Mapping[int, Colour]], dict[int, str]]:
-    """A function from the colours of labels to those labels which have the colour of another class, with a text.
+    """Return a function: label -> colour of a mask to {label: text}, for labels drawn in the colour of another class.
 
-    Colours are those of the classes, or else greys: label k in grey k. Colours that are in any palette (of two
-    colours black and white, of a default palette black) prove nothing alone.
+    Colours are compared with those of the classes, then with greys, where label k is grey k. Black and white greys, and
+    the black of an assumed palette, prove nothing alone: almost every palette holds them.
     """
-    # a map of the labels says more than colours that nobody chose
+    # a map of the labels is better evidence than a default palette
     classes = () if dataset.palette_is_assumed and not dataset.stores_indices else dataset.palette
     own = {colour: index for index, colour in enumerate(classes) if classes.count(colour) == 1}
     greys = {(label, label, label): index for label, index in dataset.values.items() if 0 <= label <= 255}
@@ -84,29 +84,29 @@ def _misdrawn_by(dataset: PairedFiles) -> Callable[[Mapping[int, Colour]], dict[
 def telling_colours(
     palette: Sequence[Colour], labels: Sequence[int], stored: NDArray[np.integer[Any]]
 ) -> dict[int, Colour]:
-    """The palette's colours of the labels in a mask, where they tell labels apart.
+    """Return label -> palette colour for the labels in a mask whose colour identifies them.
 
-    A colour of two labels tells nothing, as that of entries nobody set; nor does a palette that shows label k as grey
-    k, or as the k-th step of a ramp from black to white.
+    A colour shared by several labels, such as that of unset palette entries, identifies none; nor do the colours of a
+    palette in which label k is grey k, or the k-th step of a ramp from black to white.
 
     Args:
         palette: the colours by index.
-        labels: that masks may store.
-        stored: those of the mask, ``[H,W]``.
+        labels: the labels that masks may store.
+        stored: the labels in the mask, ``[H,W]``.
     """
     last = max((index for index, colour in enumerate(palette) if any(colour)), default=0)  # the rest is padding
     greys = [colour[0] for colour in palette[: last + 1] if len({*colour}) == 1]
     for step in (1, 255 / max(last, 1)):
         if last > 1 and len(greys) > last and all(abs(grey - index * step) <= 1 for index, grey in enumerate(greys)):
             return {}
-    present = np.flatnonzero(np.bincount(stored.reshape(-1)))  # of bytes five times as fast as unique
+    present = np.flatnonzero(np.bincount(stored.reshape(-1)))  # five times as fast as unique for uint8
     used = [label for label in present.tolist() if label < len(palette)]
     known = [palette[label] for label in labels if 0 <= label < len(palette) and (label <= last or label in used)]
     return {label: palette[label] for label in used if known.count(palette[label]) == 1}
 
 
 def _first_clash(masks: Mapping[str, Mapping[int, Colour]], void: set[int]) -> Issue | None:
-    """The first two masks in which one colour is two labels (``palettes``), or else one label has two colours."""
+    """Find the first two masks in which one colour is two labels (``palettes``), or else one label has two colours."""
     what = "the palettes of these two masks differ, so that their labels mean different classes"
     labels: dict[Colour, tuple[int, str]] = {}
     colours: dict[int, tuple[Colour, str]] = {}

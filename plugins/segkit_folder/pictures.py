@@ -1,4 +1,4 @@
-"""What lies in a folder: folders and files, pictures, and the parts of files that hold several pictures."""
+"""List the contents of a folder: subfolders, files, pictures, and the pictures inside files that hold several."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from segkit.data.read import opened, version_of
 from segkit.errors import DataError
 from segkit_folder.splits import CONTAINERS, SEVERAL, SUFFIXES, TABLES
 
-MOST_SEEN = 5  # files that are opened
-LEAST_SIDE = 8  # pixels: a shorter axis counts channels
-MOST_FILES = 50_000  # that are looked at
+MOST_SEEN = 5  # files of one type that are opened
+LEAST_SIDE = 8  # pixels; a shorter axis is the channel axis
+MOST_FILES = 50_000  # pictures that are considered
 
 Listing = tuple[tuple[str, ...], tuple[str, ...]]
-"""The names of the folders, and of the files, in a folder; in order, without hidden ones."""
+"""The sorted names of the subfolders and of the files in a folder, without hidden ones."""
 
 
 def listing(folder: str | Path) -> Listing:
-    """What lies in a folder, nothing where it cannot be looked into; it is looked into once, until it changes."""
+    """Return the contents of a folder, empty if it cannot be read; cached until the folder changes."""
     with suppress(OSError):
         return _listing(str(folder), version_of(folder))
     return (), ()
@@ -42,14 +42,14 @@ def _listing(folder: str, version: object) -> Listing:
 
 @lru_cache(1 << 17)
 def path_in(folder: Path, name: str) -> Path:
-    """The path of what lies in a folder: each time the same object, whose parts and hash Python has found out."""
+    """Return ``folder / name``, cached so that the path object keeps the parts and the hash that Python computed."""
     return folder / name
 
 
 def folders_in(root: Path, depth: float = math.inf) -> Iterator[tuple[Path, Sequence[str]]]:
-    """The folders below one, and itself, with the names of their files, in order; hidden ones are left out.
+    """Yield a folder and all folders below it, each with the names of its files, in order and without hidden ones.
 
-    Links to folders are followed, but to one that this one lies in; no folder is entered twice.
+    Links to folders are followed, except to a parent of ``root``; no folder is entered twice.
     """
     whole = root.resolve()
     entered = {*map(str, (whole, *whole.parents))}
@@ -69,7 +69,7 @@ def folders_in(root: Path, depth: float = math.inf) -> Iterator[tuple[Path, Sequ
 
 
 def pictures_in(root: Path) -> Iterator[Path]:
-    """The pictures below a folder, those in files of several too."""
+    """Yield the pictures below a folder, including each picture inside a file that holds several."""
     for folder, names in folders_in(root):
         own: dict[str, list[Path]] = {}
         below = folder.relative_to(root).as_posix()
@@ -89,7 +89,7 @@ def pictures_in(root: Path) -> Iterator[Path]:
 
 
 def parts_of(path: Path) -> list[str]:
-    """The names of the pictures in a file that may hold several.
+    """Return the names of the pictures in a file that may hold several.
 
     Raises:
         DataError: the file cannot be opened.
@@ -98,7 +98,7 @@ def parts_of(path: Path) -> list[str]:
 
 
 def certain_parts(path: Path) -> list[str]:
-    """Likewise, but none of a file that may be one picture alone, or that cannot be opened."""
+    """Return the names of the pictures in a file; empty if it may be a single picture or cannot be opened."""
     with suppress(DataError):
         names, may_be_one = _parts(str(path), version_of(path))
         return [] if may_be_one else [*names]
@@ -107,13 +107,13 @@ def certain_parts(path: Path) -> list[str]:
 
 @lru_cache(1 << 12)
 def _parts(path: str, version: object) -> tuple[tuple[str, ...], bool]:
-    """The names of the pictures in a file, and whether it may be one alone; it is opened once, until it changes."""
+    """Return the names of the pictures in a file, and whether it may be a single picture; cached until it changes."""
     with opened(Path(path), whole=True) as raster:
         return tuple(getattr(raster, "parts", ())), hasattr(raster, "shape")
 
 
 def _stacks(paths: Sequence[Path]) -> set[int]:
-    """How many pictures arrays ``[N,H,W]`` hold, as grey pictures and their masks do, where a few files agree."""
+    """Return each N for which at least two of the files hold an array ``[N,H,W]``, such as grey images and masks."""
     held = []
     for path in paths if len(paths) <= MOST_SEEN else ():
         with suppress(DataError), opened(path, whole=True) as raster:
@@ -123,7 +123,7 @@ def _stacks(paths: Sequence[Path]) -> set[int]:
 
 
 def _is_matrix(path: Path) -> bool:
-    """Whether a text file begins with rows of whole numbers, of one length."""
+    """Whether a text file begins with rows of whole numbers, all of the same length."""
     with suppress(OSError, ValueError), path.open(encoding="utf-8-sig") as file:
         rows = [[float(cell) for cell in re.split(r"[,\s]+", line.strip())[1:]] for line in islice(file, 8)]
         return (
@@ -133,7 +133,7 @@ def _is_matrix(path: Path) -> bool:
 
 
 def _parts_in(paths: Sequence[Path], suffix: str) -> Iterator[Path]:
-    """The pictures in files, some of which hold several; an array of three axes does so beside those that surely do."""
+    """Yield the pictures in files; a 3-axis ``.npy`` array is split if other files hold the same number of pictures."""
     parts = {path: certain_parts(path) for path in paths}
     counts = ({*map(len, parts.values())} | _stacks(paths)) - {0}
     for path, names in parts.items():

@@ -1,4 +1,4 @@
-"""Splits: names in the one form in which they are compared, lists of them, and shares of them dealt at random."""
+"""Names of splits, Unicode normalisation of file names, reading text files, and random splits by fractions or folds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, did_you_mean, first_few, reason
 
 CONTAINERS = (".npz", ".mat", ".h5", ".hdf5", ".nii", ".gz")
-"""Files of arrays, which are named one by one: ``x.npz#image``; or of slices."""
+"""File types that hold several named arrays, such as ``x.npz#image``, or several slices."""
 TABLES = (".txt", ".csv")
-"""What may hold the labels of a mask as text."""
+"""File types that may hold a mask as a text table of labels."""
 SUFFIXES = tuple(each for each in suffixes() if each not in CONTAINERS)
 SEVERAL = (".tif", ".tiff", ".npy", ".dcm", *CONTAINERS)  # may hold several pictures
 SPLIT_NAMES = {
@@ -27,57 +27,57 @@ SPLIT_NAMES = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-"""What people call each split, in small letters or large ones."""
+"""The names that are recognised for each split; case is ignored."""
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 SPLIT_WORDS = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
 ANY_SPLIT = rf"(?:{SPLIT_WORDS})(?:20\d\d)?"
-"""A pattern of these names, which may have a year: ``val2017``."""
+"""Regular expression for the name of a split, optionally followed by a year: ``val2017``."""
 TRAIN_AND_VAL = r"train[-_+ ]?val(?:id|idation)?"
-"""A pattern of what holds both, which is train where nothing is train alone."""
+"""Regular expression for a combined split such as ``trainval``; it counts as train if there is no separate train."""
 SPLIT_IN_A_NAME = re.compile(
     rf"(?:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))(?i:{TRAIN_AND_VAL}|{ANY_SPLIT})"
     r"(?:(?![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set)))"
 )
-"""One of these names beside other words: ``Training Images``, ``TrainData``, ``data_val``."""
+"""Regular expression for the name of a split beside other words: ``Training Images``, ``TrainData``, ``data_val``."""
 
 
 def split_called(name: str) -> str | None:
-    """train, val or test, by any of their names; train for what is both train and val; None for other words."""
+    """Return train, val or test for any of their names, train for names such as ``trainval``, else None."""
     return "train" if is_train_and_val(name) else _SPLIT_OF.get(re.sub(r"20\d\d$", "", name.casefold()))
 
 
 def is_train_and_val(name: str) -> bool:
-    """Whether it is one of the names of both, as ``trainval`` or ``train_val``."""
+    """Whether the name means train and val together, such as ``trainval`` or ``train_val``."""
     return re.fullmatch(TRAIN_AND_VAL, name, re.IGNORECASE) is not None
 
 
 def split_in(name: str) -> str | None:
-    """Likewise, of a name that may hold other words."""
+    """Return the split that a name with other words in it mentions, or None: train for ``Training Images``."""
     match = SPLIT_IN_A_NAME.search(name)
     return split_called(match[0]) if match else None
 
 
 MAX_TEXT_BYTES = 16 << 20
-"""Half a million names of 32 letters; what is larger is another file, or a device that never ends."""
+"""Enough for half a million names of 32 letters; a larger file is no list of names, or is an endless device."""
 
 
 def composed(name: str) -> str:
-    """A file's name in the one form (NFC) in which names are compared, sorted and hashed.
+    """Return a name in Unicode form NFC, the form in which names are compared, sorted and hashed.
 
-    What a person types as one name is stored in several forms: a Mac, and an archive made on it, write an umlaut as two
+    File systems store the same name in different forms: macOS, and archives made on it, write an umlaut as two
     characters. The same folder must give the same split on every system.
     """
     return unicodedata.normalize("NFC", name)
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, UTF-8; or UTF-16 as Windows writes it, with the mark that says so at its begin.
+    """Return the text of a UTF-8 file, or of a UTF-16 file that begins with a byte order mark (as Windows writes it).
 
     Raises:
-        DataError: no regular file, larger than 16 MiB, or no text.
+        DataError: the path is no regular file, the file is larger than 16 MiB, or it is not text.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block forever
             raise DataError(f"{path} is no regular file")
         with path.open("rb") as file:
             content = file.read(MAX_TEXT_BYTES + 1)
@@ -88,7 +88,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         place = content.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path} cannot be read as text: line {place} is not UTF-8; save it as UTF-8") from None
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a zero byte in the name
+    except (OSError, ValueError) as error:  # ValueError: not UTF-16, or a zero byte in the name
         raise DataError(f"{path} cannot be read as text: {reason(error)}") from error
 
 
@@ -99,25 +99,25 @@ class TooFewError(DataError):
 def split_by_fraction(
     keys: Sequence[str], fractions: Sequence[float], seed: int, what: str = "images"
 ) -> dict[str, list[str]]:
-    """Deal ``keys`` to train, val and test in the order of SHA-256("seed/key").
+    """Distribute ``keys`` over train, val and test in the order of SHA-256("seed/key").
 
-    The result does not depend on the order of ``keys``, nor on the Unicode form in which a file system stores them, as
-    they are hashed and sorted :func:`composed`, nor on a version of Python or NumPy. A split whose
+    The result does not depend on the order of ``keys``, on the Unicode form in which a file system stores them (they
+    are hashed and sorted as :func:`composed` returns them), or on the version of Python or NumPy. A split whose
     fraction is not 0 gets at least one key.
 
     Args:
-        keys: unique names: of images, or of what must stay together, such as the car of several images.
+        keys: unique names of images, or of groups of images that must stay in one split, such as those of one car.
         fractions: two (train, val) or three (train, val, test) numbers that sum to 1.
-        seed: another seed, another split.
-        what: the keys are, in a message.
+        seed: a different seed gives a different split.
+        what: the word for the keys in messages.
 
     Returns:
-        The sorted keys of each split, as many splits as fractions.
+        The sorted keys of each split, one split per fraction.
 
     Raises:
         ConfigError: the fractions are not two or three numbers that sum to 1.
-        TooFewError: fewer keys than splits.
-        DataError: a key twice.
+        TooFewError: there are fewer keys than splits.
+        DataError: a key occurs twice.
     """
     check_fractions(fractions)
     distinct = {composed(key) for key in keys}
@@ -139,10 +139,10 @@ def split_by_fraction(
 
 
 def split_into_folds(keys: Sequence[str], folds: int, seed: int) -> list[list[str]]:
-    """Deal ``keys`` to folds of sizes that differ by at most one, in the order that :func:`split_by_fraction` has.
+    """Distribute ``keys`` over folds whose sizes differ by at most one, in the order of :func:`split_by_fraction`.
 
     Raises:
-        DataError: fewer keys than folds.
+        DataError: there are fewer keys than folds.
     """
     if len(keys) < folds:
         raise DataError(f"cannot deal {len(keys)} to {folds} folds of which none is empty; set `folds` to fewer")
@@ -151,23 +151,23 @@ def split_into_folds(keys: Sequence[str], folds: int, seed: int) -> list[list[st
 
 
 def _shuffled(keys: Sequence[str], seed: int) -> list[str]:
-    """In the order of the digests, which depends on the names and the seed alone."""
+    """Return the keys in the order of their hashes, which depends only on the names and the seed."""
 
     def digest(key: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{composed(key)}".encode(errors="surrogateescape")).digest()  # no valid UTF-8
+        return hashlib.sha256(f"{seed}/{composed(key)}".encode(errors="surrogateescape")).digest()  # for invalid UTF-8
 
     return sorted(keys, key=digest)
 
 
 def check_fractions(fractions: Any) -> None:
-    """Refuse what is no division into train, val and test.
+    """Check that ``fractions`` is a valid division into train, val and optionally test.
 
     Raises:
-        ConfigError: not two or three numbers of 0 or more that sum to 1.
+        ConfigError: it is not two or three numbers of 0 or more that sum to 1.
     """
     try:
         right = 2 <= len(fractions) <= 3 and min(fractions) >= 0 and math.isclose(sum(fractions), 1, abs_tol=1e-6)
-    except TypeError:  # no sequence, or not of numbers
+    except TypeError:  # not a sequence of numbers
         right = False
     if not right:
         given = list(fractions) if isinstance(fractions, tuple) else fractions
@@ -177,10 +177,10 @@ def check_fractions(fractions: Any) -> None:
 
 
 def require_split(split: str, splits: Sequence[str], place: object, advice: str = "") -> None:
-    """Refuse a split that a data set does not have.
+    """Check that a data set has the split.
 
     Raises:
-        DataError: with those there are.
+        DataError: it does not; the message lists the splits that exist.
     """
     if split not in splits:
         there = ", ".join(splits) or "none"
@@ -188,13 +188,13 @@ def require_split(split: str, splits: Sequence[str], place: object, advice: str 
 
 
 def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
-    """Whole numbers near ``total * fraction`` that sum to ``total``, at least 1 where the fraction is not 0."""
+    """Return whole numbers near ``total * fraction`` that sum to ``total``; at least 1 where the fraction is not 0."""
     sizes = [max(round(total * fraction), fraction > 0) for fraction in fractions]
-    while sum(sizes) != total:  # rounding leaves one or two over; the largest part bears it
+    while sum(sizes) != total:  # the largest part absorbs the rounding error
         sizes[sizes.index(max(sizes))] += 1 if sum(sizes) < total else -1
     return sizes
 
 
 def by_suffix(counted: Counter[str]) -> str:
-    """``12 .jp2, 1 .txt``."""
+    """Format counts by file suffix as ``12 .jp2, 1 .txt``."""
     return first_few([f"{count} {suffix or 'without an ending'}" for suffix, count in counted.most_common()], 8)
