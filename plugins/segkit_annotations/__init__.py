@@ -1,4 +1,4 @@
-"""Annotations: COCO, labelme, Label Studio, VIA, YOLO, CVAT, Supervisely, XML, GeoJSON, RLE; several masks an image."""
+"""Annotation datasets: COCO, labelme, Label Studio, VIA, YOLO, CVAT, Supervisely, XML, GeoJSON, RLE, mask layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import segkit
 
 @segkit.hookimpl
 def segkit_datasets() -> dict[str, str]:
-    """Offer a dataset a format."""
+    """Offer one dataset class per format."""
     return {
         "coco": "segkit_annotations.coco:CocoDataset",
         "labelme": "segkit_annotations.labelme:LabelmeDataset",

@@ -1,4 +1,4 @@
-"""COCO's JSON: polygons and run-length encodings of objects, one file for all images of a split."""
+"""COCO JSON: polygons and run-length encodings of objects, one file per split."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.rasterizer import Rule
 
-_FIRST = re.compile(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:')  # the file may be of gigabytes
+_FIRST = re.compile(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:')  # files may be gigabytes
 
 
 class CocoDataset(AnnotatedImages):
     """COCO JSON: polygons and RLE, drawn as pycocotools draws them; of overlapping shapes the smallest counts.
 
     Lin et al., "Microsoft COCO: Common Objects in Context", arXiv 1405.0312; the format: cocodataset.org/#format-data.
-    It gives no order to its objects: of two that overlap, the one of fewer pixels lies mostly before the other, as a
-    window before its house. Groups drawn as one (``iscrowd``) are of their class, or void by
+    COCO does not order its objects; of two that overlap, the one with fewer pixels is mostly in front, like a window in
+    front of its house. Groups drawn as one (``iscrowd``) have their objects' class, or are void with
     ``class_map = {"* (crowd)" = "void"}``.
     """
 
     rule: Rule = "smallest"
     may_be_undrawn = True
     tool = "COCO"
-    expected = "a COCO JSON file, as {split}/_annotations.coco.json or annotations/instances_{split}2017.json"
+    expected = "a COCO JSON file, such as {split}/_annotations.coco.json or annotations/instances_{split}2017.json"
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         content, key = files.load(path, _packed), self.attribute or "name"
@@ -45,7 +45,7 @@ class CocoDataset(AnnotatedImages):
             name = called[str(each["category_id"])] + (CROWD if each.get("iscrowd") else "")
             shapes[str(each["image_id"])].append(_shape(name, each.get("segmentation")))
         used = {str(each["category_id"]) for each in content["annotations"]}
-        groups = {each.get("supercategory") for each in categories}  # Roboflow's category 0 is one, no class
+        groups = {each.get("supercategory") for each in categories}  # Roboflow's category 0 is a group, not a class
         for each in categories:
             if str(each["id"]) in used or each["name"] not in groups:
                 names[called[str(each["id"])]] = None
@@ -75,7 +75,7 @@ class CocoDataset(AnnotatedImages):
 
 
 def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str, str]:
-    """Id -> name of the categories or images of a file.
+    """Return id -> name of a file's categories or images.
 
     Raises:
         DataError: an id has two names.
@@ -83,14 +83,14 @@ def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str,
     found: dict[str, str] = {}
     for number, name in named:
         if (other := found.setdefault(str(number), name)) != name:
-            what, advice = f"an id stands twice in {part!r}, with two names", "give each an id of its own"
+            what, advice = f"an id occurs twice in {part!r}, with two names", "give each entry its own id"
             detail = f"id {number!r}: {other!r} and {name!r}"
             raise DataError(Issue("malformed", str(path), what, f"{advice}, or export it again", detail))
     return found
 
 
 def _packed(each: dict[str, Any]) -> dict[str, Any]:
-    """What is read of an annotation, its polygons as arrays: the whole text of 100,000 takes gigabytes."""
+    """Keep only the needed keys of an annotation, with polygons as arrays: 100,000 whole ones would take gigabytes."""
     if "segmentation" not in each:
         return each
     outline = each["segmentation"]
@@ -101,7 +101,7 @@ def _packed(each: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape(label: str, outline: Any) -> Shape:
-    """A polygon or several, or a run-length encoding, compressed or not."""
+    """Return a shape of one or more polygons, or of a run-length encoding, compressed or not."""
     if isinstance(outline, Mapping):
         counts, (height, width) = outline["counts"], outline["size"]
         counts = _uncompressed(counts) if isinstance(counts, str) else counts
@@ -110,9 +110,9 @@ def _shape(label: str, outline: Any) -> Shape:
 
 
 def _uncompressed(text: str) -> list[int]:
-    """The runs of COCO's compressed form: five bits a letter, from the third run on as differences to the last but one.
+    """Decode the runs of COCO's compressed form, like ``rleFrString`` of pycocotools' ``maskApi.c``.
 
-    ``rleFrString`` of pycocotools' ``maskApi.c``.
+    Each letter holds five bits; from the third run on, a number is the difference to the run two before.
     """
     runs: list[int] = []
     value = shift = 0

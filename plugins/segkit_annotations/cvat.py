@@ -24,9 +24,9 @@ from segkit_folder.splits import read_text, split_called
 class CvatDataset(AnnotatedImages):
     """CVAT's XML "for images", later shapes over earlier ones by z_order; or its export "segmentation mask".
 
-    docs.cvat.ai/docs/other/xml_format. Polygons are drawn as pycocotools draws them, which CVAT's own export of masks
-    calls too; polylines 10 pixels wide. ``annotations`` is annotations.xml, or labelmap.txt, whose colours the masks
-    in SegmentationClass hold.
+    docs.cvat.ai/docs/other/xml_format. Polygons are drawn like pycocotools, which CVAT's own mask export uses too;
+    polylines are 10 pixels wide. ``annotations`` is annotations.xml, or labelmap.txt with the colours of the masks in
+    SegmentationClass.
     """
 
     tool = "CVAT for images"
@@ -38,12 +38,12 @@ class CvatDataset(AnnotatedImages):
     def _masks(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         listed, masks = parse(read_text(path), str(path)), path.parent / "SegmentationClass"
         if not listed.colours:
-            raise DataError(f"{path}: no labelmap of CVAT, whose lines are as 'cat:224,64,64::'")
+            raise DataError(f"{path}: no labelmap of CVAT, which has lines such as 'cat:224,64,64::'")
         colours: dict[Colour, str] = {}
         for (r, g, b), name in zip(listed.colours, listed.names, strict=True):
             if (other := colours.setdefault((r, g, b), name)) != name:
                 what = f"{path}: {r},{g},{b} is the colour of {other!r} and of {name!r}"
-                raise LabelError(f"{what}; export again with a colour a class, or take one out")
+                raise LabelError(f"{what}; export again with one colour per class, or remove one of the classes")
         shapes = [Shape(name, "colour", colour) for colour, name in colours.items()]
         names |= dict.fromkeys(listed.names)
         lists = sorted((path.parent / "ImageSets" / "Segmentation").glob("*.txt"))
@@ -51,7 +51,7 @@ class CvatDataset(AnnotatedImages):
         named = named or {path: [mask.stem for mask in sorted(masks.glob("*.png"))]}
         for each, those in named.items():
             if outside := [name for name in those if not files.is_inside(masks / name, masks)]:
-                raise DataError(f"{each}: {outside[0]!r} leads out of the data set")
+                raise DataError(f"{each}: {outside[0]!r} is a path outside the data set")
             for name in those:
                 yield Record(name, shapes, None, split_called(each.stem), "JPEGImages", (masks / f"{name}.png",))
 

@@ -1,4 +1,4 @@
-"""Shapes to pixels: what each kind of shape covers of an image."""
+"""Converts each kind of shape to the pixels that it covers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from segkit_folder.masks import read_mask
 Size = tuple[int, int]  # height and width
 Bits = NDArray[np.bool_]
 Points = NDArray[np.float64]  # [N,2], x and y in pixels; (0, 0) is the upper left corner of the upper left pixel
-Drawn = tuple[int, int, Bits]  # top, left, and from there on the pixels that are covered
+Drawn = tuple[int, int, Bits]  # top row, left column, and the covered pixels of the region that starts there
 LINE_WIDTH = 10
-"""Pixels: a line has no area, and labelme's own export draws it so."""
+"""Width of drawn lines in pixels, the same as in labelme's own export."""
 
 
 class Shape(NamedTuple):
-    """A labelled shape: what the annotations call it, its kind (one of :data:`KINDS`), and that kind's data.
+    """A labelled shape: its label in the annotations, its kind (one of :data:`KINDS`), and the data of that kind.
 
-    Of what has corners the data are a list of rings, each as :func:`numbers` gives it.
+    The data of shapes with corners are a list of rings, each the result of :func:`numbers`.
     """
 
     label: str
@@ -35,26 +35,26 @@ class Shape(NamedTuple):
 
 
 class ShapeError(Exception):
-    """A shape that cannot be drawn: what is wrong, as of any such shape, and the detail of this one."""
+    """A shape that cannot be drawn: the problem (the same text for all such shapes) and the detail of this shape."""
 
     def __init__(self, what: str, detail: str = "") -> None:
         super().__init__(what, detail)
 
 
 def draw(shape: Shape, size: Size) -> tuple[tuple[slice, slice], Bits]:
-    """The rows and columns in which a shape lies, and in these the pixels that it covers.
+    """Return the rows and columns of a shape's region, and which pixels of the region the shape covers.
 
     Raises:
-        ShapeError: it cannot be drawn.
+        ShapeError: the shape cannot be drawn.
     """
-    if shape.kind not in KINDS or shape.data is None:  # a tool may call something by one of these names
+    if shape.kind not in KINDS or shape.data is None:  # data is None where a tool uses a kind's name differently
         raise ShapeError("a shape of a kind that covers no pixels or is not known", shape.kind)
     top, left, bits = KINDS[shape.kind](shape.data, size)
     return (slice(top, top + bits.shape[0]), slice(left, left + bits.shape[1])), bits
 
 
 def numbers(data: Any) -> Any:
-    """Points ``[N,2]`` of ``[[x, y], ...]`` or ``[x, y, x, y, ...]``; anything else as it is, for a later error."""
+    """Convert ``[[x, y], ...]`` or ``[x, y, x, y, ...]`` to points ``[N,2]``; return other data as is."""
     with suppress(TypeError, ValueError):
         points = np.array(data, np.float64)
         if points.size % 2 == 0 and points.shape[1:] in ((), (2,)):
@@ -63,10 +63,10 @@ def numbers(data: Any) -> Any:
 
 
 def points_of(data: Any, least: int = 3) -> Points:
-    """Points ``[N,2]`` of what :func:`numbers` takes.
+    """Convert data to points ``[N,2]`` with :func:`numbers`, and check them.
 
     Raises:
-        ShapeError: they are no numbers, or fewer than ``least``.
+        ShapeError: they are not pairs of finite numbers, or fewer than ``least``.
     """
     points = data if isinstance(data, np.ndarray) else numbers(data)
     if not isinstance(points, np.ndarray) or points.shape[1:] != (2,) or not np.isfinite(points).all():
@@ -77,27 +77,27 @@ def points_of(data: Any, least: int = 3) -> Points:
 
 
 def bounds(data: Any) -> tuple[float, float, float, float] | None:
-    """The least x and y and the largest x and y of the points of a shape; None where it has none."""
+    """Return (min x, min y, max x, max y) of a shape's points, or None if it has no points."""
     rings = [each for each in data if isinstance(each, np.ndarray) and each.size] if isinstance(data, list) else ()
     whole = rings[0] if len(rings) == 1 else np.concatenate(rings) if rings else None
     return None if whole is None else (*whole.min(0).tolist(), *whole.max(0).tolist())
 
 
 def scaled(data: Any, across: float, down: float) -> Any:
-    """The data of a shape with its points multiplied by these."""
+    """Multiply the points in a shape's data by (across, down)."""
     if not isinstance(data, list):
         return data
     return [each * (across, down) if isinstance(each, np.ndarray) else each for each in data]
 
 
 def box(left: float, top: float, right: float, bottom: float, turn: float = 0) -> Points:
-    """The corners of a box that is turned clockwise about its centre by some degrees."""
+    """Return the corners of a box that is turned clockwise about its centre by ``turn`` degrees."""
     across, down = (right - left) / 2, (bottom - top) / 2
     return _turned(left + across, top + down, across * np.array([-1, 1, 1, -1]), down * np.array([-1, -1, 1, 1]), turn)
 
 
 def ellipse(x: float, y: float, across: float, down: float, turn: float = 0) -> Points:
-    """An ellipse as a polygon of 72 corners, as VIA's own export to COCO has it; it is turned clockwise."""
+    """Return an ellipse, turned clockwise by ``turn`` degrees, as a polygon of 72 corners like VIA's COCO export."""
     angle = np.radians(np.arange(0, 360, 5))
     return _turned(x, y, across * np.cos(angle), down * np.sin(angle), turn)
 
@@ -108,7 +108,7 @@ def _turned(x: float, y: float, right: Points, below: Points, degrees: float) ->
 
 
 def _joined(how: Callable[[Bits, Bits], Bits], trace: Callable[[Any, Size], Drawn]) -> Callable[[Any, Size], Drawn]:
-    """What draws a ring and, joined to it, those that follow."""
+    """Return a function that draws all rings of a shape and combines them, in order, with ``how``."""
 
     def drawn(data: Sequence[Any], size: Size) -> Drawn:
         if len(data) == 1:
@@ -124,9 +124,9 @@ def _joined(how: Callable[[Bits, Bits], Bits], trace: Callable[[Any, Size], Draw
 
 
 def _polygon(data: Any, size: Size) -> Drawn:
-    """A polygon, bit by bit as pycocotools draws it (``rleFrPoly`` of ``maskApi.c``).
+    """Draw a polygon exactly like pycocotools (``rleFrPoly`` of ``maskApi.c``).
 
-    Its boundary is traced in steps of a fifth of a pixel; down each column of pixels it toggles outside and inside.
+    The boundary is traced in steps of 1/5 pixel; down each pixel column, every crossing toggles outside and inside.
     """
     height, width = size
     points = points_of(data)
@@ -160,7 +160,7 @@ def _polygon(data: Any, size: Size) -> Drawn:
 
 
 def _runs(data: tuple[int, int, Size, Sequence[int], bool], size: Size) -> Drawn:
-    """A mask at (top, left) as lengths of runs outside and inside by turns, down its columns or along its rows."""
+    """Draw a mask at (top, left) from alternating lengths of runs outside and inside, by columns or by rows."""
     top, left, shape, counts, by_columns = data
     if (by_columns and shape != size) or not _fits(top, left, shape, size):
         raise ShapeError("a run-length encoding of another size than its image", f"{shape[1]} x {shape[0]}")
@@ -172,7 +172,7 @@ def _runs(data: tuple[int, int, Size, Sequence[int], bool], size: Size) -> Drawn
 
 
 def _starts(data: tuple[str, bool, int], size: Size) -> Drawn:
-    """A mask as text, pairs of a start and a length, down its columns or along its rows, from pixel 0 or 1 on."""
+    """Draw a mask from text of (start, length) pairs, by columns or by rows; the first pixel has number 0 or 1."""
     text, by_columns, first = data
     try:
         starts, lengths = np.array(text.split(), np.int64).reshape(-1, 2).T
@@ -180,7 +180,7 @@ def _starts(data: tuple[str, bool, int], size: Size) -> Drawn:
         raise ShapeError("runs that are no pairs of a start and a length", text[:40]) from None
     starts = starts + 1 - first
     if starts.min() < 1:
-        raise ShapeError("runs that start before their image, which first_pixel = 0 would count from 0", text[:40])
+        raise ShapeError("runs that start before their image; first_pixel = 0 counts pixels from 0", text[:40])
     if lengths.min() < 1 or (starts + lengths - 1).max() > size[0] * size[1]:
         raise ShapeError("runs that go beyond their image", f"{(starts + lengths - 1).max():,} pixels")
     toggles = np.zeros(size[0] * size[1] + 1, np.int32)
@@ -191,13 +191,13 @@ def _starts(data: tuple[str, bool, int], size: Size) -> Drawn:
 
 
 def _png(data: tuple[int, int, bytes], size: Size) -> Drawn:
-    """A mask at (top, left) as a PNG, where every label but 0 is the object."""
+    """Draw a mask at (top, left) from a PNG; every label except 0 is the object."""
     top, left, content = data
     try:
         image = Image.open(io.BytesIO(content), formats=["PNG"])
         fits = _fits(top, left, (image.height, image.width), size)  # before it is decoded
         bits = np.asarray(image) != 0 if fits else None
-    except Exception as error:  # Pillow raises what it likes on a damaged file
+    except Exception as error:  # Pillow raises many types on a damaged file
         raise ShapeError("a mask that is no PNG, or damaged", f"{error}") from None
     if bits is None or bits.ndim != 2:
         raise ShapeError("a mask that goes beyond its image, or holds colours")
@@ -205,11 +205,11 @@ def _png(data: tuple[int, int, bytes], size: Size) -> Drawn:
 
 
 def _brush(data: bytes, size: Size) -> Drawn:
-    """What was painted with Label Studio's brush: RGBA, of which transparency says what is covered.
+    """Draw a mask painted with Label Studio's brush: RGBA pixels whose alpha marks what is covered.
 
-    Packed as github.com/thi-ng/umbrella/tree/develop/packages/rle-pack describes: how many values there are, the bits
-    of each, and four sizes of counts; then chunks of a flag, which of the sizes, the count, and one value that is
-    repeated or so many values.
+    Packed as in github.com/thi-ng/umbrella/tree/develop/packages/rle-pack. Header: number of values, bits per value,
+    and four sizes of counts in bits. Then chunks: run flag, index of the size, count, and one repeated value or
+    ``count`` values.
     """
     bits, at = f"{int.from_bytes(data):0{8 * len(data)}b}", 0
 
@@ -228,7 +228,7 @@ def _brush(data: bytes, size: Size) -> Drawn:
         is_run, count = read(1), read(sizes[read(2)]) + 1
         values += bytes([read(8)]) * count if is_run else read(8 * count).to_bytes(count)
     covered = np.frombuffer(values, np.uint8, total)[3::4].reshape(size)
-    return 0, 0, covered > covered.max() // 2  # its edges are blended
+    return 0, 0, covered > covered.max() // 2  # the edges of a brush stroke are blended
 
 
 def _fits(top: int, left: int, shape: Size, size: Size) -> bool:
@@ -236,7 +236,7 @@ def _fits(top: int, left: int, shape: Size, size: Size) -> bool:
 
 
 def _pillow(method: str, least: int) -> Callable[[Any, Size], Drawn]:
-    """What draws a shape with its boundary, as a method of Pillow draws it of so many points at least."""
+    """Return a function that draws a shape and its boundary with a method of Pillow, from ``least`` points or more."""
 
     def drawn(data: Any, size: Size) -> Drawn:
         image = Image.new("1", size[::-1])
@@ -248,17 +248,17 @@ def _pillow(method: str, least: int) -> Callable[[Any, Size], Drawn]:
 
 
 def _bits(bits: Bits, size: Size) -> Drawn:
-    """The pixels themselves."""
+    """Return the mask itself."""
     if bits.shape != size:
         raise ShapeError("a mask of another size than its image", f"{bits.shape[1]} x {bits.shape[0]}")
     return 0, 0, bits
 
 
 def _file(path: Path, size: Size) -> Drawn:
-    """A mask in a file of its own, where every label but 0 is the object."""
+    """Read a mask file; every label except 0 is the object."""
     labels = read_mask(path)
     if labels.max() == 255 and ((labels > 0) & (labels < 255)).any():
-        raise ShapeError("a mask whose edges were blended: it holds 0, 255 and what lies between")
+        raise ShapeError("a mask whose edges were blended: it holds 0, 255 and values between them")
     return _bits(labels != 0, size)
 
 
@@ -275,8 +275,8 @@ KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "png": _png,
     "brush": _brush,
 }
-"""Kind -> what draws its data: the first row and column, and from there on the pixels that are covered.
+"""Kind -> function that draws its data.
 
-Of several rings a polygon covers all, ``rings`` what an odd number of them cover, ``less`` and ``outline`` the first
-one less the others; ``outline`` with the boundaries.
+With several rings, ``polygon`` covers their union, ``rings`` the pixels inside an odd number of them, ``less`` and
+``outline`` the first ring minus the others; ``outline`` includes boundaries.
 """

@@ -1,4 +1,4 @@
-"""labelme's JSON: a file an image, with polygons, rectangles, circles, lines, points and masks."""
+"""labelme JSON: one file per image, with polygons, rectangles, circles, lines, points and masks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text
 
 _KINDS = {"polygon": "outline", "rotation": "outline", "rectangle": "rectangle", "line": "line", "linestrip": "line"}
-POINT_RADIUS = 5  # pixels, in labelme's own export
+POINT_RADIUS = 5  # pixels, as in labelme's own export
 
 
 class LabelmeDataset(AnnotatedImages):
     """labelme JSON, drawn as labelme's own export draws it: later shapes over earlier ones, boundaries included.
 
-    The format and how it is drawn: github.com/wkentaro/labelme, ``labelme/utils/shape.py``. "__ignore__" is void and
-    "_background_" the background. Classes are those of a labels.txt beside the files, or else all names in them.
+    The format and its drawing: github.com/wkentaro/labelme, ``labelme/utils/shape.py``. "__ignore__" is void and
+    "_background_" the background. The classes come from a labels.txt beside the files, or else from all labels used.
     """
 
     default_class_map: Mapping[str, str] = {"__ignore__": VOID_NAME, "_background_": "background"}
     tool = "labelme"
-    expected = "a folder with labelme's JSON files, one an image"
+    expected = "a folder with labelme's JSON files, one per image"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         names, entries = super()._read(root, annotations, images)
@@ -42,7 +42,7 @@ class LabelmeDataset(AnnotatedImages):
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         content = files.load(path)
-        own = content if isinstance(content, dict) else {}  # another file beside them is no matter
+        own = content if isinstance(content, dict) else {}  # other JSON files in the folder are ignored
         if name := own.get("imagePath", own.get("imageName")):
             shapes = [_shape(each, files.text(each[self.attribute or "label"])) for each in content["shapes"]]
             yield Record(str(name), shapes, (content.get("imageHeight"), content.get("imageWidth")))
@@ -62,7 +62,7 @@ class LabelmeDataset(AnnotatedImages):
 
 
 def _shape(its: Mapping[str, Any], label: str) -> Shape:
-    """As ``shape_to_mask`` of labelme draws it."""
+    """Return a shape that is drawn like labelme's ``shape_to_mask``."""
     kind, points = its.get("shape_type") or "polygon", its["points"]
     if kind == "mask":
         return Shape(label, "png", (int(points[0][1]), int(points[0][0]), b64decode(its["mask"])))
@@ -70,6 +70,6 @@ def _shape(its: Mapping[str, Any], label: str) -> Shape:
         (x, y), radius = points[0], math.dist(points[0], points[1]) if kind == "circle" else POINT_RADIUS
         corners = [x - radius, y - radius, x + radius, y + radius]
         return Shape(label, "ellipse", [numbers(corners) if kind == "circle" else corners])
-    if kind == "rectangle" and len(points) > 1:  # the upper left corner first; of two corners or of four
+    if kind == "rectangle" and len(points) > 1:  # two or four corners in any order -> upper left, lower right
         points = [[least(axis) for axis in zip(*points, strict=True)] for least in (min, max)]
     return Shape(label, _KINDS.get(kind, kind), [numbers(points)] if kind in _KINDS else None)

@@ -1,4 +1,4 @@
-"""Label Studio's JSON: polygons, rectangles, ellipses in percent of the image, and brushes; one file for all images."""
+"""Label Studio JSON: polygons, rectangles and ellipses in percent of the image, and brushes; one file per data set."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from segkit_annotations.draw import Shape, ellipse, numbers, scaled
 from segkit_annotations.files import Drawn, Record
 from segkit_folder.splits import SUFFIXES
 
-_PICTURE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})(\?|$)", re.IGNORECASE)  # its path or address
+_PICTURE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})(\?|$)", re.IGNORECASE)  # end of a path or URL
 
 
 class LabelStudioDataset(AnnotatedImages):
-    """Label Studio's export "JSON", of each task the first annotation not cancelled; later shapes over earlier ones.
+    """Label Studio's exports "JSON" and "JSON-MIN": the first annotation of each task; later shapes over earlier ones.
 
-    labelstud.io/guide/export; "JSON-MIN" too. Polygons are drawn as COCO's.
+    labelstud.io/guide/export. Cancelled annotations are skipped. Polygons are drawn as in COCO.
     """
 
     tool = "Label Studio"
@@ -32,7 +32,7 @@ class LabelStudioDataset(AnnotatedImages):
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record | str]:
         for task in files.load(path):
-            data = task.get("data", task)  # of JSON-MIN all stands in the task itself
+            data = task.get("data", task)  # in JSON-MIN the task itself holds everything
             image = next((str(each) for each in data.values() if _PICTURE.search(str(each))), None)
             if image is None:
                 raise ValueError("a task without a picture")
@@ -45,9 +45,9 @@ class LabelStudioDataset(AnnotatedImages):
             named = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", each))]
             drawn = [each for each in named if each.get("type") != "relation"]
             if any(each.get("image_rotation") for each in drawn):
-                raise DataError(f"{path}: {image} was turned in Label Studio; turn it back there, or take it out")
+                raise DataError(f"{path}: {image} was rotated in Label Studio; rotate it back there, or remove it")
             if len({each.get("to_name") for each in drawn}) > 1:
-                raise DataError(f"{path}: the task of {image} has shapes of several images; export one image a task")
+                raise DataError(f"{path}: the task of {image} has shapes of several images; use one image per task")
             sizes = [(float(each["original_height"]), float(each["original_width"])) for each in drawn]
             shapes = [_shape(each.get("value", each), *size) for each, size in zip(drawn, sizes, strict=True)]
             yield Record(image, shapes, (*sizes, None)[0])

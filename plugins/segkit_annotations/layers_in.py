@@ -1,4 +1,4 @@
-"""How several masks an image may lie in a folder: by folders, by names, or as the bands of an array."""
+"""Recognises folders with several masks per image: by folders, by file names, or as the bands of an array."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from segkit_folder.pictures import certain_parts
 from segkit_folder.propose import Proposal, propose_layout
 from segkit_folder.splits import SEVERAL, SUFFIXES, split_in
 
-_NO_IMAGES = re.compile(r"(?i)mask|label|annot|boundar|(?<![a-z])(gt|seg)")  # words of folders
-_BETWEEN = re.compile(r"\.\w+#|[_\-. ]")  # an image's name and a class's
+_NO_IMAGES = re.compile(r"(?i)mask|label|annot|boundar|(?<![a-z])(gt|seg)")  # words in names of folders without images
+_BETWEEN = re.compile(r"\.\w+#|[_\-. ]")  # separators between an image's name and a class
 _OF_IMAGES = re.compile(r"(?i)(\.\w+#|[_\-. ])(images?|img|photo|picture|rgb|orig(inal)?|raw|input|scan|sat|x|data)$")
-_COUNTED = re.compile(r"(?i)(?<!class)(?<!label)[\W_]*\d+$")  # what numbers the objects of a class
-_FEW = 5  # images whose masks are compared
-_SOME = 400  # names of a folder that are looked at
+_COUNTED = re.compile(r"(?i)(?<!class)(?<!label)[\W_]*\d+$")  # the number of an object within its class
+_FEW = 5  # how many images' masks are compared
+_SOME = 400  # how many names of a folder are examined
 _FOLDERS = 100
-_SAME = 0.75  # of the pixels of two masks, where they are two opinions and no two objects
-_APART = 0.98  # of the pixels are in one band at most, where each is of a class
+_SAME = 0.75  # share of common pixels above which two masks are two annotators' and not two objects
+_APART = 0.98  # least share of pixels that are set in one band at most, if each band is a class
 _MOST_CLASSES = 64
 
 
 def recognised(root: Path) -> list[dict[str, Any]]:
-    """The options of the dataset ``layers`` by which a folder may be read; none where a mask an image lies there."""
+    """Return the possible options of the dataset ``layers`` for a folder; empty if it holds one mask per image."""
     folders: dict[Path, set[str]] = {}
     has_arrays = False
     for path in files.walk(root, "*"):
@@ -56,7 +56,7 @@ def recognised(root: Path) -> list[dict[str, Any]]:
     merged = [way for way in _merged(files.patterns(named)) if _are_layers(root, way.split("|")[1])]
     merged = merged or _merged(files.patterns({way for way, is_sure in ways if is_sure or not paired}))
     found = [each.split("|") for each in merged]
-    return [  # where a mask an image lies elsewhere, that is the mask
+    return [  # a folder with one mask per image elsewhere is preferred
         {"images": images, "annotations": masks}
         for images, masks in found
         if not any(map(_NO_IMAGES.search, {*images.split("/")} - {*masks.split("/")}))
@@ -66,9 +66,9 @@ def recognised(root: Path) -> list[dict[str, Any]]:
 
 
 def _by_names(folders: Mapping[Path, set[str]]) -> Iterator[tuple[str, str]]:
-    """Patterns of masks called as their image and a class, ``7_hair`` or ``7.npz#hair``, in numbered folders too."""
+    """Yield patterns of masks named by image and class, ``7_hair`` or ``7.npz#hair``, also in numbered folders."""
     groups: dict[Path, set[str]] = {}
-    folders = dict(islice(folders.items(), _FOLDERS))  # those of many patients are alike
+    folders = dict(islice(folders.items(), _FOLDERS))  # a few folders suffice: those of many patients are alike
     for folder, stems in folders.items():
         groups.setdefault(folder.with_name("*") if folder.name.isdecimal() else folder, set()).update(stems)
     for (images, theirs), (masks, own) in product(folders.items(), groups.items()):
@@ -94,13 +94,13 @@ def _by_names(folders: Mapping[Path, set[str]]) -> Iterator[tuple[str, str]]:
 
 
 def _divided(name: str) -> Iterator[tuple[str, str, str]]:
-    """A name as one, what is between, and another; the longest first one first."""
+    """Yield all splits of a name at a separator, as (before, separator, after); the longest ``before`` first."""
     for match in reversed([*_BETWEEN.finditer(name)]):
         yield name[: match.start()], match[0], name[match.end() :]
 
 
 def _fits(name: str, ids: set[str], order: str) -> Iterator[tuple[str, str, str]]:
-    """The id of an image in a name, the class, and what is between them; the longest id."""
+    """Yield the image id, the class and the separator in a name, at most once: with the longest known id."""
     ways = [*_divided(name)]
     ways = ways if order.startswith("{id}") else [(after, sep, before) for before, sep, after in reversed(ways)]
     known = [(id, rest, sep) for id, sep, rest in ways if numbered(id) in ids and rest and not rest.isdecimal()]
@@ -108,12 +108,12 @@ def _fits(name: str, ids: set[str], order: str) -> Iterator[tuple[str, str, str]
 
 
 def numbered(text: str) -> str:
-    """A text; numbers without the zeros before them."""
+    """Remove leading zeros if a text is a number."""
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
 def _by_bands(proposal: Proposal) -> dict[str, Any] | None:
-    """The options where masks are arrays ``[H,W,C]`` with a band a class, one of which may be the background."""
+    """Return the options if masks are arrays ``[H,W,C]`` with one band per class; one band may be the background."""
     stacks = []
     masks = [*proposal.layout.masks.values()]
     for path in masks[:: -(-len(masks) // _FEW) or 1] if "masks" in proposal.options else ():
@@ -129,7 +129,7 @@ def _by_bands(proposal: Proposal) -> dict[str, Any] | None:
     share = (pixels != 0).mean(0)
     names = {f"band {number + 1}": f"class_{number + 1}" for number in range(len(share))}
     options = {"annotations" if key == "masks" else key: value for key, value in proposal.options.items()}
-    if covered.min() > 0:  # no pixel is left for a background beside these
+    if covered.min() > 0:  # the bands cover all pixels, so one of them may be the background
         largest = f"band {share.argmax() + 1}"
         is_beside = largest in (next(iter(names)), f"band {len(share)}")
         options["background"] = names[largest] = "background" if is_beside else names[largest]
@@ -137,7 +137,7 @@ def _by_bands(proposal: Proposal) -> dict[str, Any] | None:
 
 
 def _are_layers(root: Path, masks: str) -> bool:
-    """Whether some masks hold one label beside 0 each, and those of an image cover other pixels than one another."""
+    """Whether each of some masks holds one label besides 0, and masks of the same image cover different pixels."""
     for each in Pattern(root, masks, "annotations").files()[: _FEW * _FEW]:
         try:
             if len({0, *np.unique(read_mask(each.path)).tolist()}) > 2:
@@ -148,9 +148,9 @@ def _are_layers(root: Path, masks: str) -> bool:
 
 
 def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, bool]]:
-    """Patterns of images and masks; and whether an image has several masks.
+    """Yield the pattern of the images, the pattern of the masks, and whether an image has several masks.
 
-    Of a folder with both an image, of folders of masks an image, or a class.
+    Recognises one folder per image that holds images/ and masks/, one mask folder per image, and one per class.
 
     Args:
         folders: path below the root -> stems of the pictures in it.
@@ -168,7 +168,7 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
         if folder.name:  # the root lies in no folder
             inside.setdefault(folder.parent, {})[folder.name] = stems
     several = {place: own for place, own in inside.items() if len(own) > 1 and not any(map(split_in, own))}
-    near: dict[Any, list[Path]] = {}  # by the folder that a place lies in, and by all parts of its path but one
+    near: dict[Any, list[Path]] = {}  # keys: the parent folder, and all parts of the path except one
     for place in several:
         for key in (place.parent, *_but_one(place)):
             near.setdefault(key, []).append(place)
@@ -186,12 +186,12 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
 
 
 def _but_one(path: Path) -> list[tuple[Any, ...]]:
-    """The parts of a path but one, for each of them, with its number."""
+    """For each part of a path, return its index and the other parts."""
     return [(at, *path.parts[:at], *path.parts[at + 1 :]) for at in range(len(path.parts))]
 
 
 def _merged(ways: list[str]) -> list[str]:
-    """Ways that differ in one folder alone, such as a patient's, as one."""
+    """Merge patterns that differ only in one folder, such as a patient's, into one with ``{folder}``."""
     rows = [[side.split("/") for side in way.split("|")] for way in ways]
     for place in range(min((len(side) for row in rows for side in row), default=1) - 1):
         if len(rows) > 1 and all(images[place] == masks[place] for images, masks in rows):
@@ -202,13 +202,13 @@ def _merged(ways: list[str]) -> list[str]:
 
 
 def _cover_the_same(root: Path, masks: str) -> bool:
-    """Whether the masks of an image cover nearly the same pixels, as those of several annotators do."""
+    """Whether masks of the same image cover nearly the same pixels, as masks by several annotators do."""
     of: dict[tuple[str, ...], list[Path]] = {}
     for each in Pattern(root, masks, "annotations").files():
         of.setdefault(tuple(text for word, text in each.values.items() if word != "class"), []).append(each.path)
     shares = []
     for one, other, *_ in [those for those in of.values() if len(those) > 1][:_FEW]:
-        with suppress(DataError, LabelError):  # told when it is read
+        with suppress(DataError, LabelError):  # reported when the mask is read
             pair = [read_mask(path) != 0 for path in (one, other)]
             if pair[0].shape == pair[1].shape and (covered := (pair[0] | pair[1]).sum()):
                 shares.append((pair[0] & pair[1]).sum() / covered)
@@ -216,7 +216,7 @@ def _cover_the_same(root: Path, masks: str) -> bool:
 
 
 def _belong_together(images: Path, masks: Path) -> bool:
-    """Whether folders are one below the other, or called alike but for one word that is no split's and no number."""
+    """Whether ``masks`` is a child of ``images``, or their paths differ in one part by more than a split or number."""
     if images.is_relative_to(masks) or masks.is_relative_to(images):
         return masks.parent == images
     apart = [each for each in zip(images.parts, masks.parts, strict=False) if each[0] != each[1]]

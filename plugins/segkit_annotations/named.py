@@ -1,4 +1,4 @@
-"""Which picture a table means: by its name, or by words of its path."""
+"""Finds the picture that a table names, by its file name or by words of its path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segkit_folder.splits import SUFFIXES
 
 
 def finder(root: Path, pictures: Sequence[Path]) -> Callable[[str], Sequence[Path]]:
-    """Finds the pictures that are called as a table says, or whose paths have its words, the nearest ones."""
+    """Return a function from a name in a table to the pictures with that name, or else with its words in their path."""
     by_name: dict[str, list[Path]] = {}
     for each in pictures:
         for name in {each.stem, each.name}:
@@ -39,10 +39,10 @@ def _words(text: str) -> list[str]:
 
 
 def _span(folders: Sequence[str], name: Sequence[str], wanted: Sequence[str]) -> int:
-    """How many words of a path, at least, hold those wanted in their order; 0 where they do not.
+    """Return the length of the shortest span of a path's words that holds ``wanted`` in order; 0 if there is none.
 
-    Those in the file's name, or in the folders where it has none, stand side by side, and are no end of numbers: else
-    img_5 would be img_7_5.
+    Wanted words in the file's name (or in the folders, if none are in the name) must be adjacent and must not follow a
+    number, or else img_5 would match img_7_5.
     """
     every, spans = [*folders, *name], []
     for count in range(1, len(wanted) + 1):

@@ -1,4 +1,4 @@
-"""Polygons in a file an image: XML of ImageScope, ASAP, LabelMe, Pascal VOC and their like; GeoJSON, as QuPath's."""
+"""Polygons, one file per image: XML of ImageScope, ASAP, LabelMe, Pascal VOC and similar; GeoJSON, as of QuPath."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _HOLE = "(hole)"
 class PolygonsDataset(AnnotatedImages):
     """Polygons in XML or GeoJSON, or of Labelbox, Darwin and more; of overlapping shapes the smallest counts.
 
-    A file is called as its image, or says in its JSON what its images are called (``TOOLS`` of ``tools.py``).
-    In XML a polygon is three points or more: elements with x and y as attributes or elements (ImageScope, ASAP, LabelMe
-    of MIT), or x1, y1, x2, ... (Pascal VOC of Roboflow); its name is that of the innermost element that has one, or of
-    ImageScope's layer. Regions that ImageScope calls negative are holes in those of their layer. In GeoJSON (RFC 7946)
-    coordinates are pixels, and the name is that of QuPath's classification. Polygons are drawn as COCO's.
+    A file has the name of its image, or its JSON names its images (``TOOLS`` of ``tools.py``).
+    In XML a polygon is three or more points: elements with x and y as attributes or elements (ImageScope, ASAP, MIT's
+    LabelMe), or x1, y1, x2, ... (Roboflow's Pascal VOC); its label is the innermost name, or the name of ImageScope's
+    layer. ImageScope's negative regions are holes in the regions of their layer. In GeoJSON (RFC 7946) coordinates are
+    pixels, and the label is QuPath's classification. Polygons are drawn as in COCO.
     """
 
     rule: Rule = "smallest"
-    default_class_map: Mapping[str, str] = {_HOLE: "background", "__background__": "background"}  # the latter is ISAT's
+    default_class_map: Mapping[str, str] = {_HOLE: "background", "__background__": "background"}  # the second: ISAT
     tool = "a file of polygons"
-    expected = "XML or GeoJSON files with polygons, called as their images, or the JSON of a tool"
+    expected = "XML or GeoJSON files with polygons, named like their images, or the JSON of a supported tool"
     miniature = "images/{split}"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
@@ -57,7 +57,7 @@ class PolygonsDataset(AnnotatedImages):
         others = {path for entry in entries for path in pictures.get(entry.image.stem, ())}
         if passed := sorted({str(path.parent) for path in others - {entry.image for entry in entries}}):
             what = f"images of the same names in {first_few(passed)} lie further from the polygons, and are not read"
-            warnings.warn(f"{what}; images = FOLDER takes those", stacklevel=4)
+            warnings.warn(f"{what}; set images = FOLDER to read those", stacklevel=4)
         return [name for name in names if name != _HOLE], entries
 
     def _files(self, place: Path) -> list[Path]:
@@ -73,11 +73,11 @@ class PolygonsDataset(AnnotatedImages):
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
-        """The folder of the files, unless the masks lie there as pictures."""
+        """Return the folder of the polygon files, unless it also holds the masks as pictures."""
         found = _files_in(root)
         stems = {stem for path in found for stem in _stems(path)}
         images = [path for path in files.pictures(root) if path.stem in stems] if found else []
-        called = Counter(path.stem for path in images)  # a mask may be called as its image
+        called = Counter(path.stem for path in images)  # a mask may have the name of its image
         if not any(is_known(files.head(path)) for path in found) and (
             not images or files.are_masked(root, [x for x in images if called[x.stem] == 1])
         ):
@@ -93,20 +93,20 @@ class PolygonsDataset(AnnotatedImages):
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """The files of polygons below a folder."""
+    """Return the polygon files in and below a folder."""
     found = [path for path in files.walk(folder, "*") if path.suffix in (".xml", ".geojson", ".json", ".ndjson")]
     heads = [(path, files.head(path)) for path in found]
     return sorted(p for p, head in heads if is_known(head) or (_POINTS.search(head) and not _OTHERS.search(head)))
 
 
 def _stems(path: Path) -> list[str]:
-    """What the image of a file may be called: 7 of 7.xml, or of 7.tif.xml; but of 7.2.xml it is 7.2 alone."""
+    """Return possible stems of a file's image: 7 for 7.xml and also for 7.tif.xml, but only 7.2 for 7.2.xml."""
     inner = Path(path.stem)
     return [path.stem, *([inner.stem] if inner.suffix[1:].isalpha() or inner.suffix.lower() in SUFFIXES else [])]
 
 
 def _of_xml(path: Path) -> Record:
-    """The shapes, and the size of the image where the file says it."""
+    """Return the shapes, and the size of the image if the file gives one."""
     tree = files.load(path)
     texts = {_tag(each): (each.text or "").strip() for each in tree.iter()}
     sizes = {tag: int(text) for tag, text in texts.items() if text.isdecimal()}
@@ -119,17 +119,17 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def _shapes(element: ElementTree.Element, label: str) -> Iterator[Shape]:
-    """The polygons in an element, each of the label of the innermost one that has any."""
+    """Yield the polygons in an element, each with the label of the innermost element that has one."""
     its = {key.lower(): value.strip() for key, value in element.attrib.items()}
     below = {_tag(each): (each.text or "").strip() for each in element}
-    if below.get("deleted") == "1":  # LabelMe's
+    if below.get("deleted") == "1":  # a deleted object of LabelMe
         return
     label = next((held[key] for held in (its, below) for key in _NAMES if held.get(key)), label)
     if _tag(element) == "annotation" and not its.get("name"):  # a layer of ImageScope
         layer = [each.get("Value") or each.get("Name") or "" for each in element.iterfind("Attributes/Attribute")]
         label = next((text for text in layer if text not in ("", "Description")), label)
         label = f"layer {its['id']}" if label == "object" and its.get("id", "1") > "1" else label
-    label = "object" if its.get("partofgroup") == "None" else label  # ASAP's
+    label = "object" if its.get("partofgroup") == "None" else label  # an ASAP annotation without a group
     if points := _points(element, below):
         yield Shape(_HOLE if its.get("negativeroa") == "1" else label, "polygon", [numbers(points)])
         return
@@ -142,7 +142,7 @@ def _shapes(element: ElementTree.Element, label: str) -> Iterator[Shape]:
 
 
 def _with_holes(shapes: Sequence[Shape]) -> Iterator[Shape]:
-    """The polygons of a layer less its holes in them, through which other layers show."""
+    """Cut a layer's holes out of the polygons around them, so that other layers show through."""
     boxes = {id(each): bounds(each.data) for each in shapes if each.kind == "polygon"}
     holes = [(each, box) for each in shapes if each.label == _HOLE and (box := boxes.get(id(each)))]
     for each in shapes:
@@ -158,7 +158,7 @@ def _with_holes(shapes: Sequence[Shape]) -> Iterator[Shape]:
 
 
 def _points(element: ElementTree.Element, below: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The points in an element itself."""
+    """Return the points that an element itself holds."""
     if "x1" in below:
         count = sum(re.fullmatch(r"x\d+", each) is not None for each in below)
         return [(below[f"x{number}"], below[f"y{number}"]) for number in range(1, count + 1)]
@@ -177,19 +177,19 @@ def _of_geojson(path: Path) -> list[Shape]:
         label = str(named["name"] if isinstance(named, dict) else named)
         shapes += _of_geometry(feature["geometry"], label)
     boxes = [box for each in shapes if each.kind == "rings" and (box := bounds(each.data))]
-    in_degrees = bool(boxes) and all(box[2] - box[0] < 1 and box[3] - box[1] < 1 for box in boxes)  # no pixel wide
+    in_degrees = bool(boxes) and all(box[2] - box[0] < 1 and box[3] - box[1] < 1 for box in boxes)  # below one pixel
     in_degrees = in_degrees and any(not 0 <= each <= 1 for box in boxes for each in box)
     if in_degrees or (isinstance(content, dict) and "crs" in content):
-        what, advice = "shapes in coordinates on Earth", "draw them into masks, as rasterio.features.rasterize does"
+        what, advice = "shapes in geographic coordinates", "draw them into masks with rasterio.features.rasterize"
         raise DataError(Issue("georeferenced", str(path), what, advice))
     if boxes and all(box[1] < 0 and box[3] <= 0 for box in boxes):
-        what, advice = "shapes above the image, as where y runs upwards", "write y as pixels below the upper edge"
+        what, advice = "shapes above the image: y points upwards", "write y as pixels below the image's upper edge"
         raise DataError(Issue("upwards", str(path), what, advice, f"y {min(box[1] for box in boxes):g} and more"))
     return shapes
 
 
 def _of_geometry(geometry: Mapping[str, Any] | None, label: str) -> list[Shape]:
-    """The shapes of a geometry, which may be none (RFC 7946, 3.2); heights are left out."""
+    """Return the shapes of a geometry, which may be null (RFC 7946, 3.2), without the third coordinate."""
     kind = geometry["type"] if geometry else "GeometryCollection"
     if kind == "GeometryCollection":
         inside = geometry["geometries"] if geometry else []

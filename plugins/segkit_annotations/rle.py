@@ -1,4 +1,4 @@
-"""Run-length encodings in a table: a line an object, or a class, of an image."""
+"""Run-length encodings in a CSV table: one line per object, or per class, of an image."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _RUNS = re.compile(r"encoded_?pixels|.*rle.*|segmentation", re.IGNORECASE)
 _PAIRS = re.compile(r"\[?\d+[ ,]+\d+([ ,]+\d+[ ,]+\d+)*\]?")
 _CLASS = re.compile(r".*(class|label|category).*", re.IGNORECASE)
 _IMAGE = re.compile(r".*(image|img|file|name|id).*", re.IGNORECASE)
-_EXAMPLE = re.compile(r"sample|submission|example|predict", re.IGNORECASE)  # of what others hand in
-_NONE = ("", "-1", "nan", "none", "null", "[]")  # what stands where there is no object
-_LONGEST = (1 << 31) - 1  # characters of runs; the csv module takes 131,072 where nothing is said
-_FEW = 20  # images that say in which order runs go
-_SOME = 200  # lines that say what the columns are
+_EXAMPLE = re.compile(r"sample|submission|example|predict", re.IGNORECASE)  # names of submission files
+_NONE = ("", "-1", "nan", "none", "null", "[]")  # cells that mean "no object"
+_LONGEST = (1 << 31) - 1  # characters per cell; the csv module's default is 131,072
+_FEW = 20  # images used to find the order of runs
+_SOME = 200  # lines used to find the meaning of the columns
 _MOST_CLASSES = 64
 _SURELY = 4  # times as many runs
 
@@ -39,16 +39,16 @@ _SURELY = 4  # times as many runs
 class RleDataset(AnnotatedImages):
     """Run-length encodings in a CSV, as Kaggle's competitions publish them: pairs of a start, from 1, and a length.
 
-    kaggle.com/c/airbus-ship-detection/overview/evaluation. A column is called as EncodedPixels, or holds such pairs;
-    one names images, and there may be one of classes; of Image_Label the class follows the last "_". A name is that of
-    a file, or words of its path in their order, as case1_day2_slice_7 of case1/day2/slice_7_266.png. An image without
-    runs is all background, and so is one beside the others that no line names. Of images of one name in several folders
-    a table called as a split means the one in the folder of that split. Runs go down the columns, or along the rows
-    where that gives smoother objects, or in square images objects whose edges the image follows better.
+    kaggle.com/c/airbus-ship-detection/overview/evaluation. One column holds the runs (EncodedPixels or similar), one
+    the image, and one may hold the class; in a column Image_Label the class follows the last "_". An image is given by
+    its file name, or by words of its path in order: case1_day2_slice_7 for case1/day2/slice_7_266.png. Images without
+    runs are all background, and so are images in the same folders without a line. If several folders hold images of
+    the same name, a table named like a split uses that split's folder. Runs go by columns, or by rows if that gives
+    smoother objects or, in square images, objects that follow the image's edges better.
     """
 
     rule: Rule = "error"
-    expected = "a CSV with columns as ImageId and EncodedPixels, or rle_mask"
+    expected = "a CSV with columns such as ImageId and EncodedPixels, or rle_mask"
     miniature = "images/{split}"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
@@ -63,23 +63,23 @@ class RleDataset(AnnotatedImages):
             classes, names = {line.label for line in lines}, {line.image for line in lines}
             for image, label, runs, size in lines:
                 if (plain := f"class_{label.partition('_')[0]}") in classes and re.fullmatch(r"\d+(_\d+)+", label):
-                    label = plain  # attributes follow
+                    label = plain  # the rest of the label is attributes
                 labels |= {label} if runs else set()
                 called = [each for each in named(image) if image in (own := {each.stem, each.name}) or not own & names]
-                if called:  # a picture that another line names is not meant
+                if called:  # pictures that another line names exactly are excluded
                     picture = files.nearest(root, path, called, split or files.split_in(path.stem))
                     found.setdefault(picture, []).extend([(label, runs)] * bool(runs))
                     sizes[picture] = size
                 else:
                     absent.add(image)
             if absent:
-                what = f"{path} names {len(absent)} images that are not there"
+                what = f"{path} names {len(absent)} images that do not exist"
                 warnings.warn(f"{what}: {first_few(sorted(absent))}", stacklevel=4)
             tables.append((split, path, found))
         every = [each for _, _, found in tables for each in found.items()]
         starts_at_0 = any("0" in runs.split()[::2] for _, those in every for _, runs in those)
         by_columns = _go_down(every, sizes, int(not starts_at_0) if self._first is None else self._first)
-        if self._first is None:  # in all splits alike
+        if self._first is None:  # one answer for all splits
             self._first = _first_pixel(every, sizes, by_columns, starts_at_0)
         entries = []
         for split, path, found in tables:
@@ -90,7 +90,7 @@ class RleDataset(AnnotatedImages):
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
-        """The tables, unless the masks lie there as pictures too, which no table names."""
+        """Return the tables, unless the folder also holds the masks as picture files."""
         tables = [path for path in files.walk(root, "*.csv") if not _EXAMPLE.search(path.name)]
         named = finder(root, files.pictures(root) if tables else [])
         lines = {path: {image for image, *_ in _lines(path, named)} for path in tables if _columns(path, named)}
@@ -105,31 +105,31 @@ class RleDataset(AnnotatedImages):
         for path, objects in drawn:
             for name, corners in objects:
                 (left, top), (right, bottom) = np.min(corners, 0), np.max(corners, 0)
-                bottom = 30 if name == "triangle" else bottom  # what ends there says that pixels are counted from 1
+                bottom = 30 if name == "triangle" else bottom  # objects at the border show that pixels count from 1
                 runs = " ".join(f"{column * 30 + top + 1} {bottom - top}" for column in range(left, right))
                 rows.append(f"{path.name},{name},{runs}")
         yield f"{split}.csv", "\n".join(rows)
 
 
 def _blank(entries: Sequence[Record], pictures: Sequence[Path], is_sure: bool) -> list[Record]:
-    """Images beside those of the lines, which have none: what is not there is not listed."""
+    """Return records without shapes for images that no line names, in the folders of the named ones."""
     first = {entry.image.parent: entry for entry in reversed(entries)}
     named = {entry.image for entry in entries}
     blank = [each for each in pictures if each not in named and each.parent in first]
     if blank and not is_sure:
         names = first_few([each.name for each in blank])
-        warnings.warn(f"{len(blank)} images that no line names are all background: {names}", stacklevel=5)
+        warnings.warn(f"{len(blank)} images without a line in the table are all background: {names}", stacklevel=5)
     return [first[each.parent]._replace(image=each, shapes=(), size=None) for each in blank]
 
 
 def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, int | None, int] | None:
-    """Which columns hold the image, the class (None: it follows the image, or there is none) and the runs.
+    """Return the columns of the image, the class and the runs; the class is None if it has no column of its own.
 
-    By what the cells hold, or else by what the columns are called.
+    Columns are recognised by their cells or their headings. Return None if there is no image or no run column.
     """
     try:
         heading, *rows = (cells for _, cells in islice(_rows(path), _SOME))
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError):  # ValueError: no line
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError):  # ValueError: the file has no line
         return None
     columns = [[row[at] for row in rows if at < len(row)] for at in range(len(heading))]
     runs = next((at for at, name in enumerate(heading) if _RUNS.fullmatch(name)), None)
@@ -145,7 +145,7 @@ def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, i
     rest = [at for at in others if at != image]
     label = next((at for at in rest if _CLASS.fullmatch(heading[at])), None)
     if label is None and "_" not in heading[image]:
-        of_objects = [  # what is the same for all lines of an image is of the image, as an organ
+        of_objects = [  # columns with the same value in all lines of an image describe the image, not the object
             at
             for at in rest
             if len({(row[image], row[at]) for row in rows if len(row) > max(image, at)}) > len({*columns[image]})
@@ -155,7 +155,7 @@ def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, i
 
 
 def _are_runs(cells: Sequence[str]) -> bool:
-    """Whether all cells that hold something hold pairs of a start and a length, in order."""
+    """Whether all cells that are not empty hold (start, length) pairs in ascending order."""
     found = [cell for cell in cells if cell.casefold() not in _NONE]
     if not found or not all(map(_PAIRS.fullmatch, found)):
         return False
@@ -164,13 +164,13 @@ def _are_runs(cells: Sequence[str]) -> bool:
 
 
 def _are_names(cells: Sequence[str]) -> bool:
-    """Whether cells hold a few words again and again."""
+    """Whether the cells repeat a few words, as a class column does."""
     names = {cell for cell in cells if cell}
     return 1 < len(names) <= min(_MOST_CLASSES, len(cells) // 2) and not any(re.search(r"\d{3}|\.", x) for x in names)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each line that is not empty, with its number; between them are commas, or semicolons as of Excel."""
+    """Yield number and cells of each line that is not empty; the separator is a comma, or a semicolon as in Excel."""
     csv.field_size_limit(_LONGEST)
     with path.open(encoding="utf-8-sig", newline="") as file:
         heading = file.readline()
@@ -181,7 +181,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 class _Line(NamedTuple):
-    """The image, the class and the runs of a line; and height and width of the image, where columns say them."""
+    """The image, class and runs of a line, and the image's (height, width) if the table has such columns."""
 
     image: str
     label: str
@@ -190,14 +190,14 @@ class _Line(NamedTuple):
 
 
 def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line]:
-    """What the lines say.
+    """Yield the table's lines.
 
     Raises:
-        DataError: the file cannot be read, or a line lacks an image, or a class of its runs.
+        DataError: the file cannot be read, or a line lacks the image, or the class of its runs.
     """
     columns = _columns(path, named)
     if columns is None:
-        raise DataError(f"{path}: no columns of images and run-length encodings; expected is {RleDataset.expected}")
+        raise DataError(f"{path}: no columns of images and run-length encodings; expected {RleDataset.expected}")
     image, label, runs = columns
     try:
         needed = 1 + max(image, runs, label or 0)
@@ -209,13 +209,13 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line
         for number, cells in rows:
             place = f"{path}, line {number}"
             if len(cells) < needed:
-                raise DataError(f"{place}: {len(cells)} cells; it needs {needed}")
+                raise DataError(f"{place}: {len(cells)} cells; a line needs {needed}")
             name, called = cells[image], "object" if label is None else cells[label]
             if label is None and "_" in heading and _CLASS.fullmatch(heading):
                 name, _, called = name.rpartition("_")
             encoded = cells[runs] if cells[runs].casefold() not in _NONE else ""
             if not name or (encoded and not called):
-                raise DataError(f"{place}: {'no class' if name else 'no image'}; each line with runs has both")
+                raise DataError(f"{place}: {'no class' if name else 'no image'}; each line with runs needs both")
             encoded = encoded.strip("[]").replace(",", " ")
             size = [int(cells[at]) for at in sized if at < len(cells) and cells[at].isdecimal() and int(cells[at])]
             of = f"class_{called}" if called.isdecimal() else called
@@ -231,24 +231,24 @@ def _first_pixel(
     by_columns: bool,
     starts_at_0: bool,
 ) -> int:
-    """0 or 1: a run that starts at 0 says it, or objects that an edge of the image cuts.
+    """Return the number of the first pixel, 0 or 1, from a run that starts at 0 or from objects cut by image borders.
 
-    Counted wrongly, these end, or begin, one pixel beyond that edge.
+    With the wrong number, runs of such objects end or begin one pixel beyond the border.
     """
-    why = "runs start there" * starts_at_0
-    beyond = np.zeros(2)  # runs, where they are counted from 0, and from 1
+    why = "runs start at 0" * starts_at_0
+    beyond = np.zeros(2)  # runs that cross a border if pixels are counted from 0, and from 1
     for path, those in found[:: -(-len(found) // _SOME) or 1] if not why else ():
-        with suppress(DataError, ValueError):  # told when it is read
+        with suppress(DataError, ValueError):  # reported when the image is read
             side = (sizes[path] or read_header(path).size)[not by_columns]
             starts, lengths = np.array(" ".join(runs for _, runs in those).split(), np.int64).reshape(-1, 2).T
             # from 0 a run's last pixel may begin a line, from 1 its first one may end a line
             beyond += [(line % side == 0)[lengths > 1].sum() for line in (starts + lengths - 1, starts)]
     if not why and beyond[1] > _SURELY * beyond[0]:
-        why = "the edges of the images say"
+        why = "objects at the borders of the images show it"
     if why:
-        warnings.warn(f"pixels are counted from 0, as {why}; first_pixel = 1 counts from 1", stacklevel=5)
+        warnings.warn(f"pixels are counted from 0 because {why}; first_pixel = 1 counts from 1", stacklevel=5)
     elif beyond[0] <= _SURELY * beyond[1]:
-        what = "whether pixels are counted from 1, as is usual, is not plain from the runs"
+        what = "pixels are counted from 1, as is usual, but the runs do not show whether that is right"
         warnings.warn(f"{what}; first_pixel = 0 counts from 0", stacklevel=5)
     return int(not why)
 
@@ -256,16 +256,16 @@ def _first_pixel(
 def _go_down(
     found: Sequence[tuple[Path, Sequence[tuple[str, str]]]], sizes: Mapping[Path, Size | None], first: int
 ) -> bool:
-    """Whether runs go down the columns, in all splits: what lies on its side is frayed in images that are not square.
+    """Whether runs go by columns, in all splits. In images that are not square, the wrong order gives frayed objects.
 
-    In square ones it is as smooth either way, but only the right way has its edges where the image has some.
+    In square images both orders give equally smooth objects, but only the right one puts their edges on image edges.
     """
     edges, contrast = np.zeros(2), np.zeros(2)
     found = [each for each in found if each[1]]
     for path, those in found[:: -(-len(found) // _FEW) or 1]:
-        with suppress(DataError, ShapeError):  # told when it is read
+        with suppress(DataError, ShapeError):  # reported when the image is read
             size = sizes[path] or read_header(path).size
-            step = max(1, read_header(path).size[0] // size[0])  # where runs are of smaller masks
+            step = max(1, read_header(path).size[0] // size[0])  # above 1 if the masks are smaller than the image
             grey = read_picture(path).pixels[::step, ::step].mean(2) if size[0] == size[1] else np.zeros(size)
             if grey.shape != size:
                 continue
@@ -276,6 +276,6 @@ def _go_down(
                 edges[way] += sum(each.sum() for each in apart) if size[0] != size[1] else 0
                 contrast[way] += np.concatenate(steps).mean() if any(map(len, steps)) else 0
     if not edges.any() and contrast[1] > contrast[0]:
-        warnings.warn("runs are read along the rows, as the edges of square images say", stacklevel=5)
+        warnings.warn("runs are read along the rows because they then follow the edges of the images", stacklevel=5)
         return False
     return bool(edges[0] <= edges[1])

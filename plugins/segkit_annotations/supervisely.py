@@ -1,4 +1,4 @@
-"""Supervisely's JSON: a file an image in folders ``ann`` beside ``img``, with polygons, bitmaps and rectangles."""
+"""Supervisely JSON: one file per image in folders ``ann`` beside ``img``, with polygons, bitmaps and rectangles."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Drawn, Record
 from segkit_folder.splits import split_called
 
-_MOST_BYTES = 1 << 27  # of a bitmap, which a few bytes could become
+_MOST_BYTES = 1 << 27  # of an unpacked bitmap, because a few packed bytes could become gigabytes
 
 
 class SuperviselyDataset(AnnotatedImages):
-    """A project of Supervisely: later objects over earlier ones; polygons with their boundary, less their holes.
+    """A Supervisely project: later objects over earlier ones; polygons include their boundary and exclude their holes.
 
-    docs.supervisely.com/data-organization/00_ann_format_navi. A folder called train, val or test is that split, and so
-    is an image with such a tag. Polygons are drawn as Supervisely draws them, with OpenCV's fillPoly.
+    docs.supervisely.com/data-organization/00_ann_format_navi. A folder or an image's tag called train, val or test
+    gives the split. Polygons are drawn as by Supervisely, with OpenCV's fillPoly.
     """
 
     tool = "Supervisely"
     signs: ClassVar = {"meta.json": ('"title"',)}
-    expected = "a project: meta.json with `classes`, and a folder a data set with img/ and ann/"
+    expected = "a project: meta.json with `classes`, and one folder per data set with img/ and ann/"
     miniature = "{split}/img"
 
     def _files(self, place: Path) -> list[Path]:

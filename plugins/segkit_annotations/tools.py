@@ -1,4 +1,4 @@
-"""Polygons in the JSON of further tools, which differ in where the images, their names and the objects stand."""
+"""Polygons in the JSON of further tools, which differ in the keys of images, names and objects."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from segkit_annotations.files import Record
 
 
 class Tool(NamedTuple):
-    """Where the JSON of a tool has what; keys stand one in another, as ``item.name``, and ``*`` is each of several.
+    """The keys of a tool's JSON; nested keys are joined by a dot, as in ``item.name``, and ``*`` stands for all items.
 
     Attributes:
-        sign: words, all of which stand in the first characters of its files, and of no other tool's.
-        images: of the images.
-        name: in an image, of its file; "": it is called as the JSON.
-        size: in an image, of what holds its width and height.
-        objects: in an image, of what holds its objects; where there is none, it is not annotated.
+        sign: words that the first characters of this tool's files contain, and no other tool's all contain.
+        images: key of the images.
+        name: key of an image's file name; "": the image has the name of the JSON file.
+        size: key of the object that holds an image's width and height.
+        objects: key of an image's objects; an image without this key is not annotated.
     """
 
     sign: str
@@ -44,24 +44,24 @@ TOOLS = (
 REFUSED = {
     '"segmentation_bitmap"': "a release of Segments.ai, whose masks lie on its server; fetch them with its package: "
     "segments.utils.export_dataset(dataset, 'semantic')",
-    '"items" "label_id"': "of Datumaro; `datum convert -if datumaro -i FOLDER -f coco_instances` writes polygons as "
-    "COCO has them",
-    '"segments_info"': "COCO's panoptic format; panopticapi/converters/panoptic2semantic_segmentation.py writes its "
-    "classes as PNG",
+    '"items" "label_id"': "of Datumaro; convert it to COCO with `datum convert -if datumaro -i FOLDER -f "
+    "coco_instances`",
+    '"segments_info"': "COCO's panoptic format; convert it to PNG masks with "
+    "panopticapi/converters/panoptic2semantic_segmentation.py",
 }
-"""Sign -> what is said of formats that are not read."""
+"""Sign -> message for formats that are not read."""
 _LABELS = ("class_name", "category_name", "category", "label", "tags", "name")
 _CORNERS = ("polygon", "segmentation", "vertices", "points")
 _OTHERS = ("mask", "raster_layer", "line", "polyline", "ellipse", "keypoint", "point", "bounding_box", "bbox")
 
 
 def is_known(head: str) -> bool:
-    """Whether these are the first characters of a file of one of the tools, or of a format that is not read."""
+    """Whether a file's first characters are those of a supported tool or of a format that is refused by name."""
     return any(_has(head, sign) for sign in (*(tool.sign for tool in TOOLS), *REFUSED))
 
 
 def records(path: Path) -> Iterator[Record]:
-    """What a file, or each line of it, says of its images that are annotated; of Labelbox the first labels of each.
+    """Yield a record per annotated image of a JSON or JSON-lines file; only the first labels of each Labelbox image.
 
     Raises:
         DataError: it is no JSON, or of a format that is not read.
@@ -70,7 +70,7 @@ def records(path: Path) -> Iterator[Record]:
     if refused := [text for sign, text in REFUSED.items() if _has(head, sign)]:
         raise DataError(f"{path} is {refused[0]}")
     tool = next(each for each in TOOLS if _has(head, each.sign))
-    is_lines = tool.sign == '"data_row"' and head.lstrip()[:1] == "{"  # one an image
+    is_lines = tool.sign == '"data_row"' and head.lstrip()[:1] == "{"  # one JSON object per image
     content = [*map(json.loads, filter(None, path.read_bytes().splitlines()))] if is_lines else files.load(path)
     for image in _held(content, tool.images):
         if objects := _held(image, tool.objects):
@@ -81,12 +81,12 @@ def records(path: Path) -> Iterator[Record]:
 
 
 def _has(head: str, sign: str) -> bool:
-    """Whether a file begins with all words of a sign; GeoJSON may have any of them as a property."""
+    """Whether a file's first characters contain all words of a sign, and are no GeoJSON, whose properties might."""
     return '"Feature"' not in head and all(word in head for word in sign.split())
 
 
 def _held(content: Any, keys: str) -> list[Any]:
-    """What stands under these keys; nothing where one is not there."""
+    """Return all values under a dotted key; empty if a key is missing."""
     found = [content]
     for key in filter(None, keys.split(".")):
         if key in ("*", "0"):
@@ -98,12 +98,12 @@ def _held(content: Any, keys: str) -> list[Any]:
 
 
 def _shape(its: Mapping[str, Any]) -> Iterator[Shape]:
-    """The shape of an object; none of what is said of the whole image."""
+    """Yield the shape of an object; nothing for an entry about the whole image."""
     label = next((its[key] for key in _LABELS if its.get(key)), "object")
     label = " and ".join(map(str, label)) if isinstance(label, list) else str(label)
     corners = next((its[key] for key in _CORNERS if its.get(key)), None)
     other = next((key for key in _OTHERS if its.get(key)), "box" if "left" in its else "")  # the latter is Scale's
-    if isinstance(corners, dict):  # of Darwin, whose later rings are holes, or parts
+    if isinstance(corners, dict):  # Darwin: further rings are holes or separate parts
         yield Shape(
             label, "rings", [ring for each in (corners.get("paths") or [corners["path"]]) for ring in _rings(each)]
         )
@@ -112,7 +112,7 @@ def _shape(its: Mapping[str, Any]) -> Iterator[Shape]:
 
 
 def _rings(corners: Sequence[Any]) -> list[Any]:
-    """One ring, ``[{x, y}, ...]``, ``[[x, y], ...]`` or ``[x, y, x, y, ...]``, or several such."""
+    """Return the rings of ``[{x, y}, ...]``, ``[[x, y], ...]`` or ``[x, y, x, y, ...]``, or of a list of these."""
     if isinstance(corners[0], dict):
         return [numbers([[each["x"], each["y"]] for each in corners])]
     is_one = not isinstance(corners[0], list) or len(corners[0]) == 2

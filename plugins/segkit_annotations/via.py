@@ -1,4 +1,4 @@
-"""VIA's JSON or CSV (VGG Image Annotator): polygons, rectangles, circles, ellipses, lines; one file for all images."""
+"""VIA JSON or CSV (VGG Image Annotator): polygons, rectangles, circles, ellipses, lines; one file for all images."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ViaDataset(AnnotatedImages):
     """VIA JSON or CSV (VGG Image Annotator, versions 1 and 2), a project or exported: later shapes over earlier ones.
 
     A. Dutta and A. Zisserman, "The VIA Annotation Software for Images, Audio and Video", arXiv 1904.10699. Polygons are
-    drawn as COCO's, circles and ellipses as polygons, polylines 10 pixels wide. Where regions have several attributes,
-    ``attribute`` says which is the class; a region without it is an "object".
+    drawn as in COCO, circles and ellipses as polygons, polylines 10 pixels wide. If regions have several attributes,
+    ``attribute`` names the one that is the class; a region without it has the class "object".
     """
 
     tool = "VIA"
@@ -35,7 +35,7 @@ class ViaDataset(AnnotatedImages):
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         content = _table(path) if path.suffix == ".csv" else files.load(path)
         pictures = [*content.get("_via_img_metadata", content).values()]
-        regions = [  # version 1 numbers them in an object, version 2 has a list
+        regions = [  # an object with numbers as keys in version 1, a list in version 2
             [*each["regions"].values()] if isinstance(each["regions"], dict) else each["regions"] for each in pictures
         ]
         key = self._attribute(path, [each["region_attributes"] for those in regions for each in those])
@@ -65,7 +65,7 @@ class ViaDataset(AnnotatedImages):
 
 
 def _table(path: Path) -> dict[str, Any]:
-    """The content of a CSV, a line a region or an image without one, as the JSON has it."""
+    """Convert a CSV, with a line per region or per image without regions, to the structure of the JSON."""
     content: dict[str, Any] = {}
     for row in csv.DictReader(read_text(path).removeprefix("#").splitlines()):  # version 1 has "#filename"
         regions = content.setdefault(row["filename"], {"filename": row["filename"], "regions": []})["regions"]
@@ -75,7 +75,7 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _name(value: Any) -> str:
-    """Of a checkbox, {"cat": true}, the names that are ticked."""
+    """Return a class name; for a checkbox, {"cat": true}, the ticked names joined."""
     if isinstance(value, dict):
         value = " and ".join(name for name, ticked in value.items() if ticked)
     return str(value).strip() if value not in (None, "") else "object"

@@ -1,4 +1,4 @@
-"""YOLO's text files of normalised polygons, one an image, beside a data.yaml."""
+"""YOLO text files of normalised polygons, one per image, with a data.yaml."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from segkit_annotations.files import Drawn, Record
 from segkit_annotations.rasterizer import Rule, Unit
 from segkit_folder.splits import SUFFIXES, read_text, split_called
 
-_NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # of files with a name of a class a line
+_NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # files with one class name per line
 _POLYGONS = re.compile(r"\d+(\.0+)?(\s+-?[\d.]+(e-\d+)?){6,}\s*|\s*")
 
 
 class YoloDataset(AnnotatedImages):
     """YOLO segmentation text as Ultralytics reads it: of overlapping shapes the smallest counts.
 
-    docs.ultralytics.com/datasets/segment: ``labels/train/cat.txt`` beside ``images/train/cat.jpg``, a class and the
-    corners of a polygon in 0 to 1 a line. An image without such a file is all background. Polygons are drawn as COCO's.
-    Where the images lie is said by the YAML file that ``annotations`` names, and not by ``images``. Without one,
-    ``annotations`` is a file with the name of a class a line, or the folder of the labels, whose classes have no names.
+    docs.ultralytics.com/datasets/segment: ``labels/train/cat.txt`` beside ``images/train/cat.jpg``; each line holds a
+    class and the corners of a polygon in 0 to 1. An image without such a file is all background. Polygons are drawn as
+    in COCO. ``annotations`` is the YAML file, which also gives the image folders instead of ``images``. Without a YAML
+    file it is a file with one class name per line, or the folder of the labels if the classes have no names.
     """
 
     rule: Rule = "smallest"
@@ -42,7 +42,7 @@ class YoloDataset(AnnotatedImages):
         path, entries, issues = root / annotations, [], []
         is_yaml = path.suffix in (".yaml", ".yml")
         names, found = _of_yaml(root, path) if is_yaml else _of_folders(root, path)
-        advice = f"a line is a class of 0 to {max(names)} and the corners of a polygon"
+        advice = f"a line holds a class from 0 to {max(names)} and the corners of a polygon"
         for split, image in found:
             labels, shapes = _label_file(image), []
             for line in read_text(labels).splitlines() if labels.is_file() else ():
@@ -77,14 +77,14 @@ class YoloDataset(AnnotatedImages):
 
 
 def _of_yaml(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str | None, Path]]]:
-    """The names by label, and the images with their splits, as Ultralytics' YAML says them."""
+    """Return the class names by label, and (split, image) of all images, from Ultralytics' YAML."""
     text = read_text(path)
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise DataError(Issue("broken", str(path), "no YAML", detail=" ".join(str(error).split()))) from None
+        raise DataError(Issue("broken", str(path), "no valid YAML", detail=" ".join(str(error).split()))) from None
     with files.malformed(path, "YOLO"):
-        names = yaml.load(text, yaml.BaseLoader)["names"]  # as text: YAML 1.1 takes yes and no for booleans
+        names = yaml.load(text, yaml.BaseLoader)["names"]  # as text, because YAML 1.1 reads yes and no as booleans
         numbered = names if isinstance(names, dict) else dict(enumerate(names))
         named = {int(label): _name(name) for label, name in numbered.items()}
         folders = {split: each for word, each in content.items() if (split := split_called(word))}
@@ -97,7 +97,7 @@ def _of_yaml(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str | N
 
 
 def _of_folders(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str | None, Path]]]:
-    """The same without a YAML: the names of a file, or made up; the images beside labels, or in images/ by labels/."""
+    """Like :func:`_of_yaml`, with names from a file or made up, and images beside their labels or in images/."""
     lines = [line.strip() for line in read_text(path).splitlines()] if path.is_file() else []
     names = dict(enumerate(filter(None, lines)))
     labels = _labels_in(root)
@@ -113,27 +113,27 @@ def _of_folders(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str 
 
 
 def _labels_in(root: Path) -> list[Path]:
-    """The text files of polygons; none where a file that could be one holds something else, or there are no others."""
+    """Return all text files below ``root`` if each holds YOLO polygons; else an empty list."""
     found = [path for path in files.walk(root, "*.txt") if path.name not in _NAMES]
     lines = [files.head(path, 4096).split("\n")[0] for path in found]
-    are_shares = any("." in line for line in lines)  # matrices of labels hold whole numbers
+    are_shares = any("." in line for line in lines)  # label matrices hold whole numbers only
     return found if are_shares and all(map(_POLYGONS.fullmatch, lines)) else []
 
 
 def _name(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"the name of a class is a text, not a {type(value).__name__}")
+        raise TypeError(f"a class name must be text, not {type(value).__name__}")
     return value
 
 
 def _images(root: Path, path: Path, content: Mapping[str, Any], given: str) -> list[Path]:
-    """The images of a folder, or of a text file with one a line, where Ultralytics looks for them in the data set."""
-    bases = [path.parent / str(content.get("path") or ""), path.parent, root]  # the first may be of another computer
+    """Return the images of a folder, or of a text file with one per line, found in the data set as by Ultralytics."""
+    bases = [path.parent / str(content.get("path") or ""), path.parent, root]  # the first may be another computer's
 
     def place(text: str) -> Path:
         parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", "..")]
-        ends = ["/".join(parts[first:]) for first in range(max(1, len(parts) - 1))]  # two parts say which folder
-        own = [text, *ends]  # as Roboflow writes it, and CVAT; or of another computer
+        ends = ["/".join(parts[first:]) for first in range(max(1, len(parts) - 1))]  # two parts or more
+        own = [text, *ends]  # paths of Roboflow and CVAT, or the end of a path of another computer
         tried = [base / each for each in own for base in bases]
         there = [each for each in tried if each.exists() and files.is_inside(each, root, path.parent)]
         return there[0] if there else path.parent / text.rpartition("/")[2]
@@ -149,6 +149,6 @@ def _images(root: Path, path: Path, content: Mapping[str, Any], given: str) -> l
 
 
 def _label_file(image: Path) -> Path:
-    """``labels/train/cat.txt`` of ``images/train/cat.jpg``: the last folder of that name counts."""
+    """Return ``labels/train/cat.txt`` for ``images/train/cat.jpg``; only the last ``images`` folder is replaced."""
     before, images, after = image.as_posix().rpartition("/images/")
     return Path(f"{before}/labels/{after}" if images else after).with_suffix(".txt")

@@ -362,11 +362,11 @@ def test_ids_may_be_text_on_one_side(tmp_path: Path) -> None:
 def test_a_coco_id_that_stands_for_two_names_is_refused(tmp_path: Path) -> None:
     names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     coco(tmp_path, cat(FLAT), categories=[*names, {"id": 1, "name": "bird"}])
-    with pytest.raises(DataError, match=r"c\.json: .* twice in 'categories', .* \(id 1: 'cat' and 'bird'\)"):
+    with pytest.raises(DataError, match=r"c\.json: .* occurs twice in 'categories', .* \(id 1: 'cat' and 'bird'\)"):
         one("coco", tmp_path)
     assert one("coco", coco(tmp_path, cat(FLAT), categories=[*names, names[0]])).classes == ("background", "cat", "dog")
     coco(tmp_path, images=[{"id": 7, "file_name": name} for name in ("a.png", "b.png")])
-    with pytest.raises(DataError, match=r"c\.json: .* twice in 'images', .* \(id 7: 'a\.png' and 'b\.png'\)"):
+    with pytest.raises(DataError, match=r"c\.json: .* occurs twice in 'images', .* \(id 7: 'a\.png' and 'b\.png'\)"):
         one("coco", tmp_path)
 
 
@@ -1151,12 +1151,12 @@ def test_polygons_that_cannot_be_drawn_are_named_and_the_nearest_image_counts(tm
         datasets["polygons"](tmp_path, "train", annotations=".")
     (tmp_path / "train/a.xml").unlink()
     save(tmp_path / "train/a.geojson", {"crs": {}, "features": [], "was": "coordinates"})
-    with pytest.raises(DataError, match=r"coordinates on Earth; draw them into masks, as rasterio\.features"):
+    with pytest.raises(DataError, match=r"geographic coordinates; draw them into masks with rasterio\.features"):
         datasets["polygons"](tmp_path, "train", annotations=".")
     degrees = [[13.4, 2.5], [13.401, 2.5], [13.401, 2.501], [13.4, 2.5]]  # RFC 7946 has no word that says so
     shape = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [degrees]}, "properties": {}}
     save(tmp_path / "train/a.geojson", {"type": "FeatureCollection", "features": [shape]})
-    with pytest.raises(DataError, match="coordinates on Earth"):
+    with pytest.raises(DataError, match="geographic coordinates"):
         datasets["polygons"](tmp_path, "train", annotations=".")
 
 
@@ -1164,7 +1164,7 @@ def test_images_of_one_name_that_are_further_from_the_polygons_are_told(tmp_path
     picture(tmp_path / "slides/a.png", (50, 60))
     picture(tmp_path / "previews/a.png")
     save(tmp_path / "previews/a.xml", TRACED["labelme.xml"][0].replace("imagesize", "no"))
-    with pytest.warns(UserWarning, match=r"images of the same names in .*slides lie .*; images = FOLDER"):
+    with pytest.warns(UserWarning, match=r"images of the same names in .*slides lie .*; set images = FOLDER"):
         assert one("polygons", tmp_path, annotations="previews").files(0)[0].parent.name == "previews"
     (tmp_path / "previews/a.png").unlink()
     with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="annotated images do not exist"):
@@ -1344,7 +1344,7 @@ def test_pixels_are_counted_so_that_objects_at_an_edge_do_not_go_beyond_it(first
     if first:
         dataset = one("rle", tmp_path, first_pixel=None)
     else:
-        with pytest.warns(UserWarning, match="counted from 0, as the edges of the images say"):
+        with pytest.warns(UserWarning, match="counted from 0 because objects at the borders of the images show it"):
             dataset = one("rle", tmp_path, first_pixel=None)
     assert [number for number, row in enumerate(rows(dataset)) if "1" in row] == [*range(*rows_of)]
 
@@ -1414,7 +1414,7 @@ def test_annotations_cannot_name_what_lies_outside_the_data_set(tmp_path: Path) 
             assert datasets["yolo"](root, "train").splits == ("train",)
     save(root / "labelmap.txt", "cat:1,2,3::\n")
     save(root / "ImageSets" / "Segmentation" / "train.txt", "../../secret/s")
-    with pytest.raises(DataError, match=r"train\.txt: '../../secret/s' leads out of the data set"):
+    with pytest.raises(DataError, match=r"train\.txt: '../../secret/s' is a path outside the data set"):
         one("cvat", root, annotations="labelmap.txt")
 
 
@@ -1463,7 +1463,7 @@ def test_runs_in_a_table_are_drawn_down_the_columns(tmp_path: Path) -> None:
     save(tmp_path / "sample_submission.csv", "ImageId,EncodedPixels\nd.jpg,1 1\n")
     save(tmp_path / "train.csv", "ImageId,ClassId,EncodedPixels\na.jpg,2,2 3 7 3\na.jpg,1,26 2\nb.jpg,,\n")
     assert datasets["rle"].recognise(tmp_path) == [{"annotations": "train.csv"}]
-    with pytest.warns(UserWarning, match=r"1 images that no line names are all background: c\.jpg"):
+    with pytest.warns(UserWarning, match=r"1 images without a line in the table are all background: c\.jpg"):
         dataset = one("rle", tmp_path, annotations="train.csv")
     assert dataset.classes == ("background", "class_1", "class_2")
     assert rows(dataset, dataset.names.index("a")) == ["000001", "220001", "220000", "220000", "000000"]
@@ -1551,9 +1551,9 @@ def test_runs_of_an_image_that_is_not_there_are_no_other_images(tmp_path: Path) 
         picture(tmp_path / f"train/{name}.jpg")
     lines = [f"{name},1 2" for name in ("img_5", "5", "img_6", "img_6_1", "a_slice_3", "a_slice_266", "a_slice_0003")]
     save(tmp_path / "train.csv", "\n".join(["ImageId,EncodedPixels", *lines]))
-    with pytest.warns(UserWarning, match=r"not there|all background") as told:
+    with pytest.warns(UserWarning, match=r"do not exist|all background") as told:
         dataset = one("rle", tmp_path)
-    absent = "names 5 images that are not there: 5, a_slice_266, a_slice_3, img_5, img_6"
+    absent = "names 5 images that do not exist: 5, a_slice_266, a_slice_3, img_5, img_6"
     assert any(absent in str(each.message) for each in told)
     covered = {name: int(dataset.mask(place).sum()) for place, name in enumerate(dataset.names)}
     assert covered == {"img_6_1": 2, "img_7_5": 0, "img_8": 0, "slice_0003_266_1.5": 2}
@@ -1596,13 +1596,13 @@ def test_pixels_are_counted_from_0_where_a_run_starts_there(tmp_path: Path) -> N
     for name in "ab":
         picture(tmp_path / f"{name}.jpg")
     save(tmp_path / "t.csv", "ImageId,EncodedPixels\na.jpg,0 3 5 3\nb.jpg,6 2 11 2\n")
-    with pytest.warns(UserWarning, match="pixels are counted from 0, as runs start there"):
+    with pytest.warns(UserWarning, match="pixels are counted from 0 because runs start at 0"):
         dataset = one("rle", tmp_path, first_pixel=None)
     assert [rows(dataset, at) for at in (0, 1)] == [
         ["110000", "110000", "110000", "000000", "000000"],
         ["000000", "011000", "011000", "000000", "000000"],
     ]
-    with pytest.raises(LabelError, match=r"runs that start before their image, .*first_pixel = 0"):
+    with pytest.raises(LabelError, match=r"runs that start before their image; .*first_pixel = 0"):
         one("rle", tmp_path, first_pixel=1).mask(0)
     save(tmp_path / "t.csv", "ImageId,EncodedPixels\na.jpg,6 2 11 2\nb.jpg,\n")
     assert rows(one("rle", tmp_path, first_pixel=0))[1] == "011000"
@@ -1633,8 +1633,8 @@ def test_a_table_of_runs_is_read_as_csv_and_has_no_empty_class(tmp_path: Path) -
     save(tmp_path / "t.csv", f"ImageId,EncodedPixels\na.jpg,{long}\n")
     assert rows(one("rle", tmp_path, annotations="t.csv"))[0] == "100000"
     for line, what in {
-        "a.jpg,1 1,": "line 2: no class; each line with runs has both",
-        "a.jpg,1 1": "line 2: 2 cells; it needs 3",
+        "a.jpg,1 1,": "line 2: no class; each line with runs needs both",
+        "a.jpg,1 1": "line 2: 2 cells; a line needs 3",
         ",1 1,cat": "line 2: no image",
         'a.jpg,"1 3, 30 2",cat': "runs",
     }.items():
@@ -1708,7 +1708,7 @@ def test_shapes_whose_y_runs_upwards_below_0_are_refused_though_they_would_be_cu
     picture(tmp_path / "a.png")
     ring = {"type": "Polygon", "coordinates": [[[x, -y] for x, y in [*SQUARE, SQUARE[0]]]]}
     save(tmp_path / "a.geojson", {"features": [{"type": "Feature", "properties": {}, "geometry": ring}]})
-    with pytest.raises(DataError, match=r"a\.geojson: shapes above the image, as where y runs upwards"):
+    with pytest.raises(DataError, match=r"a\.geojson: shapes above the image: y points upwards"):
         one("polygons", tmp_path, outside="cut")
 
 
@@ -1788,7 +1788,7 @@ def test_what_cannot_be_meant_is_refused_by_the_name_of_its_file(tmp_path: Path)
     save(tmp_path / "p.json", [{"data": {"text": "x"}, "annotations": [{"result": [RESULT]}]}])
     with pytest.raises(DataError, match=r"p\.json: .*a task without a picture"):
         one("labelstudio", tmp_path, annotations="p.json")
-    for odd, message in (({"image_rotation": 90}, "was turned"), ({"to_name": "other"}, "shapes of several images")):
+    for odd, message in (({"image_rotation": 90}, "was rotated"), ({"to_name": "other"}, "shapes of several images")):
         results = [{**RESULT, "to_name": "image"}, {**RESULT, "to_name": "image", **odd}]
         save(tmp_path / "p.json", [{"data": {"image": "a.png"}, "annotations": [{"result": results}]}])
         with pytest.raises(DataError, match=rf"p\.json: .*a\.png {message}|p\.json: .*a\.png has {message}"):
