@@ -1,4 +1,4 @@
-"""Class files as tools write them: names alone, or with labels and colours in one of a few known forms."""
+"""Read class files as annotation tools write them: names alone, or names with labels and colours in a known form."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NUMBER, _BREAK = r"\d{1,5}", r"(?:\s*[,;\t]\s*|\s+)"
 _COLOUR = rf"(?P<r>{_NUMBER}){_BREAK}(?P<g>{_NUMBER}){_BREAK}(?P<b>{_NUMBER})"
 _NAME, _LABEL = r"(?P<name>[^\s,;:=][^,;:=\t]*?)", rf"(?P<label>{_NUMBER})"
 _FORMS = (
-    rf"{_NAME}\s*:\s*{_COLOUR}(?:\s*:[^:]*){{0,2}}",  # cat:224,64,64:: of CVAT
+    rf"{_NAME}\s*:\s*{_COLOUR}(?:\s*:[^:]*){{0,2}}",  # cat:224,64,64:: (CVAT)
     rf"{_LABEL}(?:\s*:\s*|{_BREAK}){_NAME}(?:\s*:\s*|{_BREAK}){_COLOUR}",  # 1 cat 224 64 64
-    rf"{_COLOUR}{_BREAK}{_NAME}",  # 224 64 64 cat, of CamVid
+    rf"{_COLOUR}{_BREAK}{_NAME}",  # 224 64 64 cat (CamVid)
     rf"{_NAME}{_BREAK}{_COLOUR}",  # cat,224,64,64
     rf"{_LABEL}(?:\s*[:=]\s*|[.)]\s+|{_BREAK}){_NAME}",  # 1: cat
     rf"{_NAME}\s*[,;:=\t]\s*{_LABEL}",  # cat,1
@@ -27,25 +27,25 @@ _HEADER = {
     *("r", "g", "b", "red", "green", "blue", "color", "colour", "rgb", "color_rgb"),
 }
 _OF_COLUMNS = _HEADER | {"idx", "pixel value", "label name", "class name", "class id", "train_id", "trainid"}
-_ODD = re.compile(  # no plain name: a table, YAML, JSON, Python, HTML
+_ODD = re.compile(  # not a plain name, but part of a table, YAML, JSON, Python or HTML
     r"[\t:;={}\[\]\"<>|]|^[-*] |^'|,$|\s-\d+$|(?<!\w)\d+(?!\w)[^\w]+\d+(?!\w)|,\s*\d+$|^\d+\s*,"
 )
 _COMMENT = re.compile(r"(?:^|\s+)(?:#(?![0-9a-fA-F]{6}\b)|//).*$")
 _HEX = re.compile(r"(?<!\w)#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})$")
 _LONGEST_LINE = 300
 KNOWN = (
-    "a class name a line; or in every line its label, its name, or its red, green and blue, as in '1: cat', "
+    "a class name a line; or in every line a name with its label, its colour (red, green, blue) or both: '1: cat', "
     "'1 cat 224 64 64', 'cat,224,64,64', '224 64 64 cat' or CVAT's 'cat:224,64,64::'"
 )
 
 
 class ClassFile(NamedTuple):
-    """What a class file says.
+    """The content of a class file.
 
     Attributes:
         names: in the order of the labels.
-        labels: stored label of each class, where the file has other numbers than 0, 1, 2, ...
-        colours: RGB of each class, where the file has colours.
+        labels: stored label of each class; None where the file has no labels, or these are 0, 1, 2, ...
+        colours: RGB of each class; None where the file has no colours.
     """
 
     names: list[str]
@@ -54,14 +54,14 @@ class ClassFile(NamedTuple):
 
 
 def parse(text: str, place: str) -> ClassFile:
-    """Read a class file: a name a line, or one of the known forms in all lines; what follows a # or // is left out.
+    """Read a class file: one name per line, or the same known form in all lines; comments after # or // are ignored.
 
     Args:
-        text: its content.
-        place: what a message calls it.
+        text: the content of the file.
+        place: how messages refer to the file.
 
     Raises:
-        DataError: a line has none of the forms, or not that of the others.
+        DataError: a line has no known form, or another form than the other lines.
     """
     if classes := _of_json(text):
         return classes
@@ -70,7 +70,7 @@ def parse(text: str, place: str) -> ClassFile:
     lines = [(number, _HEX.sub(_numbers, line)) for number, line in lines if line]
     if columns := _by_heading([line for _, line in lines]):
         return columns
-    if lines and lines[0][1] == "__ignore__":  # of labelme, which counts from -1
+    if lines and lines[0][1] == "__ignore__":  # labelme writes this class first, with label -1
         lines = lines[1:]
     fields = re.split(r"\s*[,;\t]\s*|\s+", lines[0][1].lower()) if lines else []
     if len(fields) > 1 and _HEADER.issuperset(fields):
@@ -85,7 +85,7 @@ def parse(text: str, place: str) -> ClassFile:
     if rows and len(found) == len(rows) and _is_table(found):
         return _table(found)
     odd = [bool(_ODD.search(line)) for _, line in lines]
-    if {line.isdecimal() for _, line in lines} == {True, False}:  # the number of classes above their names
+    if {line.isdecimal() for _, line in lines} == {True, False}:  # the first line is the number of classes
         odd = [line.isdecimal() for _, line in lines]
     if len(lines) == 1 and "," in lines[0][1]:
         odd = [True]
@@ -101,7 +101,7 @@ def parse(text: str, place: str) -> ClassFile:
 
 
 def _of_json(text: str) -> ClassFile | None:
-    """Classes in JSON: objects in a list, as of Supervisely, or names with labels, as of nnU-Net; None: it has none."""
+    """Read classes from JSON: a list of objects (Supervisely) or names with labels (nnU-Net); None if it has none."""
     rows: list[dict[str, str]] = []
     with suppress(ValueError, TypeError, AttributeError, RecursionError):
         content = json.loads(text)
@@ -121,11 +121,11 @@ def _of_json(text: str) -> ClassFile | None:
 
 
 def _by_heading(lines: Sequence[str]) -> ClassFile | None:
-    """A table whose first line names its columns, some of other things than names and labels; None if it is none."""
+    """Read a table with a heading, which may have columns other than names and labels; None if it is no such table."""
     mark = next((mark for mark in "\t;," if lines and mark in lines[0]), "")
     heading, *rows = [*csv.reader(lines, delimiter=mark)] if mark else [[]]
     words = [word.strip().lower() for word in heading]
-    if {*words} <= _HEADER or len(rows) < 2 or {*map(len, rows)} != {len(words)}:  # the forms have these
+    if {*words} <= _HEADER or len(rows) < 2 or {*map(len, rows)} != {len(words)}:  # _FORMS match such tables
         return None
     columns = {
         word: [cell.strip() for cell in column]
@@ -140,12 +140,12 @@ def _by_heading(lines: Sequence[str]) -> ClassFile | None:
 
 
 def _numbers(colour: re.Match[str]) -> str:
-    """``#ff8000`` as ``255,128,0``."""
+    """Return ``255,128,0`` for ``#ff8000``."""
     return ",".join(str(int(part, 16)) for part in colour.groups())
 
 
 def _are_numbered(rows: Sequence[re.Match[str] | None]) -> bool:
-    """Whether all lines are ``cat 1`` with other names and, in some order, the numbers 0, 1, 2, ... or 1, 2, ..."""
+    """Whether all lines are like ``cat 1``, with distinct names and, in any order, the labels 0, 1, ... or 1, 2, ..."""
     found = [match.groupdict() for match in rows if match]
     labels = sorted(int(row["label"]) for row in found)
     unlike = len({row["name"] for row in found}) == len(rows) > 1
@@ -153,12 +153,12 @@ def _are_numbered(rows: Sequence[re.Match[str] | None]) -> bool:
 
 
 def _is_table(rows: Sequence[Mapping[str, str]]) -> bool:
-    """Whether names and labels differ, and colours are below 256; else the numbers are something else."""
+    """Whether names and labels are unique and colours below 256; if not, the numbers are no labels or colours."""
     labels, names = [row["label"] for row in rows if "label" in row], [row["name"] for row in rows]
     parts = [int(row[part]) for row in rows for part in "rgb" if part in row]
     unlike = len({*labels}) == len(labels) and len({*names}) == len(names)
     ends = [re.search(r"\s\d+$", name) for name in names if "r" in rows[0]]
-    if all(ends) and len(ends) > 1 and len({row["b"] for row in rows}) == 1:  # cat 9 8 7 255, with transparency
+    if all(ends) and len(ends) > 1 and len({row["b"] for row in rows}) == 1:  # cat 9 8 7 255: RGB and alpha
         return False
     return unlike and max(parts, default=0) < 256 and not any(re.search(r"\d\s+\d", name) for name in names)
 

@@ -1,4 +1,4 @@
-"""Reading masks from files: the labels as they are stored, or a refusal that names the file.
+"""Read masks: return the labels exactly as they are stored, or raise an error that names the file.
 
 A mask holds labels, not colours: nothing here may blend, scale or re-quantise it.
 """
@@ -17,13 +17,13 @@ from segkit.data.sample import Colour
 from segkit.errors import Issue, LabelError, first_few
 
 MOST_COUNTED = 64
-"""Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
+"""The most colours, or labels not allowed, that are listed for a mask; more mean a photograph or blended edges."""
 NO_NUMBER = -1
-"""The label of pixels without a number, as NaN, in masks that a threshold divides."""
+"""The label of NaN and infinite pixels in masks that are read with a threshold."""
 AT_ENDS = 0.85
-"""Share of a mask's pixels that are black or white, or nearly so, where the others are its borders."""
-_GREY = 16  # by which red, green and blue of a grey differ at most
-_TINTED = 0.005  # share of pixels that may be off all greys
+"""The least share of pixels of a mask with soft edges that are black or white, or nearly so."""
+_GREY = 16  # the most by which red, green and blue of a grey may differ
+_TINTED = 0.005  # the largest share of pixels of a grey mask that may not be grey
 
 
 def read_mask(
@@ -32,24 +32,24 @@ def read_mask(
     most_pixels: int = MAX_PIXELS,
     threshold: float | None = None,
 ) -> NDArray[Any]:
-    """The labels of a mask as they are stored, uint8, uint16 or (where one is negative) int32 ``[H,W]``, upright.
+    """Return the labels of a mask as stored, upright, ``[H,W]``: uint8, uint16 or (if one is negative) int32.
 
-    Palette indices stay indices, 1-bit masks become 0 and 1, grey of 2 and 4 bits is not stretched to 0..255, and that
-    of a TIFF whose zero is white is not inverted. Where red, green and blue are the same in every pixel, that value is
-    the label. Floating-point masks are labels where all their values are whole.
+    Palette indices stay indices, 1-bit masks become 0 and 1, 2-bit and 4-bit grey is not stretched to 0..255, and a
+    TIFF whose zero is white is not inverted. Where red, green and blue are the same in every pixel, that value is
+    the label. Floating-point masks are accepted if all their values are whole.
 
     Args:
-        path: PNG, GIF, BMP, TIFF or lossless WebP, or what a plugin reads.
-        colours: RGB -> label. With it the mask is read by its colours whatever way it stores them.
-        most_pixels: that are decoded, as in :func:`segkit.data.read.read_picture`.
-        threshold: what is less is 0, all else 255: of each channel with ``colours``, else of their mean. Values are
-            those that are shown, of a palette its greys, of what was cut out of a photograph its alpha; NaN is
-            :data:`NO_NUMBER`. JPEG will do.
+        path: PNG, GIF, BMP, TIFF or lossless WebP, or a format that a plugin reads.
+        colours: RGB -> label. If given, the mask is read by its colours, however it stores them.
+        most_pixels: the largest size that is decoded, as in :func:`segkit.data.read.read_picture`.
+        threshold: smaller values become 0, all others 255: in each channel with ``colours``, else in their mean. Values
+            are those a viewer shows: the greys of a palette, and alpha for an object cut out of a photograph. NaN is
+            :data:`NO_NUMBER`. JPEG is accepted.
 
     Raises:
-        LabelError: lossily compressed, colours without ``colours`` or not in it, a threshold without ``colours`` of a
-            palette that is not grey, without one an alpha channel that says more than the colours, or no whole
-            numbers of -32768..65535.
+        LabelError: the mask is lossily compressed, has colours without ``colours`` or colours that it lacks, has a
+            palette that is not grey (``threshold`` without ``colours``), has an alpha channel that differs where the
+            colour is the same (no ``threshold``), or holds values other than whole numbers of -32768..65535.
         DataError: missing, empty, damaged, of another format or too large, or of several pages or bands.
     """
     path = Path(path)
@@ -58,7 +58,7 @@ def read_mask(
             raise LabelError(_lossy_issue(path, lossy if isinstance(lossy, str) else "compressed with losses"))
         stored = np.asarray(raster.labels() if hasattr(raster, "labels") and threshold is None else raster[...])
         if threshold is not None and getattr(raster, "white_is_zero", False) and stored.dtype.kind == "u":
-            stored = np.invert(stored)  # as it is stored
+            stored = np.invert(stored)  # undoes the inversion on reading
         palette = getattr(raster, "palette", None) if colours is not None or threshold is not None else None
     values = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
     if values.ndim == 3 and not (values.dtype == np.uint8 and values.shape[2] <= 4):
@@ -84,18 +84,18 @@ def read_mask(
         divided = np.where(values < threshold, np.uint8(0), np.uint8(255))
         if colours is None and not known.all():
             return np.where(known, divided, np.int32(NO_NUMBER))
-        values = divided if known.all() else values  # which are no colours
+        values = divided if known.all() else values  # NaN: refused below, as not uint8
     if colours is not None or values.ndim == 3:
         return _labels_of_colours(path, values, colours)
     return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
 
 
 def without_alpha(values: NDArray[Any], is_matte: bool) -> NDArray[Any]:
-    """The colours of ``[H,W,2]`` or ``[H,W,4]``; or their alpha, where it varies and they are those of a photograph.
+    """Return the colours of ``[H,W,2]`` or ``[H,W,4]``, or the alpha if it varies and the colours are not black/white.
 
     Args:
-        values: greys or colours, and alpha.
-        is_matte: whether a threshold divides them, so that they are black and white, or a photograph that was cut out.
+        values: grey or RGB, and alpha as the last channel.
+        is_matte: whether the mask is read with a threshold; only then may the alpha be the mask.
     """
     alpha, colours = values[..., -1], values[..., 0] if values.shape[2] == 2 else values[..., :3]
     grey = colours.reshape(*alpha.shape, -1).mean(2)
@@ -106,7 +106,7 @@ def without_alpha(values: NDArray[Any], is_matte: bool) -> NDArray[Any]:
 
 
 def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:
-    """Refuse a PNG whose pixels were changed on the way: Pillow decodes it. A photograph survives that, labels do not.
+    """Check the checksums of a PNG, which Pillow ignores when it decodes: a changed pixel is a wrong label.
 
     Raises:
         DataError: a checksum is wrong, or the file cannot be opened.
@@ -130,7 +130,7 @@ def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
     low, high = values.min(), values.max()
     if not np.isfinite((low, high)).all():
         what = "labels are whole numbers, and the mask holds NaN or infinity"
-        advice = "give the pixels without a value a label of their own, as np.nan_to_num(mask, nan=255) does"
+        advice = "give the pixels without a value a separate label, such as with np.nan_to_num(mask, nan=255)"
         raise LabelError(Issue("not_integers", str(path), what, advice))
     between = values.dtype.kind == "f" and (values != np.rint(values)).any()
     if low < LABELS[0] or high > LABELS[-1] or between:
@@ -143,16 +143,16 @@ def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _rgb_numbers(values: NDArray[Any]) -> NDArray[np.int32]:
-    """The colour of each pixel of ``[H,W,3]``, or of greys ``[H,W]``, as one number, ``[H,W]``."""
+    """Return the colour of each pixel of ``[H,W,3]``, or of greys ``[H,W]``, as one number 0xRRGGBB, ``[H,W]``."""
     rgb = np.atleast_3d(values).astype(np.int32)
     return rgb[..., 0] << 16 | rgb[..., -2 if rgb.shape[2] == 3 else 0] << 8 | rgb[..., -1]
 
 
 def _labels_of_colours(path: Path, values: NDArray[Any], colours: Mapping[Colour, int] | None) -> NDArray[np.uint8]:
-    """The label of each colour of ``[H,W,3]``, or of greys ``[H,W]``; without ``colours``, grey k is label k.
+    """Return the label ``[H,W]`` of each pixel of ``[H,W,3]``, or of greys ``[H,W]``; by default, grey k is label k.
 
     Raises:
-        LabelError: a colour that has no label, or values of 16 or 32 bits, which are no colours.
+        LabelError: a colour has no label, or the values are not 8-bit colours.
     """
     if values.dtype != np.uint8:
         what, advice = "a colour map was given, but the mask holds no colours", "leave the map out"
@@ -184,10 +184,10 @@ def _labels_of_colours(path: Path, values: NDArray[Any], colours: Mapping[Colour
 
 
 def _refuse_alpha(path: Path, values: NDArray[np.uint8]) -> None:
-    """Refuse a mask ``[H,W,2]`` or ``[H,W,4]`` whose alpha differs where its colour is the same.
+    """Refuse a mask ``[H,W,2]`` or ``[H,W,4]`` whose alpha differs between pixels of the same colour.
 
     Raises:
-        LabelError: it does, so that the colours alone are not the labels.
+        LabelError: the alpha differs, so the colours alone are not the labels.
     """
     alpha = values[..., -1].astype(np.int64)
     if alpha.min() == alpha.max():
@@ -207,7 +207,7 @@ def _refuse_alpha(path: Path, values: NDArray[np.uint8]) -> None:
 
 
 def _counted(pixels: NDArray[np.int32]) -> dict[Colour, int]:
-    """Colour -> number of pixels, the most frequent first."""
+    """Return RGB -> number of pixels, the most frequent colour first."""
     colours, counts = np.unique(pixels, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return {

@@ -1,4 +1,4 @@
-"""Labels that may mean something else than was read, and files of images and masks that are odd."""
+"""Find masks whose labels may mean other classes than assumed, and image and mask files with unusual properties."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from segkit_folder.files import PairedFiles
 
 Masks = Mapping[str, tuple[str, SampleStatistics]]
-"""The split and the statistics of a sample by the path of its mask."""
+"""Path of a mask -> split and statistics of its sample."""
 
 MISREAD = (*OF_PALETTES, "black_and_white")
-"""Kinds of issues after which the labels of all masks may mean something else than what was read."""
+"""Kinds of issues that put the labels of all masks in doubt."""
 
 _ODD = {
     "white_zero": (
@@ -43,22 +43,22 @@ _ODD = {
         "files (exiftool -Orientation= FILES); if they were drawn on the upright images, all is well",
     ),
 }
-"""Kind -> what is odd about such files, and what to do."""
+"""Kind -> description of the unusual property, and what to do about it."""
 
 
 def about(
     kind: str, split: str, odd: Sequence[tuple[str, str]], total: int, what: str, advice: str, error: bool = False
 ) -> Issue:
-    """An issue of some images of a split: ``"2 of 6 images are blank: a, b; leave them out"``.
+    """Return an issue about some images of a split: ``"2 of 6 images are blank: a, b; leave them out"``.
 
     Args:
-        kind: one word for it.
-        split: that they are of.
-        odd: name and detail, or "", of each.
-        total: images of the split.
-        what: follows their number.
+        kind: the kind of the issue, one word.
+        split: the split of the images.
+        odd: name and detail (may be "") of each affected image.
+        total: number of images in the split.
+        what: the text after "2 of 6 images".
         advice: what to do.
-        error: whether it stops a run.
+        error: whether the issue stops a run.
     """
     names = [f"{name} ({detail})" if detail else name for name, detail in odd]
     text = f"{len(odd)} of {total} images {what}: {first_few(names)}; {advice}"
@@ -67,13 +67,13 @@ def about(
 
 
 def inspected(dataset: PairedFiles, index: int) -> tuple[segkit.Sample, dict[str, Any]]:
-    """A sample, and what is odd about its files, by kind, with a detail; and ``palette``, [label, colour] each."""
-    palette = dataset.check_mask_file(index)  # first, as labels may be wrong because the file is damaged
+    """Return a sample and {kind: detail} for its files' unusual properties; ``palette``: [label, colour] pairs."""
+    palette = dataset.check_mask_file(index)  # first, because a damaged file gives wrong labels
     sample = dataset[index]
     found: dict[str, Any] = {"palette": [*palette.items()]} if palette else {}
-    with suppress(DataError, ValueError):  # other files than an image and a mask, as of annotations
+    with suppress(DataError, ValueError):  # the files are not an image and a mask, such as those of annotations
         image, mask = map(read_header, dataset.files(index))
-        # such a mask fits in shape whether it was drawn on the upright image or on the pixels as they are stored
+        # the shapes match whether the mask was drawn on the upright image or on the pixels as they are stored
         square, on_their_sides = image.size[0] == image.size[1], {image.orientation > 4, mask.orientation > 4}
         if image.orientation != mask.orientation and (square or len(on_their_sides) == 1):
             found["turned_image"] = ""
@@ -92,7 +92,7 @@ def judged(
     splits: Mapping[str, Sequence[tuple[Sequence[Path], SampleStatistics]]],
     left_out: Sequence[Issue],
 ) -> Iterator[Issue]:
-    """The issues of all splits (see :meth:`segkit.data.sample.Dataset.judge`)."""
+    """Yield the issues of all splits (see :meth:`segkit.data.sample.Dataset.judge`)."""
     masks = {str(files[-1]): (split, each) for split, those in splits.items() for files, each in those}
     colours = {
         file: {label: tuple(colour) for label, colour in each.inspected.get("palette", ())}
@@ -107,9 +107,9 @@ def judged(
 
 
 def _black_and_white(dataset: PairedFiles, masks: Masks, left_out: Sequence[Issue]) -> Iterator[Issue]:
-    """Masks of two classes that hold 255 and no 1, where nobody said that 255 is void: it is likelier the foreground.
+    """Report two-class masks with 255 and no 1 where no option declares 255 void: it is probably the foreground.
 
-    Where other masks hold 1 this is a warning, and where one holds both 1 and 255 nothing is odd.
+    This is a warning where other masks hold 1; nothing is reported where one mask holds both 1 and 255.
     """
     counts = np.array([each.counts for _, each in masks.values()]).reshape(-1, 3)  # of 0, 1 and 255
     zeros, ones, both = counts[:, 0].any(), np.count_nonzero(counts[:, 1]), (counts[:, 1:] > 0).all(1).any()
@@ -127,7 +127,7 @@ def _black_and_white(dataset: PairedFiles, masks: Masks, left_out: Sequence[Issu
 
 
 def _odd_files(splits: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:
-    """Files that are odd, and masks in TIFFs whose 0 is white beside others."""
+    """Report files with unusual properties, and splits that mix TIFF masks whose 0 is white with other masks."""
     if not (every := [each for those in splits.values() for each in those]):
         return
     white, grey = (_first_usual(kind, every) for kind in ("white_zero", "no_colours"))
@@ -147,6 +147,6 @@ def _odd_files(splits: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Iss
 
 
 def _first_usual(kind: str, samples: Sequence[SampleStatistics]) -> SampleStatistics:
-    """The first of the samples that are as most of them are: odd in this way, or not."""
+    """Return the first sample of the majority: the samples that have this property, or those that lack it."""
     odd = [kind in each.inspected for each in samples]
     return samples[odd.index(2 * sum(odd) > len(odd))]
