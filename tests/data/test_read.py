@@ -124,7 +124,7 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path: Path, dtype: type) -> No
             LABELS.astype(np.float32) / 2,
             r"labels are whole numbers of -32768 to 65535 \(float32 from 0\.0 to 127\.5\); save",
         ),
-        (np.float32([[0, np.nan]]), r"holds NaN or infinity; give the pixels without a value a label of their own"),
+        (np.float32([[0, np.nan]]), r"holds NaN or infinity; give the pixels without a value a separate label"),
         (np.int32([[0, 70000]]), r"\(int32 from 0 to 70000\); .*; numbers beyond are mostly ids of single objects"),
         (np.uint32([[0, 1 << 31]]), r"mostly ids of single objects"),
     ],
