@@ -27,7 +27,7 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.engine.launch import launch
 from segkit.engine.precision import seed_everything
 from segkit.engine.run_folder import Result, read_json
-from segkit.errors import RunFolderError
+from segkit.errors import ConfigError, RunFolderError
 from segkit.settings import TABLES, AugmentSettings
 
 
@@ -54,6 +54,8 @@ def run(
     Raises:
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
     """
+    if isinstance(config, Config) and overrides:
+        raise ConfigError("overrides: this config was read already; give them to read_config")
     settings = config if isinstance(config, Config) else read_config(config, overrides)
 
     def build(resume: bool) -> TrainerInputs:
@@ -82,6 +84,7 @@ def fit(
     transforms: Sequence[Transform] = (),
     resume: bool = False,
     overwrite: bool = False,
+    quiet: bool = False,
     **settings: Any,
 ) -> Result:
     """Train and evaluate plain objects.
@@ -105,6 +108,7 @@ def fit(
         transforms: (image ``[C,H,W]``, mask ``[H,W]``, NumPy generator) -> (image, mask), for training, after augment.
         resume: continue the run in ``output``.
         overwrite: replace the run in ``output``.
+        quiet: print results and warnings only.
         **settings: as ``[train]`` in a config, for example ``epochs=10``.
 
     Raises:
@@ -117,7 +121,7 @@ def fit(
     splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in datasets.items()}
     objects = {"model": model, "criterion": as_criterion(loss), "metrics": metrics or {}, "transforms": transforms}
     folder = objects["folder"] = Path(output)
-    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "notify": plugins.Observers()}
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "notify": plugins.Observers()}
     return launch(lambda _: plain_inputs(splits, tables, **objects), tables["train"], folder, **how)
 
 

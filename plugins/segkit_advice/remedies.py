@@ -169,7 +169,7 @@ def _more_steps(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) ->
     if patience and len(lines) < epochs and not any(line.get("best") for line in lines[-patience:]):
         return f"train.patience={2 * patience}"
     factor = max(2, math.ceil(_FEW / max(1.0, _planned(train, lines))))
-    if train.get("minutes"):
+    if train.get("minutes") and not (most and lines[-1]["step"] >= most):
         return f"train.minutes={factor * train['minutes']:g}"
     per_epoch = lines[-1]["step"] / len(lines)
     if most and most <= epochs * per_epoch:

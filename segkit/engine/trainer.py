@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,7 @@ class Trainer:
             self._resume()
         else:
             self.plan()
+            PROCESSES.broadcast_from_main(self._check_disk)
         train = self.inputs.splits["train"]
         self.observed = Run(
             folder=self.inputs.folder,
@@ -109,6 +111,14 @@ class Trainer:
         """Measure the costs of the run, and with ``train.minutes`` plan its length."""
         costs = self.pace.rehearse()
         self._agree(lambda: self.pace.begin(costs))
+
+    def _check_disk(self) -> None:
+        """Raise RunFolderError if the disk has less free space than the run will need."""
+        folder, needed = self.inputs.folder, self.pace.costs.disk
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+        if needed > free:
+            sizes = f"about {needed / (1 << 20):,.1f} MiB are needed and {free / (1 << 20):,.1f} MiB are free"
+            raise RunFolderError(f"{folder}: {sizes} on this disk; free some space, or choose another output.dir")
 
     def _agree(self, plan: Callable[[], object] = lambda: None) -> None:
         """Compute the plan on the main process and broadcast it."""

@@ -88,7 +88,9 @@ def test_a_run_of_few_steps_and_one_that_still_learns_need_more_of_them_first() 
     capped = remedies({**BEFORE, "train": {"epochs": 50, "max_steps": 1}}, one, 128)
     assert capped[0][0] == "train.max_steps=200 train.epochs=200"
     assert "train.epochs=100" not in [what for what, _ in capped]  # max_steps ends the run
-    assert remedies({**BEFORE, "train": {"epochs": None, "max_steps": 1}}, one, 128)[0][0] == "train.max_steps=200"
+    for limits in ({}, {"minutes": 5.0}):  # the time did not end it
+        train = {"epochs": None, "max_steps": 1, **limits}
+        assert remedies({**BEFORE, "train": train}, one, 128)[0][0] == "train.max_steps=200"
     learning = lines([1.5, 1.4, 1.3])
     for place, line in enumerate(learning):
         line["val"]["mean_iou"] = 0.15 + 0.002 * place
