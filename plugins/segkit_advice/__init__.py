@@ -1,4 +1,4 @@
-"""Says what to change where a run learns next to nothing, or its training images alone; advice.txt holds it too.
+"""Advises what to change if a run learns almost nothing or memorises its training images; also writes advice.txt.
 
 The advice is printed with the core's warning that a run has collapsed, and at the end of a run.
 """
@@ -13,30 +13,30 @@ import segkit
 if TYPE_CHECKING:
     from segkit.engine.trainer import Result, Run
 
-# tryfirst: a report shows the advice
+# tryfirst: reports read the advice
 
 
 @segkit.hookimpl(tryfirst=True)
 def segkit_run_started(run: Run) -> None:
-    """Remove the advice of a run that this one replaces."""
+    """Remove the advice of an earlier run in the same folder, unless it is resumed."""
     if run.first_epoch == 1:
         (run.folder / "advice.txt").unlink(missing_ok=True)
 
 
 @segkit.hookimpl(tryfirst=True)
 def segkit_epoch_ended(run: Run, metrics: Mapping[str, Any]) -> None:
-    """Advise once, in the epoch at which the run counts as collapsed."""
+    """Write advice in the epoch in which the run is declared collapsed; remove it once the run has recovered."""
     from segkit_advice import remedies
 
     if metrics.get("collapsed"):
         run.warn(remedies.write(run.folder, remedies.for_collapse(run.folder)))
-    elif not remedies.stuck(metrics["val"]):  # it has recovered
+    elif not remedies.stuck(metrics["val"]):  # the run has recovered
         remedies.write(run.folder, "")
 
 
 @segkit.hookimpl(tryfirst=True)
 def segkit_run_ended(run: Run, result: Result) -> str | None:
-    """Advise at the end; what was printed after an epoch is not printed again."""
+    """Write the final advice, and return it for printing unless it was printed after an epoch."""
     from segkit_advice import remedies
 
     text = remedies.for_collapse(run.folder) if result.collapsed else remedies.for_memorised(run.folder)

@@ -1,8 +1,8 @@
-"""What to change where a network learns next to nothing, by cause: learning rate, steps, data, class balance.
+"""Remedies for a run that learns almost nothing, by cause: learning rate, steps, data, class balance.
 
-Each remedy is overrides of the config and a reason. Within class balance the order is that of the tables in
-``docs/results.md``, which ``benchmarks/studies/imbalance.toml`` asks for. What has no effect on a run, as
-``train.epochs`` where ``train.max_steps`` ends it, is not advised.
+A remedy is config overrides and a reason. Remedies for class imbalance are ordered by their gain in the tables of
+``docs/results.md`` (study ``benchmarks/studies/imbalance.toml``). Overrides without effect are not advised, such as
+``train.epochs`` for a run that ``train.max_steps`` ends.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from segkit.engine.history import stuck as stuck
 from segkit.files import write_atomically
 from segkit.registry import REGISTRIES
 
-_OVERLAP = ("dice", "tversky", "lovasz", "dice_cross_entropy")  # losses that count each class alike
-_MOVED = 0.02  # of the training loss; less, and the learning rate is too small for anything else to help
-_FEW = 200  # steps of a run; even an easy data set takes hundreds
-_IMBALANCED = 0.2  # the largest class's share of the pixels, beyond an even one
-_WILD = 3.0  # times the loss of knowing nothing, log(classes); weights that begin at random stay below
-_FAST = 10.0  # times the learning rate that serves most
-_LITTLE = {"mean_iou": 0.03, "mean_accuracy": 0.1}  # of the way from the floor to 1, that a whole run should get
+_OVERLAP = ("dice", "tversky", "lovasz", "dice_cross_entropy")  # losses that weight all classes equally
+_MOVED = 0.02  # relative change of the training loss; below it the learning rate is too small for other remedies
+_FEW = 200  # steps of a run; even an easy dataset needs hundreds
+_IMBALANCED = 0.2  # the largest class's share of the pixels minus the share of a balanced class
+_WILD = 3.0  # times log(classes), the loss of a uniform prediction; randomly initialised networks stay below
+_FAST = 10.0  # times the optimizer's usual learning rate
+_LITTLE = {"mean_iou": 0.03, "mean_accuracy": 0.1}  # share of the range from floor to 1 that a full run should exceed
 _WIDTH = 80  # characters of a line of advice
-_UNSEEN = {  # issues of the scan behind which nothing can be learned
+_UNSEEN = {  # kinds of scan issues that make learning impossible
     "constant_image": "images without content",
-    "turned_image": "images that are turned, with masks that are not",
+    "turned_image": "rotated images with masks that are not rotated",
 }
-Remedy = tuple[str, str]  # overrides, and why
+Remedy = tuple[str, str]  # overrides, reason
 
 
 def for_collapse(folder: Path) -> str:
-    """What to change in a run that has collapsed, a line each; as arguments of ``segkit.fit`` where it was begun so."""
+    """Return advice for a collapsed run, one remedy per line; as ``segkit.fit`` arguments for a run begun with it."""
     run = segkit.read_run(folder)
     height, width = run.run["data"]["train"]["size"]
     side = min(resized_size(height, width, run.config.get("data", {}).get("resize")))
@@ -50,22 +50,22 @@ def for_collapse(folder: Path) -> str:
 
 
 def for_memorised(folder: Path) -> str:
-    """What to change in a finished run that knows its training images and no others; empty for another run."""
+    """Return advice for a finished run that has only memorised its training images; "" for other runs."""
     run = segkit.read_run(folder)
     split, last = list(run.splits.items())[-1]
     train, model = run.splits["train"], run.config.get("model", {})
     if run.result.get("collapsed") or not stuck(last, _LITTLE):
         return ""
-    encoder = " and an encoder that was trained before" + (": model.name=smp model.weights=imagenet" if model else "")
+    encoder = " and a pretrained encoder" + (": model.name=smp model.weights=imagenet" if model else "")
     return (
-        f"what was learned of train (mean_iou {train['mean_iou']:.3f}) does not carry over: on {split} mean_iou is "
-        f"{last['mean_iou']:.3f} (floor {last['floor']['mean_iou']:.3f}). More images help, stronger [augment]"
+        f"the model does not generalise: mean_iou is {train['mean_iou']:.3f} on train and {last['mean_iou']:.3f} on "
+        f"{split} (floor {last['floor']['mean_iou']:.3f}). More images help, stronger [augment]"
         f"{'' if model.get('weights') else ',' + encoder}"
     )
 
 
 def write(folder: Path, text: str) -> str:
-    """Keep the text in ``advice.txt``, which is removed where there is none."""
+    """Write the text to ``advice.txt``, or remove the file if the text is empty; return the text."""
     path = folder / "advice.txt"
     if text:
         write_atomically(path, lambda file: file.write(f"{text}\n".encode()), durable=False)
@@ -77,13 +77,13 @@ def write(folder: Path, text: str) -> str:
 def remedies(
     config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], side: int, issues: Collection[str] = ()
 ) -> list[Remedy]:
-    """What the run has not tried yet.
+    """Return the remedies that the run has not tried yet, most promising first.
 
     Args:
-        config: as in ``run.json``; of a run of plain objects without the tables of components.
-        lines: of ``metrics.jsonl``, one an epoch.
-        side: of a training image, the shorter one, pixels.
-        issues: the kinds of what the scan has warned of.
+        config: the config in ``run.json``; without component tables if the run was given objects.
+        lines: the lines of ``metrics.jsonl``, one per epoch.
+        side: the shorter side of the training images, in pixels.
+        issues: the kinds of the scan's warnings.
     """
     if why := diverged(config, lines):
         return [(f"train.lr={lower_rate(config):g}", why)]
@@ -96,7 +96,7 @@ def remedies(
         times = 2 if train.get("optimizer") == "muon" else 10
         found.append((f"train.lr={train.get('lr', 1e-3) * times:g}", "the training loss hardly moves"))
     found += [
-        (f"look at the data: {text}", "warned of at the start") for kind, text in _UNSEEN.items() if kind in issues
+        (f"look at the data: {text}", "the scan warned of them") for kind, text in _UNSEEN.items() if kind in issues
     ]
     floor = lines[-1]["val"]["floor"]
     if floor.get("pixel_accuracy", 1.0) - floor.get("mean_accuracy", 0.0) > _IMBALANCED:
@@ -105,37 +105,37 @@ def remedies(
         found.append(more)
     if model and not model.get("weights"):
         name = "" if model["name"].rpartition("/")[2] == "smp" else "model.name=smp "
-        found.append((f"{name}model.weights=imagenet", "an encoder that was trained before (is downloaded)"))
+        found.append((f"{name}model.weights=imagenet", "a pretrained encoder (is downloaded)"))
     return found
 
 
 def diverged(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-    """Why the learning rate is too high for this run: training diverged, or the rate is far above the usual one.
+    """Return why the learning rate is too high (training diverged, or the rate is far above the usual one), or "".
 
     Args:
-        config: as in ``run.json``; of a run of plain objects without the tables of components.
-        lines: of ``metrics.jsonl``.
+        config: the config in ``run.json``; without component tables if the run was given objects.
+        lines: the lines of ``metrics.jsonl``.
     """
     train = config.get("train", {})
     losses = [float(line["train"]["loss"]) for line in lines]
     classes = len(lines[-1]["val"].get("class_iou", ())) if lines else 0
-    scale = sum(float(loss.get("scale", 1.0)) for loss in config.get("loss", ()))  # 0: a loss that nobody knows
+    scale = sum(float(loss.get("scale", 1.0)) for loss in config.get("loss", ()))  # 0: a custom loss of unknown scale
     unknowing = scale * math.log(max(2, classes))
-    if losses and math.isnan(losses[0]):  # no step has ever worked: the rate has changed nothing yet
+    if losses and math.isnan(losses[0]):  # no step ever succeeded, so the rate has had no effect yet
         return ""
     if losses and math.isnan(losses[-1]):
         return "no step of the last epoch had a finite loss and gradient"
     if losses and scale and not losses[-1] <= _WILD * unknowing:
-        return f"the training loss is {losses[-1]:.3g}; a network that knows nothing has about {unknowing:.2g}"
+        return f"the training loss is {losses[-1]:.3g}; a uniform prediction has about {unknowing:.2g}"
     if losses and losses[-1] > _WILD * losses[0] > 0:
         return f"the training loss rose from {losses[0]:.3g} to {losses[-1]:.3g}"
     optimizer, rate = train.get("optimizer", "adamw"), train.get("lr", 0)
     usual = _usual_rate(optimizer, rate)
-    return f"{rate:g} is far above {usual:g}, which is usual with {optimizer}" if rate >= _FAST * usual > 0 else ""
+    return f"{rate:g} is far above {usual:g}, the usual rate of {optimizer}" if rate >= _FAST * usual > 0 else ""
 
 
 def lower_rate(config: Mapping[str, Any]) -> float:
-    """What to set in place of a learning rate that is too high: the optimizer's usual one, or a tenth."""
+    """Return a replacement for a learning rate that is too high: the optimizer's default, or a tenth."""
     train = config.get("train", {})
     rate = train.get("lr", 1e-3)
     usual = _usual_rate(train.get("optimizer", "adamw"), rate)
@@ -143,28 +143,28 @@ def lower_rate(config: Mapping[str, Any]) -> float:
 
 
 def _usual_rate(optimizer: str, rate: float) -> float:
-    """The learning rate that an optimizer asks for; the given one where it is not installed any more."""
+    """Return the default learning rate of an optimizer, or ``rate`` if the optimizer is no longer installed."""
     known = REGISTRIES["optimizer"]
     return float(getattr(known[optimizer], "default_lr", 1e-3)) if optimizer in known else rate
 
 
 def _planned(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> float:
-    """Steps of the whole run."""
-    if train.get("minutes"):  # what fits: no more is known than what was done
+    """Return the number of steps of the whole run."""
+    if train.get("minutes"):  # a time budget: only the steps taken so far are known
         return float(lines[-1]["step"])
-    steps = (train.get("epochs", 50) or math.inf) * lines[-1]["step"] / len(lines)  # none: max_steps ends it
+    steps = (train.get("epochs", 50) or math.inf) * lines[-1]["step"] / len(lines)  # no epochs: max_steps ends the run
     return float(min(steps, train.get("max_steps") or math.inf))
 
 
 def _still_learning(lines: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the training loss still falls and val is better than ever before."""
+    """Whether the training loss still falls and the last val score is the best so far."""
     losses, scores = [line["train"]["loss"] for line in lines], [line["val"]["mean_iou"] for line in lines]
     before = losses[len(losses) * 2 // 3 - 1] if len(losses) > 2 else -math.inf
     return bool(losses[-1] < (1 - _MOVED) * before and scores[-1] > scores[0] and scores[-1] == max(scores))
 
 
 def _more_steps(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-    """What lets the run go on for longer: the one of three limits that ends it."""
+    """Return an override that makes the run longer, for the limit that ends it."""
     epochs, most, patience = train.get("epochs", 50) or math.inf, train.get("max_steps"), train.get("patience", 0)
     if patience and len(lines) < epochs and not any(line.get("best") for line in lines[-patience:]):
         return f"train.patience={2 * patience}"
@@ -179,18 +179,18 @@ def _more_steps(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) ->
 
 
 def _balance(config: Mapping[str, Any], side: int) -> list[Remedy]:
-    """What makes rare classes count more."""
+    """Return remedies that give rare classes more weight."""
     losses = [loss["name"].rpartition("/")[2] for loss in config.get("loss", ())]
     augment, found = config.get("augment", {}), []
     crop = augment.get("crop") or max(32, side // 2 // 32 * 32)
     smaller = min(crop) if isinstance(crop, (list, tuple)) else crop
-    if not augment.get("class_balanced") and smaller < side:  # a crop of the whole image has no centre to choose
+    if not augment.get("class_balanced") and smaller < side:  # a crop as large as the image has no centre to choose
         crop_too = "" if augment.get("crop") else f" augment.crop={crop}"
         found.append((f"augment.class_balanced=0.5{crop_too}", "half the crops show a rare class"))
-    instead = "in place of the balanced crops, not beside them" if found else "a rare class's pixels count more"
+    instead = "instead of the balanced crops, not in addition to them" if found else "a rare class's pixels count more"
     if losses and not any(name in _OVERLAP for name in losses):
         at = f"loss.{len(losses)}"
-        found.append((f"{at}.name=dice {at}.include_background=false", "counts every class alike"))
+        found.append((f"{at}.name=dice {at}.include_background=false", "weights all classes equally"))
     weighted = any(loss.get("class_weights") for loss in config.get("loss", ()))
     if "cross_entropy" in losses and not weighted and augment.get("class_balanced", 0) < 0.3:
         found.append((f"loss.{losses.index('cross_entropy')}.class_weights=median_frequency", instead))
@@ -198,7 +198,7 @@ def _balance(config: Mapping[str, Any], side: int) -> list[Remedy]:
 
 
 def _as_arguments(overrides: str) -> str:
-    """``train.lr=0.1 augment.crop=64`` as ``lr=0.1, augment={"crop": 64}``; what are no overrides stays as it is."""
+    """Convert ``train.lr=0.1 augment.crop=64`` to ``lr=0.1, augment={"crop": 64}``; return other text unchanged."""
     tables: dict[str, list[str]] = {}
     for override in overrides.split():
         path, equals, value = override.partition("=")

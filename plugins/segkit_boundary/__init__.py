@@ -1,4 +1,4 @@
-"""Metrics of boundaries: how near the edges of the predicted classes lie to the true ones."""
+"""Boundary metrics: how close the boundaries of the predicted classes are to the true ones."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
 All three follow the same rules:
 
-- Void pixels belong to no class, in the target and in the prediction, so what is predicted there changes nothing; the
-  edge of a void region is then a boundary in both.
+- Pixels that are void in the target belong to no class in the target and in the prediction, so predictions there have
+  no effect; the edge of a void region is a boundary in both.
 - Pixels at the border of the image are boundary pixels, as in the reference implementations.
-- The score is the mean over the classes that occur in the targets of the split, background included; ``only`` chooses
-  others.
-- Distances are those between the centres of pixels, in pixels of the mask.
+- The score is the mean over the classes that occur in the targets of the split, including background; ``only`` limits
+  it to some classes.
+- Distances are between pixel centres, in pixels of the mask.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ try:
     from scipy.ndimage import binary_erosion
     from scipy.spatial import KDTree
 except ImportError as error:
-    raise PluginError("metrics of boundaries need scipy: pip install scipy") from error
+    raise PluginError("boundary metrics need scipy: pip install scipy") from error
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(eq=False)
 class _Boundary(ABC):
-    """A mean over classes of ``sum of parts / sum of wholes``; a metric says what an image adds to the two sums.
+    """Base class: a mean over classes of ``sum of parts / sum of wholes``; :meth:`measure` returns an image's terms.
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        classes: their names, for ``only``.
-        only: names of the classes that count, such as ``["vessel"]``; left out: all.
+        classes: the names of the classes, for ``only``.
+        only: names of the classes to include, such as ``["vessel"]``; default: all.
 
     Raises:
-        ConfigError: ``only`` names a class that there is not.
+        ConfigError: ``only`` names an unknown class.
     """
 
     higher_is_better: ClassVar = True
@@ -63,9 +63,9 @@ class _Boundary(ABC):
         self.reset()
 
     def reset(self) -> None:
-        """Forget every batch."""
+        """Reset all sums."""
         self.parts, self.wholes = np.zeros(self.num_classes), np.zeros(self.num_classes)
-        self.occurs = np.zeros(self.num_classes, dtype=bool)  # in a target
+        self.occurs = np.zeros(self.num_classes, dtype=bool)  # whether a target holds the class
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Count a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``.
@@ -88,37 +88,37 @@ class _Boundary(ABC):
 
     @abstractmethod
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
-        """What an image adds to the sums of a class, of masks ``[H,W]`` of which at least one is not empty."""
+        """Return an image's terms of a class's two sums, from masks ``[H,W]`` of which at least one is not empty."""
 
     def compute(self) -> float:
-        """The score; NaN where no class that counts occurs."""
+        """Return the score; NaN if none of the included classes occurs."""
         counted = [label for label in self.labels if self.occurs[label]]
         return float(np.mean(self.parts[counted] / self.wholes[counted])) if counted else math.nan
 
     def merge(self, other: _Boundary) -> None:
-        """Add what another process counted."""
+        """Add the sums of another process."""
         self.parts, self.wholes = self.parts + other.parts, self.wholes + other.wholes
         self.occurs = self.occurs | other.occurs
 
 
 @dataclass(eq=False)
 class BoundaryIoU(_Boundary):
-    """Intersection over union of the pixels near the boundaries, inside of the objects: 1 is best.
+    """Intersection over union of the bands of pixels just inside the boundaries: 1 is best.
 
-    Of each class the band of pixels that lie within ``width`` of the outside is cut out of prediction and target, and
-    the IoU of the two bands, in pixels over the whole split, is taken. Cheng, Girshick, Dollár, Berg and Kirillov,
-    "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", CVPR 2021, arXiv 2103.16562: bands as their
-    ``mask_to_boundary`` cuts them, of 8 neighbours; summed over images as mean IoU is, where they count instances.
+    For each class, the pixels within ``width`` of the outside form a band in prediction and target; the IoU of the two
+    bands is computed from pixel counts over the whole split. Cheng, Girshick, Dollár, Berg and Kirillov, "Boundary IoU:
+    Improving Object-Centric Image Segmentation Evaluation", CVPR 2021, arXiv 2103.16562. Bands are those of the
+    authors' ``mask_to_boundary`` (8-connected); pixels are summed over images, where the paper scores instances.
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        classes: their names.
-        only: names of the classes that count; left out: all.
-        width: of the band as a share of the image's diagonal, one pixel at least; 0.02 as in the paper.
+        classes: the names of the classes.
+        only: names of the classes to include; default: all.
+        width: width of the band as a share of the image's diagonal, at least one pixel; 0.02 as in the paper.
 
     Raises:
-        ConfigError: ``width`` is not above 0, or ``only`` names a class that there is not.
+        ConfigError: ``width`` is not above 0, or ``only`` names an unknown class.
     """
 
     width: float = 0.02
@@ -129,7 +129,7 @@ class BoundaryIoU(_Boundary):
         super().__post_init__()
 
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
-        """Pixels of the intersection and of the union of the bands."""
+        """Return the pixels of the intersection and of the union of the bands."""
         pixels = max(1, round(self.width * math.hypot(*true.shape)))
         ours, theirs = (band(mask, pixels) for mask in (predicted, true))
         return float((ours & theirs).sum()), float((ours | theirs).sum())
@@ -140,19 +140,19 @@ class SurfaceDice(_Boundary):
     """Normalised surface distance: the share of both boundaries within a tolerance of the other one; 1 is best.
 
     Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head and neck anatomy for
-    radiotherapy", arXiv 1809.04430. Of each image the boundary pixels of prediction and target that are within
-    ``tolerance`` of the other boundary, by all boundary pixels, as MONAI's ``compute_surface_dice`` without subvoxels;
-    0 where the class is in one of the two alone. The mean over images, then over classes.
+    radiotherapy", arXiv 1809.04430. For each image: the boundary pixels of prediction and target within ``tolerance``
+    of the other boundary, divided by all their boundary pixels, as in MONAI's ``compute_surface_dice`` without
+    subvoxels; 0 if only one of the two holds the class. The mean over images, then over classes.
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        classes: their names.
-        only: names of the classes that count; left out: all.
-        tolerance: in pixels; what two people differ by when they draw the same edge. 2 is a careful person's.
+        classes: the names of the classes.
+        only: names of the classes to include; default: all.
+        tolerance: in pixels; by how much two annotators differ on the same edge. 2 suits careful annotators.
 
     Raises:
-        ConfigError: ``tolerance`` is below 0, or ``only`` names a class that there is not.
+        ConfigError: ``tolerance`` is below 0, or ``only`` names an unknown class.
     """
 
     tolerance: float = 2.0
@@ -163,32 +163,32 @@ class SurfaceDice(_Boundary):
         super().__post_init__()
 
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
-        """The share of the boundary pixels of one image."""
+        """Return the share of one image's boundary pixels within the tolerance, and 1."""
         return float((np.concatenate(distances(predicted, true)) <= self.tolerance).mean()), 1
 
 
 class Hausdorff95(_Boundary):
-    """The distance in pixels within which 95 % of each boundary lie from the other one; 0 is best.
+    """95th percentile of the Hausdorff distance between the boundaries, in pixels; 0 is best.
 
     The larger of the 95th percentiles of both directions, after Huttenlocher, Klanderman and Rucklidge, "Comparing
-    images using the Hausdorff distance", PAMI 1993, as MONAI's ``compute_hausdorff_distance(percentile=95)``. Where a
-    class is in the prediction or in the target alone, the distance is the image's diagonal, the largest there is; MONAI
+    images using the Hausdorff distance", PAMI 1993, as in MONAI's ``compute_hausdorff_distance(percentile=95)``. If
+    only prediction or target holds a class, the distance is the image's diagonal, the largest possible one; MONAI
     returns NaN or infinity. The mean over images, then over classes.
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        classes: their names.
-        only: names of the classes that count; left out: all.
+        classes: the names of the classes.
+        only: names of the classes to include; default: all.
 
     Raises:
-        ConfigError: ``only`` names a class that there is not.
+        ConfigError: ``only`` names an unknown class.
     """
 
     higher_is_better: ClassVar = False
 
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
-        """The distance in one image."""
+        """Return the distance in one image, and 1."""
         found = distances(predicted, true)
         if not np.isfinite(found[0]).all() or not np.isfinite(found[1]).all():
             return math.hypot(*true.shape), 1
@@ -196,15 +196,15 @@ class Hausdorff95(_Boundary):
 
 
 def band(mask: Mask, pixels: int) -> Mask:
-    """The pixels of a mask ``[H,W]`` that lie within ``pixels`` of the outside, by 8 neighbours."""
+    """Return the pixels of a mask ``[H,W]`` that lie within ``pixels`` of the outside, 8-connected."""
     found: Mask = mask & ~binary_erosion(mask, np.ones((3, 3)), iterations=pixels)
     return found
 
 
 def distances(one: Mask, other: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The distance of each boundary pixel of a mask ``[H,W]`` to the nearest one of the other, and the reverse.
+    """Return the distance of each boundary pixel of a mask ``[H,W]`` to the other's nearest one, and the reverse.
 
-    Boundary pixels are those of a mask that have one of 4 neighbours outside it. Infinite where one mask is empty.
+    A boundary pixel has one of its 4 neighbours outside the mask. Distances are infinite if one mask is empty.
     """
     edges = [np.argwhere(mask & ~binary_erosion(mask)) for mask in (one, other)]
     if not len(edges[0]) or not len(edges[1]):

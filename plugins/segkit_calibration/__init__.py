@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: the metric ``calibration_error``, and the command ``calibrate``."""
+"""Calibration of probabilities: the metric ``calibration_error`` and the command ``calibrate``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``calibrate``."""
+"""The command ``calibrate``: fits the softmax temperature of a finished run."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from segkit.cli.output import add_output_options, print_json, table
 
 
 class Calibrate:
-    """Make a run's probabilities as often right as they say: fit its temperature on val.
+    """Calibrate a run's probabilities: fit a softmax temperature on val.
 
-    Logits are divided by it, so that labels stay what they are. It is kept in the run's config.json, and from then on
-    `predict --probabilities`, ensembles, and what `evaluate` says of probabilities use it. The table is of the
-    expected calibration error before and after on each split but train; of val, which it was fitted on, it is no
-    proof. `report RUN` draws both. A run that is resumed forgets it. Guo et al., arXiv 1706.04599.
+    Logits are divided by the temperature, so predicted labels do not change. It is stored in the run's config.json and
+    used by `predict --probabilities`, ensembles, and the probability scores of `evaluate`. The table shows the expected
+    calibration error before and after on each split except train; on val, where it was fitted, it proves nothing.
+    `report RUN` plots both. Resuming the run removes the temperature. Guo et al., arXiv 1706.04599.
     """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Run folder, overrides, how to print."""
+        """Add the run folder, overrides and output options."""
         parser.add_argument("run", metavar="RUN", help="a run folder")
         parser.add_argument(
             "overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data train.device=cpu"
         )
-        document = "temperature; of each split before and after the calibration_error, loss and reliability by bin"
+        document = "temperature; for each split, before and after: calibration_error, loss and reliability by bin"
         add_output_options(parser, document=document)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Fit, write, score again."""
+        """Fit and store the temperature, and score the run before and after."""
         from segkit.files import write_json
 
         folder = Path(arguments.run)
         record = segkit.read_run(folder)
         names = [name for name in record.splits if name != "train"]
         before, fitted = _scores(arguments, names)
-        temperature = float(record.model.get("temperature") or 1.0) * fitted  # of one that was calibrated before
+        temperature = float(record.model.get("temperature") or 1.0) * fitted  # relative to an earlier calibration
         write_json(folder / "config.json", {**record.model, "temperature": temperature})
         after, _ = _scores(arguments, names)
         splits = {name: {"before": before[name], "after": after[name]} for name in names}
@@ -54,7 +54,7 @@ class Calibrate:
             rows.append([name, *(_arrow(before_after, key) for key in ("calibration_error", "loss"))])
         print(f"temperature {temperature:.3f}, fitted on val and kept in {folder / 'config.json'}")
         print(f"before -> after\n{table(rows, '<>>', indent=0)}")
-        print(f"next:   segkit report {shlex.quote(str(folder))} draws how sure it is beside how often it is right")
+        print(f"next:   segkit report {shlex.quote(str(folder))} plots accuracy against confidence")
         return 0
 
 
@@ -63,7 +63,7 @@ def _arrow(before_after: list[dict[str, Any]], key: str) -> str:
 
 
 def _scores(arguments: argparse.Namespace, names: list[str]) -> tuple[dict[str, dict[str, Any]], float]:
-    """By split the calibration error, loss and reliability of the run as it is, and the temperature val asks for."""
+    """Return the current calibration error, loss and reliability by split, and the temperature fitted on val."""
     from segkit.runs import evaluate_run
     from segkit_calibration.temperature import TemperatureFit, fitted_temperature
 

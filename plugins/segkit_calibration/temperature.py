@@ -1,4 +1,4 @@
-"""The temperature that makes a trained network's probabilities as often right as they say, fitted on a split."""
+"""Temperature scaling: fits the temperature that calibrates a trained network's probabilities on a split."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 from segkit.errors import DataError
 from segkit_calibration.metric import CalibrationError
 
-MOST = 200_000  # pixels that are kept; between this and twice as many are, which says a temperature to three digits
+MOST = 200_000  # between this and twice as many pixels are kept, enough for three digits of the temperature
 RANGE = (1 / 20, 20.0)
 
 
 class TemperatureFit(CalibrationError):
-    """Counts as the metric does, and keeps logits of pixels that are spread evenly over all batches.
+    """The metric, which also keeps the logits of pixels sampled evenly from all batches.
 
-    Where there are too many, every second one is dropped, and from then on half as many are taken: the same pixels
-    each time.
+    When too many pixels are kept, every second one is dropped and the sampling rate is halved; the sample is
+    deterministic.
     """
 
     def reset(self) -> None:
-        """Forget every batch."""
+        """Reset all counts and drop the kept pixels."""
         super().reset()
         self.step, self.kept = 1, [(torch.zeros(0, self.num_classes), torch.zeros(0, dtype=torch.int64))]
 
@@ -38,23 +38,23 @@ class TemperatureFit(CalibrationError):
             self.kept, self.step = [(rows[::2].clone(), labels[::2].clone())], 2 * self.step
 
     def sample(self) -> tuple[Tensor, Tensor]:
-        """The logits ``[N,C]`` and labels ``[N]`` that are kept."""
+        """Return the kept logits ``[N,C]`` and labels ``[N]``."""
         rows, labels = zip(*self.kept, strict=True)
         return torch.cat(rows), torch.cat(labels)
 
 
 def fitted_temperature(logits: Tensor, target: Tensor) -> float:
-    """The T with the lowest mean of ``cross_entropy(logits / T, target)`` (Guo et al., arXiv 1706.04599, section 4.2).
+    """Return the T that minimises mean ``cross_entropy(logits / T, target)`` (Guo et al., arXiv 1706.04599, sec. 4.2).
 
-    The cost is convex in 1 / T, and its slope there is the mean of ``sum(softmax(logits / T) * logits) - logits of the
-    target``: where that is 0 is found by halving the range.
+    The cost is convex in 1 / T with the derivative mean of ``sum(softmax(logits / T) * logits) - logits of the
+    target``; its zero is found by bisection.
 
     Args:
         logits: float ``[N,C]``.
         target: int64 ``[N]``.
 
     Raises:
-        DataError: there is no pixel, or the cost has no minimum within :data:`RANGE`.
+        DataError: there are no pixels, or the cost has no minimum within :data:`RANGE`.
     """
     if not len(target):
         raise DataError("no pixel is labelled, so no temperature can be fitted")
@@ -67,8 +67,8 @@ def fitted_temperature(logits: Tensor, target: Tensor) -> float:
     low, high = RANGE
     if slope(low) <= 0 or slope(high) >= 0:
         raise DataError(
-            f"no temperature between {low:g} and {high:g} is the best one for val, so none is kept: its labels may be "
-            "of one class, which any network can be surer of, or the network has learned nothing"
+            f"the best temperature for val is not between {low:g} and {high:g}, so none is stored: all labels of val "
+            "may be of one class, or the network has learned nothing"
         )
     while high > 1.0001 * low:
         middle = math.sqrt(low * high)

@@ -1,4 +1,4 @@
-"""Fits a run into memory: chooses crop and batch where they are "auto", and refuses what a CPU has no room for."""
+"""Fits a run into memory: chooses "auto" crop and batch sizes, and refuses runs too large for a CPU's memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import segkit
 
 @segkit.hookimpl
 def segkit_run_prepared(inputs: Any, processes: int) -> dict[str, int]:
-    """Choose crop and batch, and refuse a run that a CPU has no memory for."""
+    """Choose "auto" crop and batch sizes, and refuse a run that needs more memory than a CPU has free."""
     from segkit_memory.memory import Memory
 
     return Memory(inputs, processes).settings()

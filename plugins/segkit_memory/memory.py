@@ -1,7 +1,7 @@
-"""What a run needs of memory: tried on a card, and estimated on a CPU, where the kernel kills what takes too much.
+"""The memory that a run needs: tried out on a GPU, and estimated on a CPU, where running out kills the process.
 
-The estimate is made of the forward pass of two small batches, which shows what is kept for the backward pass. That
-grows linearly with the pixels of a batch.
+The estimate measures which tensors the forward pass of two small batches keeps for the backward pass, and assumes that
+they grow linearly with the pixels of a batch.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from segkit.engine.precision import free_memory
 from segkit.errors import ConfigError
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS
 
-_SIDES = (64, 96)  # pixels of the two small batches, of two images each: networks halve the resolution up to 5 times
-_MOST_PER_PIXEL = 16 << 10  # bytes; a network needs less, so that most runs need no estimate
-_SCORING = 0.3  # of what a step needs for as many pixels; measured were 0.28 to 0.44
-_STATES = {"sgd": 1}  # numbers that an optimizer keeps for each weight; 2 for any other
-_FILLED = 0.8  # share of the free memory; the estimate errs by a third, and the data needs some
+_SIDES = (64, 96)  # pixels; sides of the two small batches of two images: multiples of 32 for networks of stride 32
+_MOST_PER_PIXEL = 16 << 10  # bytes; networks need less, so most runs can skip the estimate
+_SCORING = 0.3  # memory of scoring a pixel relative to training on it; measured were 0.28 to 0.44
+_STATES = {"sgd": 1}  # optimizer state values per weight; 2 for all others
+_FILLED = 0.8  # share of the free memory to use; the estimate errs by up to a third, and the data needs some
 _GIB = 1 << 30
 
 
 class Memory:
-    """The memory of a run's device, and what the run takes of it.
+    """The free memory of a run's device, and the memory that the run needs.
 
     Args:
-        inputs: of the run.
-        processes: that share a batch.
+        inputs: the trainer inputs of the run.
+        processes: the number of processes that share a batch.
     """
 
     def __init__(self, inputs: TrainerInputs, processes: int = 1) -> None:
         self.inputs, device = inputs, inputs.precision.device
-        self.parts = inputs.train.accumulate * processes  # of a batch: what a process computes at once
+        self.parts = inputs.train.accumulate * processes  # a process computes 1 / parts of a batch at once
         self.cpu, rows_of, cache = device.type == "cpu", inputs.scan.statistics, inputs.data.cache
         self.sizes = {
             name: [resized_size(*each.size, inputs.data.resize) for each in rows] for name, rows in rows_of.items()
         }
-        self.kept = 0  # bytes of all images and masks, where they will be decoded before the first step
+        self.kept = 0  # bytes of all images and masks if they are cached in memory before the first step
         if self.cpu and cache in ("ram", "device"):
             value = len(inputs.splits["train"].channels) * (1 if rows_of["train"][0].dtype == "uint8" else 4)
             self.kept += sum(value * height * width for sizes in self.sizes.values() for height, width in sizes)
@@ -55,14 +55,14 @@ class Memory:
         self.free = math.inf if free is None else max(0, free - self.kept)
 
     def settings(self) -> dict[str, int]:
-        """Numbers in place of "auto": the crop as large as two images of it fit, then as many images as fit.
+        """Choose values for "auto": the largest crop of which two images fit, then the largest batch of it that fits.
 
-        A wider view of a scene is worth more than a larger batch. But a U-Net or a ResNet sees little beyond 512
-        pixels; the statistics of normalisation are steady with 16 crops, and with more there are fewer steps in the
-        same time. A CPU computes large batches no faster, so that smaller ones, 8 of 256 pixels, give it more steps.
+        A larger crop is worth more than a larger batch. But the receptive field of a U-Net or ResNet is barely larger
+        than 512 pixels, and 16 crops give stable batch statistics; more mean fewer steps in the same time. A CPU gains
+        no speed from large batches, so its limits are lower (8 crops of 256 pixels), for more steps.
 
         Raises:
-            ConfigError: the run needs more memory than a CPU has free; names the options that need less.
+            ConfigError: the run needs more memory than a CPU has free; the message names options that need less.
         """
         chosen: dict[str, int] = {}
         crop, batch, sizes = self.inputs.augment.crop, self.inputs.train.batch_size, self.sizes["train"]
@@ -81,7 +81,7 @@ class Memory:
         return chosen
 
     def has_room(self, images: int, crop: int | Sequence[int] | None) -> bool:
-        """Whether a step on a batch of so many images of ``augment.crop`` fits: a card tries it."""
+        """Whether a step on a batch of ``images`` crops fits into memory; on a GPU the step is tried."""
         height, width = self._side(crop)
         if self.inputs.precision.device.type == "cuda":
             fits = takes_step(self.inputs, [images // self.parts, height, width])
@@ -92,15 +92,15 @@ class Memory:
 
     @cached_property
     def needs(self) -> tuple[float, float]:
-        """The bytes of a step whatever its batch, and for each pixel of it; 0 where that cannot be estimated."""
+        """Bytes of a step independent of its batch, and bytes per pixel of the batch; 0 if they cannot be estimated."""
         try:
             fixed, per_pixel = estimate(self.inputs)
-        except Exception:  # a model that takes other images: its first step will say so
+        except Exception:  # the model cannot take such images; its first training step reports why
             return 0.0, 0.0
         return fixed + _kept_between_steps(self.inputs), per_pixel
 
     def _side(self, crop: int | Sequence[int] | None) -> tuple[int, int]:
-        """Height and width of a batch."""
+        """Return the height and width of a batch."""
         if isinstance(crop, int):
             return crop, crop
         height, width = crop or map(max, zip(*self.sizes["train"], strict=True))
@@ -108,7 +108,7 @@ class Memory:
 
     def _refuse(self, crop: Any, batch: int) -> None:
         (height, width), images, free = self._side(crop), max(1, batch / self.parts), self.free
-        scored = max(  # pixels at once: images of one size together, up to those of a large image
+        scored = max(  # pixels scored at once: a batch of images of equal size, limited to MAX_WHOLE_PIXELS
             min(h * w * min(batch, count), MAX_WHOLE_PIXELS)
             for sizes in self.sizes.values()
             for (h, w), count in Counter(sizes).items()
@@ -130,21 +130,21 @@ class Memory:
 
 
 def estimate(inputs: TrainerInputs) -> tuple[float, float]:
-    """The bytes that a step needs whatever its batch, and those for each pixel of the batch.
+    """Estimate the bytes that a step needs independent of its batch, and the bytes per pixel of the batch.
 
-    They are what the forward pass keeps for the backward pass, and two gradients as large as its largest tensor. Of
-    unet, and a Unet and a DeepLabV3+ with a ResNet-18, in fp32 and bf16, that is 0.8 to 1.3 of what was measured.
+    The sum of the tensors kept for the backward pass and two gradients as large as the largest of them. For unet, and
+    Unet and DeepLabV3+ with a ResNet-18, in fp32 and bf16, the estimate is 0.8 to 1.3 times the measured memory.
     """
     small, large = (_kept(inputs, side) for side in _SIDES)
     pixels = [2 * side**2 for side in _SIDES]
     slope = (sum(large) - sum(small)) / (pixels[1] - pixels[0])
-    largest = max(Counter(large) - Counter(small))  # of the tensors that grow with the batch
+    largest = max(Counter(large) - Counter(small))  # among the tensors that grow with the batch
     gradients = sum(p.numel() * p.element_size() for p in inputs.model.parameters() if p.requires_grad)
     return gradients + sum(small) - slope * pixels[0], slope + 2 * largest / pixels[1]
 
 
 def takes_step(inputs: TrainerInputs, size: Sequence[int]) -> bool:
-    """Whether a card has room for a step on images of this size ``[B,H,W]``, beside what is kept between steps."""
+    """Whether a GPU has memory for a step on images of size ``[B,H,W]`` in addition to the optimizer state."""
     try:
         device = inputs.precision.device
         model, criterion = (copy.deepcopy(each).to(device) for each in (inputs.model, inputs.criterion))
@@ -156,7 +156,7 @@ def takes_step(inputs: TrainerInputs, size: Sequence[int]) -> bool:
 
 
 def _cost(inputs: TrainerInputs, model: Any, criterion: Any, size: Sequence[int]) -> Tensor:
-    """The loss of random images ``[B,H,W]``."""
+    """Return the loss of random images of size ``[B,H,W]``."""
     layout = torch.channels_last if inputs.train.channels_last else torch.contiguous_format
     batch, train, device = size[0], inputs.splits["train"], next(model.parameters()).device
     images = torch.rand(batch, len(train.channels), *size[1:], device=device).contiguous(memory_format=layout)
@@ -169,10 +169,10 @@ def _cost(inputs: TrainerInputs, model: Any, criterion: Any, size: Sequence[int]
 
 
 def _kept(inputs: TrainerInputs, side: int) -> list[int]:
-    """The bytes of each tensor that is kept for the backward pass, for a batch of two images."""
+    """Return the bytes of each tensor kept for the backward pass of a batch of two images."""
     model = copy.deepcopy(inputs.model).train()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, Tensor] = {}  # by address; holding the tensors keeps addresses from being reused
+    kept: dict[int, Tensor] = {}  # by address; references prevent the reuse of addresses
 
     def note(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor
@@ -184,6 +184,6 @@ def _kept(inputs: TrainerInputs, side: int) -> list[int]:
 
 
 def _kept_between_steps(inputs: TrainerInputs) -> int:
-    """Bytes of what the optimizer keeps, and of the moving average."""
+    """Return the bytes of the optimizer state and of the EMA weights."""
     weights = sum(p.numel() * p.element_size() for p in inputs.model.parameters())
     return weights * (_STATES.get(inputs.train.optimizer, 2) + (inputs.train.ema > 0))

@@ -1,9 +1,8 @@
-"""Writes what TensorBoard shows of every run, to tensorboard/ in its folder.
+"""Writes TensorBoard event files of every run, to tensorboard/ in its folder.
 
-Figures beside their floors and pictures are written where tensorboard is installed (``pip install tensorboard``) unless
-``SEGKIT_TENSORBOARD=0`` is set. ``tensorboard --logdir runs`` shows all runs side by side. The step of everything is
-the epoch. A resumed run begins a file of its own, which hides what an earlier one wrote of the epochs that are done
-again.
+Scalars, with floors beside scores, and pictures are written if tensorboard is installed (``pip install tensorboard``)
+and ``SEGKIT_TENSORBOARD=0`` is not set. ``tensorboard --logdir runs`` shows all runs side by side. The step is the
+epoch. A resumed run starts a new event file, which hides the earlier events of repeated epochs.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ import segkit
 if TYPE_CHECKING:
     from segkit.engine.trainer import Result, Run
 
-_writers: dict[Path, Any] = {}  # by run folder: a file stays open between two events
+_writers: dict[Path, Any] = {}  # by run folder: files stay open between events
 
 
 @segkit.hookimpl
 def segkit_run_started(run: Run) -> None:
-    """Begin an event file; those of a run that this one replaces go, whether or not it writes some itself."""
-    if run.folder in _writers:  # of a run in this process that did not come to its end
+    """Start an event file; a run that does not resume first removes existing ones, even if it writes none."""
+    if run.folder in _writers:  # left by a run in this process that did not finish
         _writers.pop(run.folder).close()
     if run.first_epoch == 1:
         for stale in (run.folder / "tensorboard").glob("events.out.tfevents.*"):
@@ -39,7 +38,7 @@ def segkit_run_started(run: Run) -> None:
 
 @segkit.hookimpl
 def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None:
-    """Write every figure of the epoch, but for a class or a score that there is none of, and its pictures."""
+    """Write the pictures and all finite scalars of the epoch."""
     if not (writer := _writers.get(run.folder)):
         return
     train, val, floors = metrics["train"], metrics["val"], metrics["val"]["floor"]
@@ -48,7 +47,7 @@ def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None
         "loss/train": train["loss"],
         **{f"loss/train_{name}": value for name, value in train["losses"].items()},
         **{f"loss/val_{name}": value for name, value in val["losses"].items()},
-        **{f"{name}/val": value for name, value in scores.items()},  # the loss among them
+        **{f"{name}/val": value for name, value in scores.items()},  # including the loss
         **{f"{name}/floor": floors[name] for name in scores if name in floors},
         **{f"class_iou/{name}": value for name, value in val["class_iou"].items()},
         "train/lr": train["lr"],
@@ -61,12 +60,12 @@ def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None
         charts = {name: ["Multiline", [f"{name}/val", f"{name}/floor"]] for name in val if name in floors}
         writer.add_custom_scalars({"scores beside their floors": charts})
     writer.add_picture(f"epoch_{epoch:04d}", "samples/val", epoch)
-    writer.flush()  # a run may be killed
+    writer.flush()  # the run may be killed
 
 
 @segkit.hookimpl
 def segkit_run_ended(run: Run, result: Result) -> None:
-    """Write the pictures of the best weights, and close the file."""
+    """Write the picture of the best weights and close the file."""
     if writer := _writers.pop(run.folder, None):
         writer.add_picture("best", "samples/best", result.best_epoch)
         writer.close()

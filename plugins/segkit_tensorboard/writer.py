@@ -1,4 +1,4 @@
-"""TensorBoard's writer of a run, in a module that is imported where one is begun, as that takes a while."""
+"""The TensorBoard writer of a run, in its own module because importing TensorBoard is slow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RunWriter(SummaryWriter):
-    """Writes into tensorboard/ of a run's folder, and hides there what an earlier start wrote of its epochs."""
+    """Writes into tensorboard/ of a run's folder, and hides the events of epochs that a resumed run repeats."""
 
     def __init__(self, run: Run) -> None:
         resumed_at = run.first_epoch if run.first_epoch > 1 else None
@@ -21,7 +21,7 @@ class RunWriter(SummaryWriter):
         self.samples = run.folder / "samples"
 
     def add_picture(self, name: str, tag: str, epoch: int) -> None:
-        """Add a picture that was drawn of the run, if it was: ``output.samples`` may be 0."""
+        """Add a picture of samples/ if it was drawn (``output.samples`` may be 0)."""
         if (path := self.samples / f"{name}.png").exists():
             with Image.open(path) as picture:
                 self.add_image(tag, np.asarray(picture.convert("RGB")), epoch, dataformats="HWC")  # [H,W,3]

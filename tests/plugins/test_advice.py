@@ -119,7 +119,7 @@ def test_what_has_no_effect_here_is_not_advised() -> None:
 
 def test_images_without_content_come_before_balance() -> None:
     told = remedies({**BEFORE, "train": {"epochs": 9}}, lines([1.5, 1.2]), 128, {"constant_image", "absent_class"})
-    assert told[0] == ("look at the data: images without content", "warned of at the start")
+    assert told[0] == ("look at the data: images without content", "the scan warned of them")
 
 
 def test_the_advice_is_overrides_that_a_config_takes() -> None:
@@ -153,7 +153,7 @@ def test_advice_for_fit_is_in_pythons_words(tmp_path: Path) -> None:
 def test_a_network_that_knows_its_training_images_alone_is_told_what_carries_over(tmp_path: Path) -> None:
     splits = {"train": scores(0.6, 0.7), "val": scores(0.16)}
     text = for_memorised(folder_with(tmp_path, {"model": {"name": "unet"}}, splits=splits))
-    assert "what was learned of train (mean_iou 0.600) does not carry over" in text
+    assert "the model does not generalise: mean_iou is 0.600 on train" in text
     assert "model.weights=imagenet" in text
     assert "model.weights" not in for_memorised(folder_with(tmp_path, TRIED, splits=splits))
     assert for_memorised(folder_with(tmp_path, TRIED, splits={"train": splits["train"], "val": splits["train"]})) == ""
