@@ -128,12 +128,14 @@ def with_bands(dataset: Dataset, settings: DataSettings) -> Dataset:
     bands, no_data = settings.bands, settings.no_data
     if bands is None and no_data == "stop":
         return dataset
-    if isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):  # it may select bands as it reads files
-        return Subset(with_bands(dataset.dataset, settings), dataset.indices)
-    if isinstance(dataset, Subset) and isinstance(dataset.dataset, data.ConcatDataset):
-        parts: Any = dataset.dataset.datasets
-        if all(isinstance(each, Dataset) for each in parts):
+    if isinstance(dataset, Subset):
+        whole: Any = dataset.dataset
+        parts: Any = whole.datasets if isinstance(whole, data.ConcatDataset) else [whole]
+        own, theirs = ([getattr(each, name, None) for name in _REQUIRED] for each in (dataset, parts[0]))
+        if own == theirs and all(isinstance(each, Dataset) for each in parts):  # they may select bands as they read
             chosen: Any = [with_bands(each, settings) for each in parts]
+            if whole is parts[0]:
+                return Subset(chosen[0], dataset.indices)
             return as_dataset(data.ConcatDataset(chosen), dataset.split)
     if dataset.set_bands(bands, no_data):
         return dataset

@@ -131,6 +131,15 @@ def test_bands_and_marks_of_no_data_reach_the_files_of_several_datasets_in_a_row
         assert torch.argwhere(mask == 255).tolist() == [[1, 2]]
 
 
+def test_classes_that_a_user_gives_are_kept_where_bands_are_chosen() -> None:
+    for whole in (shapes(), data.ConcatDataset([shapes(), shapes("val")])):
+        given = as_dataset(whole, "train", ["x", "y", "z", "w"], ignore_index=9)
+        found = with_bands(given, DataSettings(bands=[2]))
+        assert (found.classes, found.palette, found.ignore_index) == (("x", "y", "z", "w"), given.palette, 9)
+        assert found.channels == ("green",)
+        assert len(found) == len(whole)
+
+
 def test_splits_whose_images_have_other_channels_are_refused() -> None:
     class Grey(Pairs):
         def __getitem__(self, index: int) -> Any:
