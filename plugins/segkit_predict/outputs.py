@@ -85,7 +85,10 @@ def _replaceable(kind: str, path: Path, outputs: dict[str, Path]) -> bool:
         return outputs["mask"].exists()
     if kind != "probabilities":
         return is_prediction(path)
-    if not path.is_file() or not zipfile.is_zipfile(path):  # to open a pipe would wait for ever
+    if not path.is_file():  # to open a pipe would wait for ever
         return False
-    with zipfile.ZipFile(path) as archive:
-        return archive.namelist() == ["probabilities.npy", "classes.npy"]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist() == ["probabilities.npy", "classes.npy"]
+    except zipfile.BadZipFile:
+        return False

@@ -107,6 +107,16 @@ def test_no_run(picture, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_archive_of_somebodys_is_left_alone(run_folder, picture, tmp_path, capsys):
+    archive = tmp_path / "street.npz"
+    np.savez(archive, mine=np.zeros(3))
+    damaged = archive.read_bytes().replace(b"PK\1\2", b"PK__")  # its end is that of an archive
+    archive.write_bytes(damaged)
+    assert main(["predict", str(run_folder), str(picture), "--out", str(tmp_path), "--probabilities"]) == 2
+    assert f"holds files that are no predictions: {archive}" in capsys.readouterr().err
+    assert archive.read_bytes() == damaged
+
+
 def test_nothing_is_written_through_a_link_or_over_an_image_of_somebodys(run_folder, picture, tmp_path, capsys):
     out, precious = tmp_path / "out", tmp_path / "precious.jpg"
     out.mkdir()
