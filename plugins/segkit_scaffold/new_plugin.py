@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 from datetime import date
 from importlib.resources import files
@@ -118,7 +119,7 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
 
 
 def _write(folder: Path, package: dict[str, str]) -> None:
-    """Write the files into a new folder.
+    """Write the files into a new folder; if one cannot be written, none is left.
 
     Raises:
         ConfigError: the folder exists already, or it cannot be written.
@@ -126,8 +127,15 @@ def _write(folder: Path, package: dict[str, str]) -> None:
     try:
         if folder.exists() or folder.is_symlink():  # a broken link counts as existing
             raise ConfigError(f"{folder} exists already, nothing was changed; remove it, or give another --output")
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {reason(error)}") from error
+    try:
         for path, text in package.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, "utf-8")
-    except OSError as error:
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise ConfigError(f"{folder} cannot be written: {reason(error)}") from error

@@ -159,6 +159,23 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, capsys: pytest.Cap
     assert not list((tmp_path / "segkit-mine").iterdir())
 
 
+def test_nothing_half_written_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text = Path.write_text
+
+    def full_disk(path: Path, *arguments: str) -> int:
+        if path.name == "LICENSE":
+            raise OSError(28, "No space left on device")
+        return write_text(path, *arguments)
+
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    assert main(["new-plugin", "mine", "--kind", "loss", "--output", str(tmp_path)]) == 2
+    told = f"segkit: {tmp_path / 'segkit-mine'} cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == told
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_link_to_nowhere_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "segkit-mine").symlink_to(tmp_path / "nowhere")
     assert main(["new-plugin", "mine", "--kind", "loss", "--output", str(tmp_path)]) == 2
