@@ -1,4 +1,4 @@
-"""From the options of a person's folder to images with masks, split by split: folders, patterns, lists and shares."""
+"""Find images and masks by the options of ``folder`` and assign splits: by folders, patterns, lists or fractions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from segkit_folder.splits import SUFFIXES, composed, split_by_fraction, split_ca
 
 
 class Shares(NamedTuple):
-    """How splits that no folder and no list names are dealt.
+    """How images are divided into splits where no folder and no list assigns them.
 
     Attributes:
-        fractions: of all images for train, val and test.
-        seed: another seed, another split.
-        val: a share of train, where there is no val.
-        folds: so many parts of train, of which one is val.
-        fold: the number of that one.
+        fractions: shares of all images for train, val and test.
+        seed: a different seed gives a different split.
+        val: the share of train that becomes val, if there is no val split.
+        folds: the number of parts of train for cross-validation, one of which becomes val.
+        fold: the index of that part.
     """
 
     fractions: Sequence[float]
@@ -37,10 +37,10 @@ class Shares(NamedTuple):
     fold: int = 0
 
     def check(self) -> None:
-        """Refuse shares that are none.
+        """Check ``val``, ``folds`` and ``fold``.
 
         Raises:
-            ConfigError: with what is allowed.
+            ConfigError: a value is out of range, or ``val`` and ``folds`` are both given.
         """
         if self.val is not None and not 0 < self.val < 1:
             raise ConfigError(f"val = {self.val}: give a share of train between 0 and 1")
@@ -50,7 +50,7 @@ class Shares(NamedTuple):
             raise ConfigError("val and folds: one fold is val already; give one of the two")
 
     def deal(self, units: Collection[str], what: str) -> dict[str, str]:
-        """Unit -> split, for units (images or groups) that have none yet, or are those of train."""
+        """Return unit -> split, for units (images or groups) without a split, or for the units of train."""
         keys = sorted(units, key=composed)
         if self.folds is not None:
             parts = split_into_folds(keys, self.folds, self.seed)
@@ -66,10 +66,10 @@ class Layout:
     """The images of a data set, and their masks.
 
     Attributes:
-        images: in order; ``values["split"]`` where a folder or a list says it, ``values["group"]`` where it is known.
-        masks: image -> mask.
-        issues: what is wrong, by split; None for all.
-        blank: images without a mask that are all of the first class.
+        images: in order; ``values`` has "split" where a folder or a list assigns it, and "group" where it is known.
+        masks: path of an image -> path of its mask.
+        issues: (split, issue) of each problem; the split is None if it concerns all of them.
+        blank: images without a mask, all of whose pixels are of the first class.
     """
 
     images: Sequence[Found]
@@ -83,15 +83,15 @@ class Layout:
         object.__setattr__(self, "splits", tuple(split for split in SPLITS if split in there))
 
     def refuse(self, split: str) -> None:
-        """Refuse what is wrong with the files of a split.
+        """Raise an error if the files of a split have issues.
 
         Raises:
-            DataError: something is.
+            DataError: the split, or the whole layout, has an issue.
         """
         refuse([issue for of, issue in self.issues if of in (None, split)])
 
     def of(self, split: str) -> list[tuple[Path, Path, str]]:
-        """The pairs of a split, with the names of the samples."""
+        """Return (image, mask, sample name) of each pair in a split."""
         those = [each for each in self.images if each.values.get("split") == split and each.path in self.masks]
         return [(each.path, self.masks[each.path], each.name) for each in those]
 
@@ -106,13 +106,13 @@ def read_layout(
     group: str | None = None,
     fold: int = 0,
 ) -> Layout:
-    """Look for the files and pair them; nothing is dealt yet.
+    """Find the files and pair them, without dividing them by :class:`Shares`.
 
-    ``fold`` is that of lists which have several. The other options are those of the dataset ``folder``.
+    ``fold`` selects a fold in lists that have several. The other arguments are options of the dataset ``folder``.
 
     Raises:
-        ConfigError: patterns that are none.
-        DataError: no image or no mask is there, a list that cannot be read, or an image without a group.
+        ConfigError: a pattern is invalid, or options contradict each other.
+        DataError: there is no image or no mask, a list cannot be read, or an image has no group.
     """
     if pairs is not None:
         if lists is not None:
@@ -130,14 +130,14 @@ def read_layout(
     missing: list[tuple[str | None, Issue]] = []
     if lists is not None:
         found, named, missing = listed(root, lists, found, sides[0], fold)
-    paired, issues = pair(found, of_masks, sides[1], shared)  # by the folders of splits, which lists may overrule
+    paired, issues = pair(found, of_masks, sides[1], shared)  # by split folders; lists may then move images
     split_of = {each.path: each.values.get("split") for each in of_masks if "split" not in sides[0].words}
     of_mask = {image.path: split_of.get(mask) for image, mask in paired}
     found = [each.in_split(of_mask.get(each.path)).in_split(named[each.path]) for each in found]
     told = [(named.get(each.path) or each.values.get("split"), issue) for each, issue in issues]
     there = {None, *(each.values.get("split") for each in found)}
-    told = [(split, issue) for split, issue in told if split in there]  # masks of another split are no matter
-    if lists is not None:  # other masks may be there
+    told = [(split, issue) for split, issue in told if split in there]  # drop issues of splits without images
+    if lists is not None:  # masks of images that are not listed are no issue
         told = [*missing, *((split, issue) for split, issue in told if issue.kind != "mask_without_image")]
     partner = {image.path: mask for image, mask in paired}
     unlabelled = []
@@ -161,7 +161,7 @@ def read_layout(
 
 
 def _side(root: Path, option: str, text: str, suffix: str = "", may_be_divided: bool = True) -> Pattern:
-    """A pattern; a folder may be divided into folders of splits."""
+    """Return the pattern of an option; "/{split}" is added to a folder that has subfolders named after splits."""
     pattern = Pattern(root, text, option, suffix)
     may_be_divided = may_be_divided and pattern.is_folder and "{split}" not in text
     inside = [*pattern.base.iterdir()] if may_be_divided and pattern.base.is_dir() else []
@@ -170,10 +170,10 @@ def _side(root: Path, option: str, text: str, suffix: str = "", may_be_divided: 
 
 
 def pictures(root: Path, images: Sequence[str]) -> list[Found]:
-    """The images of a folder that is laid out as these patterns say; it may have no ``{split}``.
+    """Return the images in a folder that match the patterns, with or without their ``{split}`` part.
 
     Raises:
-        NoFiles: it is not.
+        NoFiles: no image matches.
     """
     for texts in (images, [re.sub(r"\{split\}[/_-]?", "", text) for text in images]):
         first, *others = [_side(root, "images", text.lstrip("/")) for text in texts]
@@ -183,7 +183,7 @@ def pictures(root: Path, images: Sequence[str]) -> list[Found]:
 
 
 def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
-    """The files that lists of "image mask" lines name, relative to the root or to a folder above the list."""
+    """Read lists of "image mask" lines, whose paths are relative to the root or to a folder above the list."""
     images: list[Found] = []
     masks: dict[Path, Path] = {}
     issues: list[tuple[str | None, Issue]] = []
@@ -191,7 +191,7 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
     for line in lines_of(root, pairs, fold):
         cells = [cell.lstrip("/") for cell in line.cells]
         pictures = [cell for cell in cells if cell.lower().endswith(SUFFIXES)]
-        if line.number == 1 and not pictures:  # the names of the columns
+        if line.number == 1 and not pictures:  # a heading
             continue
         cells = pictures if len(pictures) == 2 else cells
         if len(cells) != 2 or any(".." in cell.split("/") for cell in cells):
@@ -218,13 +218,13 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
 
 
 def group_in(group: str) -> re.Pattern[str]:
-    """What finds in a path the group that the option ``group`` means."""
+    """Return the regular expression whose first group is the value of ``{group}`` in a path."""
     before, after = (re.escape(part).replace(r"\*", "[^/]*") for part in composed(group).split("{group}"))
     return re.compile(f"{before}([^/]+{'?' if after else ''}){after}")
 
 
 def _grouped(root: Path, images: Sequence[Found], group: str) -> list[Found]:
-    """The images with what ``{group}`` stands for in their paths."""
+    """Add to each image's ``values`` the group that its path contains."""
     if group.count("{group}") != 1:
         raise ConfigError(f'group = "{group}": it must hold {{group}} once, as "patient{{group}}_"')
     expression = group_in(group)
@@ -240,11 +240,11 @@ def _grouped(root: Path, images: Sequence[Found], group: str) -> list[Found]:
 
 
 def divided(root: Path, layout: Layout, lists: Lists | None, group: str | None, shares: Shares) -> Layout:
-    """The layout with a split for every image: by lists, by what is known of the image, or by shares; as of ``folder``.
+    """Return the layout with a split for every image: by lists, by the image's own split, or by shares.
 
     Raises:
-        ConfigError: options that do not go together.
-        DataError: a list or a group that does not fit.
+        ConfigError: options contradict each other.
+        DataError: a list or a group does not match the images.
     """
     if group is not None:
         layout = replace(layout, images=_grouped(root, layout.images, group))
@@ -256,11 +256,11 @@ def divided(root: Path, layout: Layout, lists: Lists | None, group: str | None, 
 
 
 def dealt(layout: Layout, shares: Shares) -> Layout:
-    """The layout with a split for every image; no group is in two.
+    """Return the layout with a split for every image, and each group in one split only.
 
     Raises:
-        ConfigError: a share for val where there is a val.
-        DataError: a group in two splits.
+        ConfigError: invalid shares, or a share for val although a val split exists.
+        DataError: a group is in two splits.
     """
     shares.check()
     loose = layout.images if not layout.splits else [x for x in layout.images if x.values.get("split") == "train"]
@@ -284,7 +284,7 @@ def dealt(layout: Layout, shares: Shares) -> Layout:
 
 
 def without_unpaired(layout: Layout) -> Layout:
-    """The layout without the issues of images and masks that have no partner, which are told."""
+    """Drop the issues of images and masks that have no partner, with a warning that names them."""
     kinds = ("image_without_mask", "mask_without_image")
     for kind in kinds:
         files = sorted({issue.file for _, issue in layout.issues if issue.kind == kind})
@@ -295,7 +295,7 @@ def without_unpaired(layout: Layout) -> Layout:
 
 
 def with_blank(layout: Layout) -> Layout:
-    """The layout with each image that has no mask as its own one, which says that it is blank; these are told."""
+    """Mark images without a mask as blank, with a warning: the image's path takes the place of the mask's."""
     blank = [issue.file for _, issue in layout.issues if issue.kind == "image_without_mask"]
     if blank:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""Lists of splits as people have them: a file a split, one table or JSON of all, names alone or pairs of files."""
+"""Read lists that assign splits: one file per split, or one table or JSON file for all; of names or pairs of files."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _LIST = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(rf"(?i)(?<![a-z])(?:{ANY_SPLIT})(?![a-z])")
-_HEADING = re.compile(r"(?i)[\"#]*(image|img|file|mask|label|name|id|path|sample)[a-z_ ]*\"?")  # of a column
-_DEPTH = 4  # folders below the one that is looked at: VOCdevkit/VOC2010/ImageSets/Segmentation
-_MOST_TABLES = 20  # that are looked into though no name says that they list splits
+_HEADING = re.compile(r"(?i)[\"#]*(image|img|file|mask|label|name|id|path|sample)[a-z_ ]*\"?")  # a column's heading
+_DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
+_MOST_TABLES = 20  # files that are searched for splits inside
 _MOST_BYTES = 4 << 20
 Lists = str | Mapping[str, str] | Mapping[str, Sequence[str]]
-"""The file of all lists, or those of a pattern, or a file by split; or the lines themselves by split."""
+"""One file for all splits, a pattern of files with ``{split}``, or for each split a file or the lines themselves."""
 
 
 class Line(NamedTuple):
-    """A line of a list, or an entry of JSON; one of all images has no split."""
+    """A line of a list, or an entry of a JSON list; ``split`` is None where the list does not name one."""
 
     split: str | None
     file: str
@@ -49,7 +49,7 @@ class Line(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it stands."""
+        """The file and the line number, for messages."""
         return f"{self.file}, {'entry' if self.file.endswith('.json') else 'line'} {self.number}"
 
     def __str__(self) -> str:
@@ -57,23 +57,23 @@ class Line(NamedTuple):
 
     @property
     def cells(self) -> list[str]:
-        """Its parts, between tabs, commas or semicolons, or else between spaces."""
+        """The parts of the line, separated by tabs, commas or semicolons, or if it has none of these by spaces."""
         cells = [cell.strip(' "') for cell in re.split(r"[\t,;]", self.text)]
         return self.text.split() if len(cells) == 1 else cells
 
 
 def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
-    r"""The lines of lists that are not empty; ``\`` separates folders as ``/`` does.
+    r"""Yield the lines of lists that are not empty, with ``\`` replaced by ``/``.
 
     Args:
         root: the folder that the lists are relative to.
-        lists: see :data:`Lists`. One file of all may be JSON, {"train": [...], "val": [...]} or nnU-Net's list of such
-            folds, or a table with a column that says train, val or test in every line.
-        fold: the one that counts, where there are several.
+        lists: see :data:`Lists`. One file for all splits may be JSON, {"train": [...], "val": [...]} or nnU-Net's list
+            of such folds, or a table with a column that holds train, val or test in every line.
+        fold: the index of the fold to read, where the file has several.
 
     Raises:
-        ConfigError: no such split, or no such fold.
-        DataError: a file that cannot be read, or is no list.
+        ConfigError: there is no such split or no such fold.
+        DataError: a file cannot be read or is not a list.
     """
     if not isinstance(lists, str):
         if unknown := [name for name in lists if name not in SPLITS]:
@@ -101,13 +101,13 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
 
 
 def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
-    """The split, number and text of each line of a file, or of each entry of JSON."""
+    """Return split, number and text of each line of a file, or of each entry of a JSON file."""
     text = read_text(path)
     if path.suffix.lower() == ".json":
         return _entries(path, text, fold)
     rows = [*enumerate(text.splitlines(), 1)]
     cells = [Line(None, "", number, line).cells for number, line in rows if line.strip()]
-    columns = [*zip_longest(*cells, fillvalue="")]  # of rows of unequal length the last cells are empty
+    columns = [*zip_longest(*cells, fillvalue="")]  # short rows are padded with empty cells
     said = [at for at, column in enumerate(columns) if len(columns) > 1 and _says_splits(column[1:])]
     if len(cells) < 3 or not said:
         return [(None, number, line.strip()) for number, line in rows]
@@ -122,7 +122,7 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
         and not re.search(r"\d", first[0])
         and not any(each.lower().endswith(SUFFIXES) for each in first)
     ):
-        found = found[1:]  # the names of the columns
+        found = found[1:]  # the heading
     if odd := next((number for split, number, _ in found if not split), 0):
         word = columns[said[0]][numbers.index(odd)]
         advice = "write one of these, or take the line out to leave its image out"
@@ -131,7 +131,7 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
 
 
 def _says_splits(column: Sequence[str]) -> bool:
-    """Whether a column of a table holds nothing but names of splits, or several of these beside other words."""
+    """Whether a column holds only names of splits, or at least two splits beside other words."""
     splits = {*map(split_called, column)}
     return None not in splits or len(splits) > 2
 
@@ -166,24 +166,24 @@ def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, st
 
 
 def without_suffix(name: str) -> str:
-    """The name of a picture without its ending."""
+    """Return the name of a picture without its suffix."""
     return name[: name.rindex(".")] if name.lower().endswith(SUFFIXES) else name
 
 
 def listed(
     root: Path, lists: Lists, images: Sequence[Found], pattern: Pattern | None = None, fold: int = 0
 ) -> tuple[list[Found], dict[Path, str | None], list[tuple[str | None, Issue]]]:
-    """The images that lists name; image -> split; and what is missing.
+    """Return the images that lists name, a mapping image -> split, and the issues of names without an image.
 
-    A name is an image's, with or without its ending or folders, its ``{id}``, or what another placeholder stands for,
-    as the group or the folder of several images. Where lists name val or test alone, all others are train.
+    A name is that of an image, with or without suffix and folders, its ``{id}``, or the value of another placeholder,
+    such as the group or folder of several images. If lists name only val or test, all other images are train.
     """
     known: dict[str, list[Found]] = {}
     for each in images:
         path = without_suffix(composed(each.path.as_posix())).removeprefix(f"{root.as_posix()}/")
         for name in {each.name, each.name.rpartition("/")[2], each.values["id"], path}:
             known.setdefault(name, []).append(each)
-    several: dict[str, list[Found]] = {}  # what the images of a group or a folder have in common
+    several: dict[str, list[Found]] = {}  # name of a group or a folder -> its images
     for each in images:
         folders = each.path.relative_to(root).parts[:-1] if each.path.is_relative_to(root) else ()
         for word in {*folders, *(word for name, word in each.values.items() if name not in ("id", "split"))} - {*known}:
@@ -192,7 +192,7 @@ def listed(
     found: dict[Path, tuple[Found, Line]] = {}
     missing: list[tuple[str | None, Issue]] = []
     for line in lines_of(root, lists, fold):
-        cells = sorted(  # pictures first, then paths: the number of a row may be a name too
+        cells = sorted(  # pictures first, then paths, because a row number may look like a name
             (line.text.split()[0], *line.cells), key=lambda cell: (not cell.lower().endswith(SUFFIXES), "/" not in cell)
         )
         names = [without_suffix(composed(text.strip(' "'))) for text in (line.text, *cells)]
@@ -222,12 +222,12 @@ def listed(
 
 
 def tell_lists(root: Path) -> None:
-    """Warn of files called as a split, which may be lists and are not read."""
+    """Warn about files that are named like a split: they may be lists, but are not read."""
     if lists := split_lists(root):
         pattern = _pattern(lists[0].relative_to(root))
         warnings.warn(
-            f"not read, though called as a split: {first_few([str(path) for path in lists])}; where names are listed, "
-            f'set lists = "{pattern}"; where images with their masks are, pairs = "{pattern}"',
+            f"not read, though named like a split: {first_few([str(path) for path in lists])}; if they list names, "
+            f'set lists = "{pattern}"; if they list images with their masks, pairs = "{pattern}"',
             stacklevel=3,
         )
 
@@ -237,24 +237,24 @@ def _pattern(file: Path) -> str:
 
 
 def split_lists(root: Path, depth: int = 2) -> list[Path]:
-    """Files called as a split (``train.txt``, ``val_list.csv``), in the root and so many folders deeper."""
+    """Return files named like a split (``train.txt``, ``val_list.csv``), up to ``depth`` levels below the root."""
     named = [folder / name for folder, names in folders_in(root, depth) for name in names if _LIST.fullmatch(name)]
     return sorted(named, key=lambda path: (len(path.parts), path))
 
 
 def partial_lists(root: Path, names: Collection[str]) -> list[Path]:
-    """Files called as a split that name some of the pictures and not all, or that are no text.
+    """Return files named like a split that list some of the pictures but not all, or that cannot be read as a list.
 
     Args:
-        root: the folder.
-        names: of the pictures, without folders and endings.
+        root: the folder to search.
+        names: names of the pictures, without folders and suffixes.
     """
     wanted, found = {name.casefold() for name in names}, []
     for file in split_lists(root):
         try:
             lines = [*lines_of(root, str(file.relative_to(root)))] if file.stat().st_size < _MOST_BYTES else []
         except DataError:
-            found += [file] * (file.suffix.lower() != ".json")  # that may be anything
+            found += [file] * (file.suffix.lower() != ".json")  # JSON may be anything
             continue
         cells = [{*line.cells, *line.text.split()} for line in lines]
         own = [{without_suffix(cell.rpartition("/")[2]).casefold() for cell in those} & wanted for those in cells]
@@ -264,10 +264,10 @@ def partial_lists(root: Path, names: Collection[str]) -> list[Path]:
 
 
 def candidates(root: Path) -> Iterator[tuple[Lists, bool, bool]]:
-    """The lists that lie in a folder: files called as splits; and tables and JSON that name splits themselves.
+    """Yield the lists in a folder: files named like splits, and tables and JSON files with the splits inside.
 
-    And whether a line names two pictures, and whether they are surely lists: called so, and of names alone.
-    Where no list is that of train alone, one of train and val is train's.
+    Each comes with whether a line names two pictures, and whether it is surely a list (by its name and content).
+    If there is no list of train alone, a list such as ``trainval`` is used for train.
     """
     called = split_lists(root, _DEPTH)
     named: dict[str, dict[str, Path]] = defaultdict(dict)
@@ -294,14 +294,14 @@ def candidates(root: Path) -> Iterator[tuple[Lists, bool, bool]]:
 
 
 def _readable(root: Path, file: Path) -> list[Line]:
-    """The lines of a list; none where it cannot be read or is none."""
-    with suppress(DataError, ConfigError):  # of JSON that is an empty list, no fold
+    """Return the lines of a list; empty if the file cannot be read or is not a list."""
+    with suppress(DataError, ConfigError):  # ConfigError: an empty JSON list has no fold
         return [*lines_of(root, str(file.relative_to(root)))]
     return []
 
 
 def _of_names(lists: Lists, lines: Sequence[Line], are_split: bool = False) -> Iterator[tuple[Lists, bool, bool]]:
-    """Lists; none where it is a table of something else: columns, but no picture and no split."""
+    """Yield ``lists`` as :func:`candidates` does, unless it is another table: columns without pictures and splits."""
     pictures = [[cell.lower().endswith(SUFFIXES) for cell in line.cells] for line in lines]
     has_columns = any(re.search(r"[\t,;]", line.text) and not line.split for line in lines)
     if are_split or any(map(any, pictures)) or not has_columns:

@@ -1,4 +1,4 @@
-"""Which files are images and masks, and which belong together: patterns of paths such as ``{split}/{id}_image.png``."""
+"""Find images and masks by patterns of paths such as ``{split}/{id}_image.png``, and pair them."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from segkit_folder.splits import (
     split_called,
 )
 
-_SYSTEM = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
+_SYSTEM = ("thumbs.db", "desktop.ini")  # Windows creates these in any folder
 _TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")
 _DIGITS = re.compile(r"([0-9]+)")
 
 
 class NoFiles(DataError):
-    """No file is called as an option says, or nothing tells images and masks apart."""
+    """No file matches an option, or the options do not distinguish images from masks."""
 
 
 class Found(NamedTuple):
-    """A picture that a pattern matches.
+    """A picture that matches a pattern.
 
     Attributes:
-        path: of the file.
-        name: its path below the fixed folders of the pattern and the split's, without suffix.
-        values: what the placeholders stand for; a split by its usual name.
+        path: path of the file.
+        name: its path without suffix, below the fixed folders of the pattern and the folder of the split.
+        values: placeholder -> value; "split" is train, val or test.
     """
 
     path: Path
@@ -51,25 +51,25 @@ class Found(NamedTuple):
     values: Mapping[str, str]
 
     def in_split(self, split: str | None) -> Found:
-        """The same in a split; None leaves it where it is."""
+        """Return a copy with another split; None keeps the split."""
         return self._replace(values={**self.values, "split": split}) if split else self
 
 
 class Pattern:
-    """Paths of pictures with placeholders.
+    """A pattern of picture paths with placeholders.
 
-    ``{id}`` and any other word in braces match text without "/"; ``{split}`` matches what people call splits; ``*``
-    anything within a name. Without an ending of pictures any of them will do. A text without ``{id}`` is a folder.
-    What follows a # is a picture in a file that holds several: "stack.tif#{id}", "{id}.npz#image".
+    ``{id}`` and any other word in braces match text without "/"; ``{split}`` matches the usual names of splits; ``*``
+    matches anything within a name. Without a picture suffix, any picture suffix matches. A text without ``{id}`` is a
+    folder. The text after # selects a picture in a file that holds several: "stack.tif#{id}", "{id}.npz#image".
 
     Args:
-        root: what the text is relative to.
+        root: the folder that the text is relative to.
         text: the pattern.
-        option: which it is a value of.
-        suffix: what follows the ``{id}`` in a folder.
+        option: the name of the option that holds the text, for messages.
+        suffix: the text after ``{id}`` in the names of files, if the pattern is a folder.
 
     Raises:
-        ConfigError: other braces than those of placeholders, or no ``{id}`` in the name of a file.
+        ConfigError: there are braces that are no placeholder, or the name of a file has no ``{id}``.
     """
 
     def __init__(self, root: Path, text: str, option: str = "images", suffix: str = "") -> None:
@@ -88,7 +88,7 @@ class Pattern:
         last = len(parts) - 1
         fixed = next((number for number, part in enumerate(parts) if _TOKEN.search(part)), last)
         base = root.joinpath("/" if text.startswith("/") else "", *parts[:fixed])
-        self.base = Path(os.path.normpath(base))  # of ".." too, as it is compared with folders
+        self.base = Path(os.path.normpath(base))  # resolves "..", because it is compared with folders
         self.parts, self.inside = [composed(part) for part in parts[fixed:]], inside and f"#{composed(inside)}"
         self._text = "/".join(self.parts) + self.inside
         self.words = {*re.findall(r"\{(\w+)\}", self._text)}
@@ -101,17 +101,17 @@ class Pattern:
         return str(self.base) if self._text == "{id}" else str(self.base / self._text)
 
     def files(self, ignore_case: bool = False) -> list[Found]:
-        """The pictures that match, in natural order (``2`` before ``10``); hidden files are left out.
+        """Return the pictures that match, in natural order (``2`` before ``10``), without hidden files.
 
         Raises:
-            DataError: two folders that are one split.
+            DataError: two folders stand for the same split.
         """
         *folders, last = [part if part.isascii() and not _TOKEN.search(part) else "" for part in self.parts]
-        places = [""]  # below the base
+        places = [""]  # paths below the base
         for name in folders:
             places = [f"{at}{each}/" for at in places for each in ((name,) if name else listing(self.base / at)[0])]
         held = [((), (last,) * (self.base / at / last).exists()) if last else listing(self.base / at) for at in places]
-        find = _found.__wrapped__ if self.inside else _found  # what is in a file is not seen from its folder
+        find = _found.__wrapped__ if self.inside else _found  # no cache: the folder does not show a file's content
         return [*find(self, tuple(zip(places, held, strict=True)), ignore_case)]
 
     def __eq__(self, other: object) -> bool:
@@ -121,11 +121,11 @@ class Pattern:
         return hash((self.base, self._text))
 
     def matches(self, places: Iterable[tuple[str, Listing]], ignore_case: bool) -> Iterator[tuple[str, re.Match[str]]]:
-        """The paths below the base that match, as they are stored, and the match of their composed form.
+        """Yield each path below the base that matches, as it is stored, with the match of its composed form.
 
         Args:
-            places: paths of folders below the base, and what lies there.
-            ignore_case: whether small letters match large ones.
+            places: paths of folders below the base, with their contents.
+            ignore_case: whether upper and lower case match each other.
         """
         known = (*SUFFIXES, *(CONTAINERS if self.inside else TABLES if self.known_suffix else ()))
         expression = self._expression(ignore_case)
@@ -137,7 +137,7 @@ class Pattern:
                         yield stored + part, match
 
     def name_of(self, relative: str) -> str:
-        """What a sample is called by its path below the base."""
+        """Return the sample's name, from its path below the base."""
         file, _, part = relative.rpartition("#") if self.inside else (relative, "", "")
         name = "/".join(file.split("/")[self._named :])
         own = zip(part.split("/"), self.inside[1:].split("/"), strict=False)
@@ -160,12 +160,12 @@ class Pattern:
         return re.compile(text if self.known_suffix else text + r"\.[^./]+", re.IGNORECASE if ignore_case else 0)
 
     def example(self, values: Mapping[str, str]) -> str:
-        """The path that has these values."""
+        """Return the path with the placeholders replaced by these values."""
         text = re.sub(r"\{(\w+)\}", lambda word: values.get(word[1], word[0]), self._text)
         return str(self.base / (text if self.known_suffix else f"{text}.png"))
 
     def nothing(self) -> str:
-        """Why nothing matches, in words: what lies in the innermost folder that is there."""
+        """Return the message that nothing matches, with the contents of the innermost folder that exists."""
         there = next(path for path in (self.base.absolute(), *self.base.absolute().parents) if path.is_dir())
         folders = sorted(each.name for each in there.iterdir() if each.is_dir() and not each.name.startswith("."))
         files = Counter(each.suffix.lower() for each in there.iterdir() if each.is_file() and each.name[0] != ".")
@@ -178,9 +178,9 @@ class Pattern:
         return f"{what}; {there} holds {held}; read are {', '.join(SUFFIXES)}"
 
     def tell_unread(self, read: Collection[Path]) -> None:
-        """Warn of what lies beside the files that are ``read``; beside a whole folder also of folders with images."""
+        """Warn about files beside those in ``read`` and, if the pattern is a whole folder, subfolders with images."""
         whole = self.is_folder and "{" not in self.text.removesuffix("/{split}")
-        files: dict[str, set[str]] = {}  # that are read, by their folder
+        files: dict[str, set[str]] = {}  # folder -> names of files that are read
         for path in read:
             for place in places_of(path):
                 folder, name = os.path.split(file_of(place)[0])
@@ -212,9 +212,9 @@ class Pattern:
 
 @lru_cache(6)
 def _found(pattern: Pattern, places: Sequence[tuple[str, Listing]], ignore_case: bool) -> list[Found]:
-    """The pictures that match in some folders, in order."""
+    """Return the pictures that match in some folders, in natural order."""
     found: list[tuple[Any, Found]] = []
-    called: dict[tuple[str, str | None], dict[str, str]] = {}  # place and split -> what they are called
+    called: dict[tuple[str, str | None], dict[str, str]] = {}  # (place, split) -> word in the path -> path
     for stored, match in pattern.matches(places, ignore_case):
         words, relative = match.groupdict(), match[0]
         splits = {name: split_called(word) for name, word in words.items() if name.startswith("split_")}
@@ -223,7 +223,7 @@ def _found(pattern: Pattern, places: Sequence[tuple[str, Listing]], ignore_case:
         for place, split in splits.items():
             called.setdefault((place, split), {}).setdefault(match[place], relative[: match.end(place)])
         values = {name: word for name, word in words.items() if name not in splits}
-        values |= {"split": split for split in splits.values() if split}  # noqa: B035  (it is one)
+        values |= {"split": split for split in splits.values() if split}  # noqa: B035  (all are the same)
         picture = Found(path_in(pattern.base, stored), pattern.name_of(relative), values)
         found.append((_natural(relative), picture))
     for (_, split), names in called.items():
@@ -237,7 +237,7 @@ def _found(pattern: Pattern, places: Sequence[tuple[str, Listing]], ignore_case:
 
 
 def _file_and_part(root: Path, text: str) -> tuple[str, str]:
-    """A pattern of files, and of the pictures in each of them, "" where a # is in a folder's or file's own name."""
+    """Split a pattern at # into file and picture inside; the latter is "" if # is in the name of a file or folder."""
     for mark in re.finditer(r"\.\w+(?=#)", text):
         whole = text[: text.find("/", mark.end())] if "/" in text[mark.end() :] else text
         if mark[0].lower() in (*SUFFIXES, *CONTAINERS) and not (root / whole).exists():
@@ -250,21 +250,21 @@ def _holds_pictures(folder: Path, others: Collection[Path]) -> bool:
 
 
 def _natural(path: str) -> list[Any]:
-    """Digits compare as numbers, ``2 < 10``; where these are equal, as of 1 and 01, the names as texts."""
+    """Return a sort key that compares digits as numbers (``2 < 10``), and as text where these are equal (1 and 01)."""
     found: list[Any] = []
     for part in path.split("/"):
-        words: list[Any] = _DIGITS.split(part)  # texts and digits by turns
+        words: list[Any] = _DIGITS.split(part)  # alternates between text and digits
         words[1::2] = map(int, words[1::2])
         found += words, part
     return found
 
 
 def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found]]:
-    """The images and the masks; what both patterns match belongs to the one that says more of the name.
+    """Return the images and the masks; a file that matches both patterns belongs to the one with more fixed letters.
 
     Raises:
-        ConfigError: a placeholder stands on one side alone.
-        NoFiles: no image, or no mask, is there; or the two are the same files.
+        ConfigError: only one of the patterns has a placeholder.
+        NoFiles: there is no image or no mask, or the patterns match the same files.
     """
     for one, other in ((images, masks), (masks, images)):
         if alone := sorted(one.words - other.words - {"split"} - ({"group"} if one is images else set())):
@@ -276,7 +276,7 @@ def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found
     both = {each.path for each in found[0]} & {each.path for each in found[1]}
     if both and images.letters == masks.letters:
         raise NoFiles(
-            f"{images} is the folder of the images and of the masks; a mask_suffix must tell them apart, or patterns"
+            f"{images} is the folder of both images and masks; set mask_suffix, or patterns, to tell them apart"
         )
     number = int(images.letters > masks.letters)
     found[number] = [each for each in found[number] if each.path not in both]
@@ -287,12 +287,12 @@ def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found
 
 
 def joined(images: Sequence[Found], of: Pattern, others: Sequence[Pattern]) -> list[Found]:
-    """Images with their files of other patterns, whose channels follow, each as one path, ``red/1.tif | nir/1.tif``.
+    """Combine images with their files from other patterns, one path for all channels: ``red/1.tif | nir/1.tif``.
 
-    A file that is not there stands in it by the name that it would have: whoever reads it tells.
+    A missing file is included by its expected name, so that reading it reports the error.
 
     Raises:
-        ConfigError: a pattern lacks a placeholder.
+        ConfigError: a pattern lacks a placeholder of the first.
     """
     found: dict[tuple[str | None, ...], list[list[Found]]] = {}
     if not others:
@@ -315,13 +315,13 @@ def joined(images: Sequence[Found], of: Pattern, others: Sequence[Pattern]) -> l
 def pair(
     images: Sequence[Found], masks: Sequence[Found], of: Pattern, shared: Collection[str]
 ) -> tuple[list[tuple[Found, Path]], list[tuple[Found, Issue]]]:
-    """The images with their masks, in the order of the images; and what is wrong with the others.
+    """Return the images with their masks, in the order of the images, and the issues of all other files.
 
     Args:
-        images: that match a pattern.
-        masks: that match another one.
+        images: the images that match their pattern.
+        masks: the masks that match their pattern.
         of: the pattern of the masks.
-        shared: the words that must be the same for an image and its mask.
+        shared: the placeholders whose values must be the same for an image and its mask.
     """
 
     def by_key(files: Sequence[Found]) -> dict[tuple[str, ...], list[Found]]:
@@ -333,10 +333,10 @@ def pair(
     images_of, masks_of = by_key(images), by_key(masks)
     issues: list[tuple[Found, Issue]] = []
     for those in (*images_of.values(), *masks_of.values()):
-        what = "another file has the same name, so that it is not known which is meant"
+        what = "another file has the same name, so the pair is ambiguous"
         for each in those if len(those) > 1 else ():
             twins = [other.path.name for other in those if other.path != each.path]
-            same = composed(each.path.name)  # in other letters: shown alike, unless escaped
+            same = composed(each.path.name)  # other Unicode forms look alike unless escaped
             detail = ", ".join(ascii(name)[1:-1] if composed(name) == same else name for name in twins)
             issues.append((each, Issue("duplicate_stem", str(each.path), what, "keep one of them", detail)))
     pairs, without_mask = [], []
@@ -372,10 +372,10 @@ def pair(
 
 
 def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple[Path, Path]]:
-    """The files of two folders that share a name: ``images/cat.jpg`` with ``masks/cat<mask_suffix>.png``.
+    """Pair the files of two folders by name: ``images/cat.jpg`` with ``masks/cat<mask_suffix>.png``.
 
-    In natural order (``2`` before ``10``). Hidden files and files that are no images are ignored. Both folders may be
-    the same one where ``mask_suffix`` tells the masks apart.
+    The pairs are in natural order (``2`` before ``10``). Hidden files and files that are not images are ignored. Both
+    folders may be the same if ``mask_suffix`` distinguishes the masks.
 
     Raises:
         DataError: a folder is missing or empty, or not every file has exactly one partner.

@@ -560,7 +560,7 @@ def test_what_a_dataset_warns_of_is_a_warning_of_the_scan_told_once(root: Path, 
     (root / "val.txt").touch()
     (finding,) = check().issues
     assert (finding.severity, finding.split) == ("warning", "folder")
-    assert finding.text.startswith(f"not read, though called as a split: {root}/val.txt")
+    assert finding.text.startswith(f"not read, though named like a split: {root}/val.txt")
 
 
 def test_no_error_follows_from_another_where_no_image_finds_its_mask(root: Path, check: Check) -> None:

@@ -389,13 +389,11 @@ def test_lists_of_splits_and_pictures_beside_the_folders_are_not_passed_over_in_
     with pytest.warns(UserWarning, match="^not read") as caught:
         FolderDataset(tmp_path, "val", ["a", "b"])
     where = f"; read are the images of {tmp_path}/images/{{split}}/{{id}}"
-    lists = (
-        f"not read, though called as a split: {tmp_path}/train.txt, {tmp_path}/lists/validation.csv; where names are "
-    )
+    lists = f"not read, though named like a split: {tmp_path}/train.txt, {tmp_path}/lists/validation.csv; if they list "
     assert [str(each.message) for each in caught] == [
         f"not read: {tmp_path}/images/extra, {tmp_path}/images/images.png{where}",
         f"not read: {tmp_path}/masks/extra; read are the images of {tmp_path}/masks/{{split}}/{{id}}",
-        f'{lists}listed, set lists = "{{split}}.txt"; where images with their masks are, pairs = "{{split}}.txt"',
+        f'{lists}names, set lists = "{{split}}.txt"; if they list images with their masks, pairs = "{{split}}.txt"',
     ]
     flat = write(tmp_path / "flat", [[0, 1]], count=4)
     deeper = flat / "ImageSets" / "Segmentation"
@@ -408,11 +406,9 @@ def test_lists_of_splits_and_pictures_beside_the_folders_are_not_passed_over_in_
         FolderDataset(flat, "train", ["a", "b"])
     names = ["Test_ids.txt", "list_train.csv", "trainval.txt", "val2017.json"]
     listed = ", ".join(map(str, [flat / "val.lst", *(deeper / name for name in names)]))
-    assert str(caught[0].message).startswith(f"not read, though called as a split: {listed}; ")
+    assert str(caught[0].message).startswith(f"not read, though named like a split: {listed}; ")
     rmtree(deeper.parent)
-    with pytest.warns(
-        UserWarning, match=r'split: \S*/flat/val\.lst; where names are listed, set lists = "{split}\.lst"'
-    ):
+    with pytest.warns(UserWarning, match=r'split: \S*/flat/val\.lst; if they list names, set lists = "{split}\.lst"'):
         FolderDataset(flat, "train", ["a", "b"])
 
 

@@ -209,7 +209,7 @@ def test_lists_overrule_the_folders_of_splits(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("images/train/train2.png\n")
     lists = {"lists": "{split}.txt"}
     assert (names(tmp_path, **lists), names(tmp_path, "val", **lists)) == (["train1", "val2", "val1"], ["train2"])
-    with pytest.warns(UserWarning, match="not read, though called as a split"):
+    with pytest.warns(UserWarning, match="not read, though named like a split"):
         assert len(names(tmp_path)) == 2
 
 

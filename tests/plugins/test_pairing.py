@@ -39,7 +39,7 @@ def test_a_mask_suffix_also_tells_masks_apart_in_one_folder(tmp_path: Path) -> N
         ("a.png", "a_mask.png"),
         ("b.png", "b_mask.png"),
     ]
-    with pytest.raises(DataError, match="mask_suffix must tell them apart"):
+    with pytest.raises(DataError, match="set mask_suffix, or patterns, to tell them apart"):
         pair_by_stem(both, both)
 
 
