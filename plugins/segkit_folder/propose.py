@@ -185,7 +185,8 @@ def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
             continue
         options = {side: _starred(one.options[side], other.options[side]) for side in ("images", "masks")}
         read = _read(root, options) if all(options.values()) else None
-        if read and read.layout.masks == pairs:
+        least = min(len(each.layout.issues) for each in (one, other))  # else it has files of others too
+        if read and read.layout.masks == pairs and len(read.layout.issues) <= least:
             return _joined(root, [read, *(each for each in ways if each not in (one, other))])
     return ways
 
