@@ -106,7 +106,7 @@ def test_the_temperature_undoes_what_logits_were_multiplied_by(sharpness: float)
 def test_labels_of_one_class_have_no_temperature() -> None:
     logits, target = torch.tensor([[2.0, 0.0]] * 20), torch.zeros(20, dtype=torch.int64)
     for labels, which in ((target, "one class"), (1 - target, "learned nothing")):
-        with pytest.raises(DataError, match=f"no temperature between 0.05 and 20 .* {which}"):
+        with pytest.raises(DataError, match=f"temperature for val is not between 0.05 and 20,.* {which}"):
             fitted_temperature(logits, labels)
 
 
