@@ -7,7 +7,7 @@ import segkit
 
 @segkit.hookimpl
 def segkit_readers() -> dict[str, str]:
-    """Offer the readers, by suffix; ``any`` is asked last, of every file."""
+    """Offer the readers by suffix; ``any`` is tried last, for every file."""
     return {
         "tiff": "segkit_readers.tiff:read",
         "npy": "segkit_readers.npy:read",

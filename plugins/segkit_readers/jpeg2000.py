@@ -1,4 +1,4 @@
-"""The reader of JPEG 2000: Pillow decodes what it keeps whole, rasterio all else."""
+"""The reader of JPEG 2000: Pillow decodes what it reads without loss of bits or bands, rasterio everything else."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from segkit.errors import DataError
 from segkit_readers import pillow
 from segkit_readers.several import package
 
-_START = b"\xff\x4f\xff\x51"  # of the codestream, in whatever boxes it lies; then comes the size (ISO 15444-1, A.5.1)
-_CODING, _COMMENT, _TILE = b"\xff\x52", b"\xff\x64", b"\xff\x90"  # of A.6.1, A.9.2; where the header ends
-_GREY = b"colr\x01\0\0\0\0\0\x11"  # the colours of a file (I.5.3.3); GDAL says so of bands, and Pillow decodes no three
-_OF_PILLOW = ((1, {7}), (3, {7}), (1, {15}))  # bands, and bits less one: of other bits it would stretch the values
+_START = b"\xff\x4f\xff\x51"  # starts the codestream, in any box; the size follows (ISO 15444-1, A.5.1)
+_CODING, _COMMENT, _TILE = b"\xff\x52", b"\xff\x64", b"\xff\x90"  # markers of A.6.1 and A.9.2; a tile ends the header
+_GREY = b"colr\x01\0\0\0\0\0\x11"  # the colour box "grey" (I.5.3.3); GDAL writes it for bands; Pillow fails with three
+_OF_PILLOW = ((1, {7}), (3, {7}), (1, {15}))  # (bands, bits - 1); Pillow would stretch values of other bit depths
 
 
 def read(path: Path) -> Any:
-    """A picture in a ``.jp2`` or ``.j2k``, of any bits and bands; with rasterio also where it lies; None of others.
+    """Read a ``.jp2`` or ``.j2k`` of any bits and bands, with its georeference if rasterio is installed; else None.
 
     Raises:
-        DataError: it is cut short, or needs rasterio, which is not installed.
+        DataError: the file is cut short, or needs rasterio, which is not installed.
     """
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = data.find(_START)
@@ -41,12 +41,12 @@ def read(path: Path) -> Any:
             header[marker] = data[place + 4 : place + 2 + length]
             place += 2 + length
         is_odd = bands == 3 and data.find(_GREY, 0, start) >= 0
-    # of the 9-7 wavelet; what the 5-3 one writes may be cut in rate, which GDAL then says in a comment
+    # lossy: the 9-7 wavelet, or the 5-3 wavelet with a cut rate, which GDAL notes in a comment
     is_lossy = header.get(_CODING, b"")[9:10] == b"\0" or b"LOSSY" in header.get(_COMMENT, b"")
     raster: Any
     if (bands, bits) in _OF_PILLOW and not is_odd:
         located = None
-        with suppress(DataError, OSError):  # no rasterio, or one that reads no JPEG 2000
+        with suppress(DataError, OSError):  # no rasterio, or one without JPEG 2000
             located = Located(path)
         raster = pillow.read(path, ("JPEG2000",))
         raster.georeference, raster.place = getattr(located, "georeference", False), getattr(located, "place", None)
@@ -60,12 +60,12 @@ class Located:
     """A picture ``[H,W,C]`` that rasterio reads; it is decoded when it is sliced.
 
     Attributes:
-        shape, dtype, channels: of the picture.
-        no_data, georeference, place: as those of :class:`segkit.data.read.Header`.
+        shape, dtype, channels: those of the picture.
+        no_data, georeference, place: see :class:`segkit.data.read.Header`.
     """
 
     def __init__(self, path: Path) -> None:
-        what = "a JPEG 2000 of several bands, or of other than 8 and 16 bits"
+        what = "a JPEG 2000 of several bands, or not of 8 or 16 bits"
         rasterio: Any = package(path, what, "rasterio", "'segkit[geo]'")
         self._open: Any = partial(rasterio.open, path)
         with self._open() as file:

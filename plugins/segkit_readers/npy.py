@@ -1,4 +1,4 @@
-"""The readers of NumPy's own files, and of labels that are written as text."""
+"""The readers of NumPy's ``.npy`` files, and of labels written as text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from segkit_readers.several import Parts, Slice, numbers, of_objects, picture
 
 
 def read(path: Path) -> Any:
-    """An array ``[H,W]``, ``[H,W,C]`` or ``[C,H,W]`` in a ``.npy`` file: the shorter of first and last axis is C.
+    """Read an array ``[H,W]``, ``[H,W,C]`` or ``[C,H,W]`` from a ``.npy`` file; C is the shorter of its end axes.
 
-    Of three or more axes its first may count pictures, which are parts then: ``masks.npy#3``; of four it does. The
-    file is mapped into memory, and read where it is sliced; what is written to it stays in memory.
+    The first axis of a four-dimensional array counts pictures, that of a three-dimensional one may; each picture is a
+    part: ``masks.npy#3``. The file is memory-mapped copy-on-write and read when it is sliced.
 
     Raises:
-        DataError: it holds objects, which could run anything.
+        DataError: it holds Python objects, whose loading could run any code.
         ValueError: the file is damaged.
     """
     try:
@@ -35,10 +35,10 @@ def read(path: Path) -> Any:
 
 
 def matrix(path: Path) -> NDArray[Any]:
-    """Labels as text, a line a row, between white space, commas or semicolons; pandas adds places beside or above.
+    """Read labels from text, one row per line, split at spaces, commas or semicolons, less pandas' index and header.
 
     Raises:
-        ValueError: something else, or rows that differ in length.
+        ValueError: the text is no numbers, or rows differ in length.
     """
     with path.open(encoding="utf-8-sig") as file:
         first = file.readline()

@@ -1,4 +1,4 @@
-"""The reader of JPEG, PNG, GIF, BMP, TIFF, WebP, PPM and PGM: what Pillow opens of them, and what is refused."""
+"""The reader of JPEG, PNG, GIF, BMP, TIFF, WebP, PPM and PGM: opens files with Pillow and refuses unsafe ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segkit_readers.raster import Raster, decode_as, rawmode
 from segkit_readers.several import MAX_BYTES
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-"""Decoders that may run. Pillow has dozens more; some start other programs (EPS) or are seldom tested."""
+"""Decoders that may run. Pillow has dozens more; some start other programs (EPS) or are rarely tested."""
 
 _OTHER_CONTENT = {
     b"<": "text in HTML or XML, perhaps a download's error page",
@@ -35,10 +35,10 @@ _lifting = threading.Lock()
 
 
 def read(source: Path | Image.Image, formats: tuple[str, ...] = FORMATS) -> Raster | NDArray[Any]:
-    """What Pillow reads, whatever the file is called, without decoding it; or an image that Pillow has opened.
+    """Open a file with Pillow, whatever its suffix, without decoding it; or wrap an image that Pillow has opened.
 
-    Of 8 bits, palette, CMYK, grey and the like become RGB; of more bits, colours and grey stay as they are stored. A
-    TIFF whose zero is white is inverted, as it is meant to be seen; its labels are not.
+    8-bit palette, CMYK, grey and similar images become RGB; colours and grey of more bits stay as stored. A TIFF whose
+    zero is white is inverted to its intended look, except when read as labels.
 
     Raises:
         DataError: another format, more than :data:`MAX_BYTES`, a TIFF with giant tiles, or a BMP that Pillow misreads.
@@ -46,7 +46,7 @@ def read(source: Path | Image.Image, formats: tuple[str, ...] = FORMATS) -> Rast
     if isinstance(source, Image.Image):
         return Raster(source, source.fp if hasattr(source, "fp") else None, None)
     if (size := source.stat().st_size) > MAX_BYTES:
-        raise _too_large(source, f"{MAX_BYTES:,} bytes that are read", "save it anew", f"{size:,} bytes")
+        raise _too_large(source, f"{MAX_BYTES:,} bytes that are read", "save it again", f"{size:,} bytes")
     if source.suffix.lower() in (".txt", ".csv"):
         return matrix(source)
     stream = source.open("rb")
@@ -58,14 +58,14 @@ def read(source: Path | Image.Image, formats: tuple[str, ...] = FORMATS) -> Rast
 
 
 def _opened(path: Path, stream: Any, formats: tuple[str, ...]) -> Any:
-    """The image in a file, which may be decoded."""
+    """Return the image in a file, checked to be safe to decode."""
     head = stream.read(64)
     stream.seek(0)
     try:
         image: Any = Image.open(stream, formats=formats)
     except UnidentifiedImageError:
         raise DataError(Issue("disguised", str(path), _content_of(head), f"allowed are {', '.join(formats)}")) from None
-    except Image.DecompressionBombError:  # the limit of whoever opens a file; ours is asked of the size that it says
+    except Image.DecompressionBombError:  # Pillow's limit; segkit checks its own limit against the header's size
         with _lifting:
             before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
@@ -76,9 +76,9 @@ def _opened(path: Path, stream: Any, formats: tuple[str, ...]) -> Any:
     if image.format == "TIFF":  # its tiles are decoded whole, however small the image
         width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
         if width * height > max(MAX_PIXELS, image.width * image.height):
-            raise _too_large(path, f"{MAX_PIXELS:,} pixels that are decoded", "save it anew", f"{width} x {height}")
+            raise _too_large(path, f"{MAX_PIXELS:,} pixels per tile", "use smaller tiles", f"{width} x {height}")
     kind, _, bits = rawmode(image).partition(";")
-    if kind in ("RGBa", "La"):  # colours that were multiplied by their alpha are left alone
+    if kind in ("RGBa", "La"):  # colours multiplied by alpha are kept as stored
         image._mode = kind.upper()
         decode_as(image, f"{kind.upper()};{bits}" if bits else kind.upper())
     if image.format == "BMP" and _is_misread(image, head):
@@ -88,7 +88,7 @@ def _opened(path: Path, stream: Any, formats: tuple[str, ...]) -> Any:
 
 
 def _is_misread(image: Any, head: bytes) -> bool:
-    """Whether Pillow takes a BMP whose palette is black and white for one bit a pixel, or one of greys for a byte."""
+    """Whether Pillow reads a BMP with a black-and-white palette as 1-bit, or one with a grey palette as 8-bit."""
     bits = head[28] if head[14] >= 40 else head[24]
     decoder, kind = image.tile[0][0], rawmode(image)
     return (kind == "1" and bits != 1) or (kind == "L" and bits < 8 and decoder == "raw")
@@ -106,13 +106,13 @@ def _too_large(path: Path, limit: str, advice: str, found: str) -> DataError:
 
 
 def _silence() -> None:
-    """Keep what is not Python's off the terminal: what is wrong with a file is raised, and told by its name."""
-    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints errors that nobody handles
+    """Keep messages of Pillow and libtiff off the terminal: problems are raised as errors that name the file."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints unhandled log messages
     try:
         libtiff = ctypes.CDLL(_imaging.__file__)
         libtiff.TIFFSetErrorHandler(None)
         libtiff.TIFFSetWarningHandler(None)
-    except (AttributeError, OSError):  # a Pillow without libtiff, or one that does not show its functions
+    except (AttributeError, OSError):  # a Pillow without libtiff, or one that hides its functions
         pass
 
 

@@ -1,4 +1,4 @@
-"""Files that hold several pictures: NumPy's archives, MATLAB's files and HDF5, and the volumes of medicine."""
+"""Files that hold several pictures: NumPy archives, MATLAB files, HDF5, and medical volumes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from segkit.errors import DataError, Issue
 
 MAX_BYTES = 4 << 30
-"""Of a file, and of an array in one: 20,000 x 20,000 pixels of RGBA with 16 bits a channel are 3.2 GB."""
+"""Limit for a file, and for an array in it: 20,000 x 20,000 pixels of 16-bit RGBA take 3.2 GB."""
 
 _MOST_BANDS = 32
-_MOST_COLOURS = 4  # two arrays with so few first are channels and the classes in them, and no pictures
-_LEAST = 8  # pixels: smaller arrays beside pictures are lists of numbers
+_MOST_COLOURS = 4  # a first axis up to this length counts channels or classes, not pictures
+_LEAST = 8  # pixels per side; smaller arrays are lists of numbers
 
 
 class Parts(Mapping[str, Any]):
-    """Pictures by name, of which each is read where it is asked for.
+    """Pictures by name; each is read on access.
 
     Args:
-        names: of the pictures.
-        read: what reads one by its name.
-        also: names by which something else can be read, which is not counted.
+        names: the names of the pictures.
+        read: reads one picture by its name.
+        also: further names that can be read, which are not listed or counted.
     """
 
     def __init__(self, names: list[str], read: Callable[[str], Any], also: Collection[str] = ()) -> None:
@@ -47,27 +47,27 @@ class Parts(Mapping[str, Any]):
 
 
 def numbers(count: int) -> list[str]:
-    """Names of pictures that have none: from 1."""
+    """Return the names of unnamed pictures: "1", "2", ..."""
     return [str(number) for number in range(1, count + 1)]
 
 
 def picture(stored: NDArray[Any]) -> NDArray[Any]:
-    """An array ``[H,W]``, ``[H,W,C]`` or ``[C,H,W]``, C last: it is the shorter of first and last axis."""
+    """Return ``[H,W]``, ``[H,W,C]`` or ``[C,H,W]`` with C last; C is the shorter of first and last axis."""
     return np.moveaxis(stored, 0, -1) if stored.ndim == 3 and stored.shape[0] < stored.shape[2] else stored
 
 
 def of_arrays(
     shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Any], turned: bool = False
 ) -> SimpleNamespace:
-    """The pictures in arrays: one of four axes holds many, ``name/1``, and so does one of three beside such a one.
+    """Return the pictures in a file's arrays; the pictures of a stack are named ``name/1``, ``name/2``, ...
 
-    Likewise two of three axes of which the first is as long, as those of grey pictures and their masks; and the only
-    array of a file where its pictures are square and more than bands usually are.
+    Stacks are arrays of four axes, and arrays of three axes whose first axis is as long as that of another stack (grey
+    pictures and their masks), or which are a file's only array and hold many square pictures.
 
     Args:
-        shapes: of the arrays, by name.
-        read: what reads one by its name, or gives what can be sliced.
-        turned: whether the axes of a picture go the other way round, as MATLAB has them.
+        shapes: the arrays' shapes by name.
+        read: returns the array of a name, or an object that can be sliced.
+        turned: whether the axes of each picture are in reverse order, as MATLAB stores them.
     """
     stacks = [s[0] for s in shapes.values() if len(s) == 3 and min(s[1:]) >= _LEAST and s[0] > _MOST_COLOURS]
     many = {shape[0] for shape in shapes.values() if len(shape) == 4} | {x for x in stacks if stacks.count(x) > 1}
@@ -89,17 +89,17 @@ def of_arrays(
 
 
 def of_objects(path: Path) -> DataError:
-    """What is wrong with a file that holds objects in place of numbers."""
+    """Return the error for a file that holds Python objects instead of numbers."""
     what, advice = "holds Python objects, which could run anything", "save numbers alone: array.astype(np.uint8)"
     return DataError(Issue("objects", str(path), what, advice))
 
 
 def npz(path: Path) -> SimpleNamespace:
-    """The arrays of a ``.npz`` file.
+    """Return the arrays of a ``.npz`` file.
 
     Raises:
-        DataError: all arrays hold objects, which could run anything; or one is of more than :data:`MAX_BYTES`, which a
-            small file can be.
+        DataError: all arrays hold Python objects, whose loading could run any code; or one array has over
+            :data:`MAX_BYTES`, which a small compressed file can hold.
         ValueError: the file is damaged.
     """
     shapes, are_objects = {}, []
@@ -117,17 +117,17 @@ def npz(path: Path) -> SimpleNamespace:
                     shapes[name.removesuffix(".npy")] = shape
     if are_objects and all(are_objects):
         raise of_objects(path)
-    file = np.load(path, allow_pickle=False)  # reads an array where it is asked for
+    file = np.load(path, allow_pickle=False)  # reads each array on access
     found = of_arrays(shapes, file.__getitem__)
     found.close = file.close
     return found
 
 
 def mat(path: Path) -> SimpleNamespace:
-    """The arrays of numbers of a MATLAB file, those in structures too: ``GTcls.Segmentation``; of 7.3, as of HDF5.
+    """Return the numeric arrays of a MATLAB file, also those in structures: ``GTcls.Segmentation``; 7.3 is HDF5.
 
     Raises:
-        DataError: scipy is not installed, or h5py.
+        DataError: scipy, or h5py for version 7.3, is not installed.
     """
     loadmat = package(path, "a MATLAB file", "scipy", "scipy", ".io").loadmat
     try:
@@ -142,7 +142,7 @@ def mat(path: Path) -> SimpleNamespace:
 
 
 def _are_last(shapes: Sequence[tuple[int, ...]]) -> bool:
-    """Whether the last axis counts pictures, as MATLAB has them, and not the first one, as Python writes them."""
+    """Whether the last axis counts pictures, as in MATLAB, and not the first, as in files written by Python."""
     if colours := [shape for shape in shapes if len(shape) == 4]:
         return all(shape[2] < _LEAST for shape in colours)
     greys = [shape for shape in shapes if len(shape) == 3 and min(shape) > _MOST_COLOURS]
@@ -150,7 +150,7 @@ def _are_last(shapes: Sequence[tuple[int, ...]]) -> bool:
 
 
 def h5(path: Path, turned: bool = False) -> SimpleNamespace:
-    """The arrays of numbers in an HDF5 file, by their paths in it: ``train/image``.
+    """Return the numeric arrays of an HDF5 file by their paths: ``train/image``.
 
     Raises:
         DataError: h5py is not installed.
@@ -160,7 +160,7 @@ def h5(path: Path, turned: bool = False) -> SimpleNamespace:
     shapes: dict[str, tuple[int, ...]] = {}
 
     def look(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "buif" and name[0] != "#":  # MATLAB's own
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "buif" and name[0] != "#":  # "#": MATLAB's internals
             shapes[name] = item.shape
 
     file.visititems(look)
@@ -170,17 +170,17 @@ def h5(path: Path, turned: bool = False) -> SimpleNamespace:
 
 
 class Slice(np.ndarray[Any, Any]):
-    """A picture that knows where it lies, or of which parts it may be a stack."""
+    """A picture with its place in the world, or with the parts that it may be a stack of."""
 
     parts: Mapping[str, Any]
     place: tuple[str, tuple[tuple[float, ...], ...]] | None = None
 
 
 def nifti(path: Path) -> SimpleNamespace | None:
-    """The slices of a NIfTI volume ``[X,Y,Z]`` or ``[X,Y,Z,C]`` along Z, each ``[Y,X,C]``; None of other .gz files.
+    """Return the slices of a NIfTI volume ``[X,Y,Z]`` or ``[X,Y,Z,C]`` along Z, each ``[Y,X,C]``; None for other files.
 
-    Axes that the file stores from right to left, front to back or top to bottom are mirrored, so that a volume and its
-    labels lie alike though two programs have written them.
+    Axes that are stored from right to left, front to back or top to bottom are mirrored, so that a volume and its
+    labels match even if two programs wrote them with different orientations.
 
     Raises:
         DataError: nibabel is not installed.
@@ -208,25 +208,23 @@ def nifti(path: Path) -> SimpleNamespace | None:
 
 
 def dicom(path: Path) -> Any:
-    """The picture of a DICOM file, or its frames; in the units that it names, as Hounsfield's.
+    """Return the picture of a DICOM file, or its frames, rescaled to the file's units, such as Hounsfield units.
 
     Raises:
-        DataError: pydicom is not installed, or what it needs for this compression.
+        DataError: pydicom, or a package that it needs for this compression, is not installed.
     """
     data = package(path, "a DICOM file", "pydicom", "'segkit[dicom]'").dcmread(path)
     try:
         values = package(path, "", "pydicom", "", ".pixels.processing").apply_rescale(data.pixel_array, data)
     except (RuntimeError, AttributeError) as error:
-        advice = "save its pixels as .npy, or install what pydicom names"
-        raise DataError(
-            Issue("bands", str(path), "a DICOM file without pixels that are read", advice, str(error))
-        ) from None
+        advice = "save its pixels as .npy, or install the packages that pydicom names"
+        raise DataError(Issue("bands", str(path), "a DICOM file without readable pixels", advice, str(error))) from None
     frames = int(data.get("NumberOfFrames") or 1)
     return values if frames == 1 else SimpleNamespace(parts=Parts(numbers(frames), lambda name: values[int(name) - 1]))
 
 
 def package(path: Path, what: str, name: str, install: str, module: str = "") -> Any:
-    """A package that is needed to read a file, or a module of it."""
+    """Import a package that is needed to read a file, or a module of it."""
     try:
         return import_module(name + module)
     except ImportError:

@@ -1,4 +1,4 @@
-"""The reader of TIFF: which files Pillow reads whole is seen from their tags; tifffile reads the others."""
+"""The reader of TIFF: decides from the tags whether Pillow reads a file without loss; tifffile reads the others."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from segkit.errors import DataError, Issue
 from segkit_readers.several import Parts, numbers
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
-_COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # photometric interpretation -> bands that are colours: RGB, CMYK, YCbCr, LAB
+_COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # photometric interpretation -> number of colour bands: RGB, CMYK, YCbCr, LAB
 _KINDS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
-_PILLOWS = ("uint16", "int16", "int32", "float32")  # of one band, beside what has up to 8 bits
+_PILLOWS = ("uint16", "int16", "int32", "float32")  # one-band types that Pillow reads, besides those up to 8 bits
 _OURS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "float16", "float32", "float64")
 _LOSSLESS = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000}  # none, fax, LZW, deflate, PackBits, LZMA, Zstandard
 GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, keys: GeoTIFF 1.1
@@ -26,21 +26,21 @@ _INSTALL = "python -m pip install 'segkit[tiff]'"
 
 
 class Contents(NamedTuple):
-    """What the tags of a TIFF say.
+    """Properties of a TIFF according to its tags.
 
     Attributes:
-        bands: values a pixel.
-        colours: bands that are colours or grey; those beyond are transparency or something else.
-        extra: what the bands beyond are, in TIFF's numbers: 1 and 2 are transparency, 0 is not said.
-        dtype: of a value, as ``uint16``.
-        bits: of the longest value.
-        photometric: the interpretation; 0 is grey whose small values are bright, 2 is RGB.
-        planar: whether each band lies apart from the others.
-        orientation: as EXIF's.
-        compression: TIFF's number.
-        no_data: the value that marks pixels without data, as GDAL writes it.
-        georeference, place: as those of :class:`segkit.data.read.Header`.
-        pages: pictures in the file, without reduced copies of the first one.
+        bands: number of values per pixel.
+        colours: number of bands that are colours or grey; further bands are transparency or something else.
+        extra: TIFF codes of the further bands: 1 and 2 are transparency, 0 is unspecified.
+        dtype: the type of a value, such as ``uint16``.
+        bits: the largest number of bits per value.
+        photometric: the photometric interpretation; 0 is grey with bright small values, 2 is RGB.
+        planar: whether bands are stored one after the other.
+        orientation: as in EXIF.
+        compression: TIFF's code of the compression.
+        no_data: the value that marks pixels without data, from GDAL's tag.
+        georeference, place: see :class:`segkit.data.read.Header`.
+        pages: number of pictures, without reduced copies of the first one.
     """
 
     bands: int
@@ -64,7 +64,7 @@ class Contents(NamedTuple):
 
     @property
     def is_pillows(self) -> bool:
-        """Whether Pillow reads all bands and all digits."""
+        """Whether Pillow reads all bands and all bits."""
         extra = self.bands - self.colours
         if extra > 1 or (extra and (self.planar or self.extra[:1] not in ((1,), (2,)))):
             return False
@@ -76,14 +76,14 @@ class Contents(NamedTuple):
 
 
 def read(path: Path) -> Raster | SimpleNamespace | None:
-    """A TIFF that Pillow would not read whole; None where it does, and where the file is no TIFF or a damaged one.
+    """Read a TIFF that Pillow cannot read without loss; return None for other files and damaged TIFFs.
 
-    Read are bands of 8 to 32 bits, whole or floating-point, interleaved or one after the other, in strips or tiles,
-    compressed as tifffile knows it (of some kinds with the package imagecodecs). Several pages are several pictures,
-    unless the file says that they are the channels of one, as ImageJ and OME do.
+    Supports integer and floating-point bands, interleaved or planar, in strips or tiles, with any compression that
+    tifffile knows (some need the package imagecodecs). Several pages are several pictures, unless the file declares
+    them the channels of one picture, as ImageJ and OME do.
 
     Raises:
-        DataError: a kind that is not read, or tifffile is not installed.
+        DataError: an unsupported kind of TIFF, or tifffile is not installed.
     """
     held = contents(path)
     if held is None or (held.pages == 1 and held.is_pillows):
@@ -112,11 +112,11 @@ class Raster:
     """A picture in a TIFF, ``[H,W,C]``; it is decoded when it is sliced.
 
     Attributes:
-        shape: H, W and C of the upright picture.
-        dtype: of its values.
-        channels: their names.
+        shape: (H, W, C) of the upright picture.
+        dtype: the type of its values.
+        channels: names of the channels.
         no_data, georeference, place: see :class:`Contents`.
-        white_is_zero: whether small values are bright; slices have been inverted, ``labels`` are not.
+        white_is_zero: whether small values are bright; slices are inverted, ``labels`` are not.
     """
 
     def __init__(self, path: Path, held: Contents, axes: str, shape: tuple[int, ...], page: int | None = None) -> None:
@@ -140,7 +140,7 @@ class Raster:
         self.channels = tuple(names)
 
     def labels(self) -> NDArray[Any]:
-        """The values as they are stored, upright, ``[H,W,C]``."""
+        """Return the values as stored, turned upright, ``[H,W,C]``."""
         import tifffile
 
         try:
@@ -152,7 +152,7 @@ class Raster:
             what, advice = "a compression that needs imagecodecs", f"install it: {_INSTALL}"
             raise DataError(Issue("bands", str(self._path), what, advice, str(error).split(" requires")[0])) from None
         order = [axis for axis in "YXSC" if axis in self._axes]
-        others = [axis for axis in self._axes if axis not in "YXSC"]  # of one value each
+        others = [axis for axis in self._axes if axis not in "YXSC"]  # axes of length 1
         stored = stored.transpose([self._axes.index(axis) for axis in [*others, *order]])
         stored = stored.reshape(*stored.shape[len(others) : len(others) + 2], -1)  # [H,W,C]
         if self._held.orientation > 4:
@@ -168,7 +168,7 @@ class Raster:
 
 
 def contents(path: Path) -> Contents | None:
-    """What a file holds, None where it is no TIFF or a damaged one."""
+    """Return a TIFF's contents according to its tags; None if it is no TIFF or damaged."""
     try:
         with path.open("rb") as stream:
             header = stream.read(16)
@@ -184,12 +184,12 @@ def contents(path: Path) -> Contents | None:
                 first = first or _described(directory)
                 pages += not (len(seen) > 1 and (directory.get(254, 0) & 1 or directory.get(255) == 2))
             return first and first._replace(pages=pages)
-    except Exception:  # what Pillow raises at damaged tags is anything
+    except Exception:  # Pillow raises many types on damaged tags
         return None
 
 
 def _described(tags: Any) -> Contents:
-    """What the tags of one picture in a TIFF say; its ``pages`` are not looked for."""
+    """Return the contents according to the tags of one picture, without counting pages."""
     photometric, bits, formats, compression = (tags.get(tag, usual) for tag, usual in _USUAL.items())
     bands = tags.get(277, 3 if compression == 6 else 1)
     kinds = [_KINDS.get(each, "?") for each in dict.fromkeys(formats)]
@@ -210,7 +210,7 @@ def _described(tags: Any) -> Contents:
 
 
 def place_of(tags: Any) -> Place | None:
-    """Where a picture lies by its tags (GeoTIFF 1.1), as a header has it; None where they give no affine map."""
+    """Return a picture's place from its GeoTIFF 1.1 tags, as in ``Header.place``; None without an affine transform."""
     scale, tie, matrix = (tags.get(tag, ()) for tag in GEOREFERENCE[:3])
     if tags.get(274, 1) != 1 or not (len(matrix) == 16 or (len(scale) == 3 and len(tie) == 6)):
         return None
@@ -219,7 +219,7 @@ def place_of(tags: Any) -> Place | None:
     stored = tags.get(34735, ())
     keys = {stored[at]: stored[at + 3] for at in range(4, len(stored) - 3, 4) if not stored[at + 1]}
     code = next((keys[key] for key in (3072, 2048) if keys.get(key, 32767) != 32767), "")  # projected, geographic
-    half = 0.5 if keys.get(1025) == 2 else 0  # the map is of the pixels' centres
+    half = 0.5 if keys.get(1025) == 2 else 0  # 2: the transform refers to pixel centres
     corners = [(-half, -half), (tags[256] - half, -half), (-half, tags[257] - half)]
     points = [tuple(matrix[at] * x + matrix[at + 1] * y + matrix[at + 3] for at in (0, 4)) for x, y in corners]
     return f"EPSG:{code}" if code else "", tuple(points)
@@ -229,14 +229,14 @@ _USUAL: dict[int, Any] = {262: 0, 258: (1,), 339: (1,), 259: 1}
 
 
 def several(path: Path, pages: str) -> DataError:
-    """What is raised of a file with more than one picture, of which a part would be lost."""
-    advice = "save each as a file of its own, and of a mask one with all the labels, in Python for number, page in "
+    """Return the error for a file with several pictures, of which only one would be read."""
+    advice = "save each picture as its own file (for a mask, one file with all labels), in Python: for number, page in "
     advice += "enumerate(tifffile.imread(FILE)): tifffile.imwrite(f'{Path(FILE).stem}_{number}.tif', page)"
     return DataError(Issue("several", str(path), "more than one picture in the file", advice, pages))
 
 
 def number(text: Any) -> float | None:
-    """A number that a file holds as text, as GDAL's mark for no data; None where it is none."""
+    """Convert text in a file, such as GDAL's no-data value, to a number; None if it is no number."""
     try:
         return float(str(text).strip("\0 "))
     except ValueError:

@@ -145,7 +145,9 @@ def test_greys_of_cmyk_are_no_labels(tmp_path: Path) -> None:
 def test_colours_of_16_bits_are_refused_as_small_labels_would_become_0(tmp_path: Path) -> None:
     row = b"\0" + struct.pack(">6H", 1, 1, 1, 2, 2, 2)
     (tmp_path / "mask.png").write_bytes(png(2, 1, 16, 2, row))
-    with pytest.raises(LabelError, match=r"mask\.png: colours of 16 bits a channel, of which 8 are read \(RGB\); save"):
+    with pytest.raises(
+        LabelError, match=r"mask\.png: colours of 16 bits per channel, of which only 8 can be read \(RGB"
+    ):
         read_mask(tmp_path / "mask.png")
 
 
