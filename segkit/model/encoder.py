@@ -70,13 +70,18 @@ def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict
 
     candidates = {pair: renamed(pair) for pair in sorted(prefix_pairs)}
     (prefix, _), remaining = max(candidates.items(), key=lambda each: len(each[1].keys() & set(plain_names)))
-    complete = {old for (old, _), tensors in candidates.items() if tensors.keys() >= set(plain_names)}
-    if prefix and len(complete) > 1:
+    complete = {old: each for (old, _), each in candidates.items() if each.keys() >= set(plain_names)}
+    same = all(_equal(each[key][1], remaining[key][1]) for each in complete.values() for key in plain_names)
+    if prefix and not same:
         raise ModelError(
             f"the file holds the weights several times, under {' and '.join(sorted(complete))}; save only one of them"
         )
     matched = {key: remaining.pop(_plain(key))[1] for key in names if _plain(key) in remaining}
     return matched, [key[len(prefix) :] for key, _ in remaining.values()]
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.dtype == other.dtype and torch.equal(one, other))
 
 
 def misfits(

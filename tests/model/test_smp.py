@@ -114,12 +114,15 @@ def test_it_exports(donor):
 def test_a_file_of_a_student_and_its_teacher_is_refused_and_of_one_of_them_taken(tmp_path, donor):
     path, state = tmp_path / "dino.pth", encoder_state(donor)
     student, teacher = (
-        {f"{name}.backbone.{key}": each for key, each in state.items()} for name in ("student", "teacher")
+        {f"{name}.backbone.{key}": each + moved for key, each in state.items()}
+        for name, moved in (("student", 0), ("teacher", 1))
     )
     torch.save({"state_dict": {**teacher, **student}}, path)
     with pytest.raises(ModelError, match=r"several times, under student.backbone. and teacher.backbone.; save only"):
         Smp(3, encoder="resnet18", weights=str(path))
     torch.save({**student, "teacher.backbone.conv1.weight": torch.zeros(1)}, path)
+    assert_same_encoder(Smp(3, encoder="resnet18", weights=str(path)), donor)
+    torch.save({**student, **{f"encoder.{key}": each for key, each in state.items()}}, path)  # one module of two names
     assert_same_encoder(Smp(3, encoder="resnet18", weights=str(path)), donor)
 
 
