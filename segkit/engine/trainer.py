@@ -23,7 +23,7 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NO_STEP_WORKED
 from segkit.engine.pace import Pace
 from segkit.engine.precision import device_name, peak_memory
-from segkit.engine.run_folder import RESULTS, RunRecord, clear
+from segkit.engine.run_folder import OWN_FILES, RESULTS, RunRecord, clear
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.step import TrainingLoop
 from segkit.errors import NotFiniteError, RunFolderError, TrainingError, WriteError
@@ -116,6 +116,8 @@ class Trainer:
         """Raise RunFolderError if the disk has less free space than the run will need."""
         folder, needed = self.inputs.folder, self.pace.costs.disk
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+        old = [folder / name for name in OWN_FILES if (folder / name).exists()]  # of a run that this one replaces
+        free += sum(path.stat().st_size for path in old)
         if needed > free:
             sizes = f"about {needed / (1 << 20):,.1f} MiB are needed and {free / (1 << 20):,.1f} MiB are free"
             raise RunFolderError(f"{folder}: {sizes} on this disk; free some space, or choose another output.dir")

@@ -166,6 +166,14 @@ def test_a_disk_without_the_space_for_a_run_is_named_before_the_first_step(
     assert not (make_job().folder / "run.json").exists()
 
 
+def test_the_space_of_a_run_that_is_replaced_is_free_for_the_new_one(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_and_evaluate(make_job(epochs=1))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=1 * place.is_dir()))
+    assert train_and_evaluate(make_job(epochs=2), overwrite=True).best_epoch
+
+
 def test_a_config_that_was_read_takes_no_overrides() -> None:
     tables = {"dataset": {"name": "shapes"}, "model": {"name": "unet"}, "loss": [{"name": "dice"}]}
     with pytest.raises(ConfigError, match="this config was read already; give them to read_config"):
