@@ -1,4 +1,4 @@
-"""Patterns of images and masks, from what differs in the paths of two files."""
+"""Derive patterns of images and masks from the differences between the paths of two files."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _SAME = "\0"  # the last word that two paths share, where it stands in a part th
 
 @lru_cache(1 << 12)
 def _runs(text: str) -> tuple[str, ...]:
-    """All runs of words and numbers in a text, the longest first, without signs at their ends.
+    """Return all runs of words and numbers in a text, longest first, without punctuation at their ends.
 
-    Of many words, as of a hash, those alone that the text begins or ends with.
+    If there are many words, such as in a hash, only runs at the beginning or the end of the text are returned.
     """
     words = re.findall(r"(?s)\d+|[^\W\d_]+|.", text)
     ends = [number for number, word in enumerate(words) if word.isalnum()]
@@ -48,7 +48,7 @@ def _runs(text: str) -> tuple[str, ...]:
 
 
 def _common(one: str, other: str) -> list[str]:
-    """The runs that two texts share, but for those within longer ones; the whole where they are equal."""
+    """Return the runs that two texts share, except those within longer ones; the whole text if they are equal."""
     if one == other:
         return [one]
     theirs, found = set(_runs(other)), list[str]()
@@ -59,9 +59,9 @@ def _common(one: str, other: str) -> list[str]:
 
 
 class _Place(NamedTuple):
-    """A path below the root: its parts, the name without suffix; those that are a split's stand apart.
+    """A path below the root: its parts without suffix, and which of them (``splits``) are folders named like a split.
 
-    ``series`` is the same for paths that differ in numbers alone.
+    ``series`` is the same for paths that differ only in numbers.
     """
 
     path: Path
@@ -76,33 +76,33 @@ def _place(root: Path, path: Path) -> _Place:
     text = _PART.sub(r"/\1/", text) if "#" in text and file_of(path)[1] else text[: text.rindex(".")]
     parts = text.translate(dict.fromkeys(map(ord, "{}"), "*")).split("/")  # in a pattern braces are placeholders
     called = [number for number, part in enumerate(parts[:-1]) if split_called(part)]
-    plain = [number for number in called if not is_train_and_val(parts[number])]  # in a folder of both each has its own
+    plain = [number for number in called if not is_train_and_val(parts[number])]  # trainval may hold split folders
     split = next(filter(None, map(split_in, [parts[number] for number in plain] or parts[:-1])), None)
     return _Place(path, tuple(parts), tuple(plain or called), split, _NUMBER.sub("0", "/".join(parts)))
 
 
 def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> Iterator[list[tuple[str, str]]]:
-    """Patterns of images and masks, those first that pair the most of some of the images; then loose ones.
+    """Yield two lists of (image pattern, mask pattern), most pairs in a sample of the images first: strict, then loose.
 
-    These have a ``*`` for each number that an image and its mask do not share, as where a folder alone pairs them.
+    Loose patterns have ``*`` for each number that an image and its mask do not share, if only a folder pairs them.
     """
     places = [_place(root, path) for path in images]
     others = places if images is masks else [_place(root, path) for path in masks]
     several = len({place.split for place in (*places, *others) if place.split}) > 1
     asked = places[:: max(1, len(places) // MOST_ASKED)]
     wanted = {run for place in asked for part in place.parts for run in _runs(part)}
-    index: dict[str, list[int]] = defaultdict(list)  # numbers: to hash a place takes long
+    index: dict[str, list[int]] = defaultdict(list)  # run -> positions in ``others``: hashing a _Place is slow
     for number, place in enumerate(others):
         for run in {run for part in place.parts for run in _runs(part)} & wanted:
             index[run].append(number)
-    most = min(MOST_SHARED, max(MOST_ASKED // 4, len(others) // 2))  # what more files share tells no partners
+    most = min(MOST_SHARED, max(MOST_ASKED // 4, len(others) // 2))  # a run in more files does not identify partners
     pairs = []
     for place in asked:
-        near: dict[int, float] = defaultdict(float)  # the rarer what two paths share, the more it says
+        near: dict[int, float] = defaultdict(float)  # rare runs that two paths share weigh more
         for run in {run for part in place.parts for run in _runs(part)}:
             for number in index[run] if len(index[run]) <= most else ():
                 near[number] += 1 / len(index[run])
-        nearest: dict[Any, _Place] = {}  # the first of a series is its best: others share its folder, not its number
+        nearest: dict[Any, _Place] = {}  # the first of a series is the best match: the rest share only its folder
         for other in (others[number] for number in sorted(near, key=lambda each: -near[each])):
             if str(other.path) != str(place.path) and (
                 not several or None in (place.split, other.split) or place.split == other.split
@@ -122,7 +122,7 @@ def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> It
 
 
 def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """What differs in two paths, as a key that is the same for all such pairs; and what does not differ."""
+    """Yield how two paths differ, as a key that is the same for all such pairs, with the texts that they share."""
     apart = [place.splits if several else () for place in (one, other)]
     rows = [
         [
@@ -136,17 +136,17 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
     ]
     in_one_folder, names = rows[0][:-1] == rows[1][:-1], (rows[0][-1], rows[1][-1])
     if in_one_folder and names[0] != names[1] and len({re.sub(r"\d+", "0", name) for name in names}) == 1:
-        return  # two pictures of one series
+        return  # two pictures of the same series
     length = max(map(len, rows))
     short = min(map(len, rows))
     deep, flat = sorted(rows, key=len, reverse=True)
-    most = max(range(short), key=lambda place: sum(map(eq, deep, _spread(flat, place, length))))  # parts are alike
+    most = max(range(short), key=lambda place: sum(map(eq, deep, _spread(flat, place, length))))  # the most equal parts
     places = {0, short - 1, most} if length > short else {0}
     if [bool(file_of(place.path)[1]) for place in (one, other)] in ([True, False], [False, True]):
         places = {short}
-    elif length == short + 1:  # one picture's files in a folder that is called as the other file
+    elif length == short + 1:  # the files of a picture are in a folder with the name of the other file
         places |= {short} if _common(deep[short - 1], flat[-1]) != [""] else set()
-    for place in places:  # of the folders that one path has fewer: above its own, or below them; or no part of a file
+    for place in places:  # where the shorter path lacks folders: above its own, below them, or inside a file
         a, b = (_spread(row, place, length) for row in rows)
         for cores in product(*(_common(*parts)[:3] for parts in zip(a, b, strict=True))):
             shared = next((core for core in cores[::-1] if len(core) > 2), _SAME)
@@ -170,7 +170,7 @@ def _spread(parts: Sequence[str], place: int, length: int) -> list[str]:
 
 
 def _loose(one: str, other: str, word: str) -> tuple[str, str]:
-    """Texts before, or after, what two names share: a number of both as a word in braces, those of one alone as *."""
+    """Loosen the texts beside the shared part of two names: a common number becomes ``word``, numbers of one only *."""
     shared = _common(one, other)[0]
     if re.search(r"\d", shared):
         return one.replace(shared, word, 1), other.replace(shared, word, 1)
@@ -179,7 +179,7 @@ def _loose(one: str, other: str, word: str) -> tuple[str, str]:
 
 
 def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) -> Iterator[tuple[str, str]]:
-    """The patterns of a kind of difference; with the folders alone where these say it all."""
+    """Yield the patterns for a kind of difference, and the two folders alone if they are enough."""
     parts, *apart, _ = key
     values = [{cores[number] for _, _, cores in votes} for number in range(len(parts))]
     varying = [number for number, those in enumerate(values) if len(those) > 1]
@@ -188,7 +188,7 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
     if not varying:
         return
     words = {number: f"{{folder{'' if count == 0 else count + 1}}}" for count, number in enumerate(varying)}
-    starts = {re.sub(r"\d.*", "", core) for core in values[varying[-1]]}  # which * may not take
+    starts = {re.sub(r"\d.*", "", core) for core in values[varying[-1]]}  # a fixed start that * must not match
     start = starts.pop() if "*" in "".join(parts[varying[-1]]) and len(starts) == 1 else ""
     words[varying[-1]] = f"{start}{{id}}"
     cores = votes[0][2]

@@ -1,4 +1,4 @@
-"""A dataset of pairs of image and mask files: what stored labels mean, and which masks are refused."""
+"""A dataset of image and mask files: maps stored labels to class indices and refuses invalid masks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from segkit_folder.layout import Layout
 
 LONGEST_NAME = 100
-"""Characters of a class's name: it heads columns and captions, and a table is as wide as the longest."""
+"""The most characters in a class name: names head table columns and captions."""
 
 VOID = 255
 _NOT_A_LABEL = -1
@@ -42,22 +42,22 @@ class PairedFiles(Dataset):
 
     Attributes:
         pairs: (image, mask) paths in order.
-        names: of the samples: stems, or paths where these are not unique.
+        names: names of the samples: stems, or paths where stems are not unique.
         values: stored label -> class index or ``ignore_index``.
-        colours: RGB -> class index or ``ignore_index``, where the masks hold colours.
-        label_advice: what a person can do about a label that is not allowed.
-        palette_is_assumed: whether the palette is a default, and nobody's statement about the masks.
-        labels_are_stated: whether a person has said which stored label is which class.
-        void_is_assumed: whether 255 is void only because nothing else was said.
+        colours: RGB -> class index or ``ignore_index``; None where the masks hold labels.
+        label_advice: what the user can do about a label that is not allowed.
+        palette_is_assumed: whether the palette is a default rather than given by the user or the data set.
+        labels_are_stated: whether the user has specified which stored label is which class.
+        void_is_assumed: whether 255 is void by default only.
         stores_indices: whether masks store the class indices themselves.
-        most_pixels: of an image or a mask that is read.
-        bands: as ``data.bands``.
+        most_pixels: the largest image or mask that is read.
+        bands: the value of ``data.bands``.
         root: the folder that messages name.
-        only_chooses: whether splits differ in what :meth:`choose` takes alone; each class with an ``__init__`` says so.
-        layout: of which :meth:`choose` has taken the pairs; None: they were given.
-        threshold: of masks, as :func:`read_mask` has it.
-        blank: images that are all of the first class, and have no mask.
-        resize_masks: whether a mask that is its image smaller or larger takes the image's size, by the nearest label.
+        only_chooses: whether splits differ only in what :meth:`choose` takes; set by each class with an ``__init__``.
+        layout: the layout from which :meth:`choose` took the pairs; None: the pairs were given directly.
+        threshold: the threshold for masks, see :func:`read_mask`.
+        blank: images without a mask, all of whose pixels are of the first class.
+        resize_masks: whether a mask with the aspect ratio of its image is resized to it, by the nearest label.
     """
 
     most_pixels = MAX_PIXELS
@@ -87,15 +87,15 @@ class PairedFiles(Dataset):
 
         Args:
             pairs: (image, mask) paths.
-            classes: names, in the order of the class indices.
-            palette: an RGB triple a class.
-            values: stored label -> class index or ``ignore_index``; left out: every class index and ``ignore_index``
-                stand for themselves.
-            colours: RGB -> class index or ``ignore_index``, where the masks hold colours.
-            ignore_index: the label of void pixels; left out: 255, which is what VOC, Cityscapes and most others store.
+            classes: names of the classes, in the order of the class indices.
+            palette: one RGB triple per class.
+            values: stored label -> class index or ``ignore_index``; default: masks store the class indices and
+                ``ignore_index`` themselves.
+            colours: RGB -> class index or ``ignore_index``, if the masks hold colours.
+            ignore_index: the label of void pixels; default: 255, as in VOC, Cityscapes and most other data sets.
 
         Raises:
-            ConfigError: the palette, ``values`` or ``colours`` do not fit the classes.
+            ConfigError: the palette, ``values`` or ``colours`` do not match the classes.
         """
         self.pairs, self.layout = list(pairs), None
         self.classes = tuple(classes)
@@ -110,25 +110,25 @@ class PairedFiles(Dataset):
         meaning: Mapping[Any, int] = self.values if self.colours is None else self.colours
         self.stored = [[key for key, label in meaning.items() if label == index] for index in indices[:-1]]
         self.stores_indices = self.colours is None and self.stored == [[index] for index in indices[:-1]]
-        self._table = np.full(len(LABELS), _NOT_A_LABEL, dtype=np.int16)  # -1 is its last entry
+        self._table = np.full(len(LABELS), _NOT_A_LABEL, dtype=np.int16)  # label -1 is the last entry
         for stored, label in self.values.items():
             self._table[stored] = label
 
     def _check_classes(self, indices: Sequence[int]) -> None:
         for name in self.classes:
             if not isinstance(name, str):
-                raise ConfigError(f"classes: {name!r:.40} is no text; names of classes are texts")
+                raise ConfigError(f"classes: {name!r:.40} is not text; class names are strings")
             if not is_name(name):
                 raise ConfigError(
-                    f"classes: {name[:40]!r} of {len(name)} characters; a name has at most {LONGEST_NAME}, and no line "
-                    "breaks or other control characters"
+                    f"classes: {name[:40]!r} has {len(name)} characters; it may have at most {LONGEST_NAME}, and no "
+                    "line breaks or other control characters"
                 )
         if not 1 <= len(self.classes) <= 255 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"classes: {len(self.classes)} names; give 1 to 255 that all differ")
         if len(self.palette) != len(self.classes):
-            raise ConfigError(f"palette: {len(self.palette)} colours for {len(self.classes)} classes; give one a class")
+            raise ConfigError(f"palette: {len(self.palette)} colours for {len(self.classes)} classes; give each one")
         if not all(0 <= part <= 255 for colour in self.palette for part in colour):
-            raise ConfigError("palette: red, green and blue are 0 to 255")
+            raise ConfigError("palette: red, green and blue must be 0 to 255")
         for label in [*self.values.values(), *(self.colours or {}).values()]:
             if label not in indices:
                 raise ConfigError(f"class index {label} in the map of labels: allowed are {self._indices()}")
@@ -139,7 +139,7 @@ class PairedFiles(Dataset):
 
     @cached_property
     def names(self) -> Sequence[str]:  # type: ignore[override]
-        """Stems where they are unique, else paths below the folder the files share, without suffix; composed."""
+        """Stems if they are unique, else paths without suffix below the common folder; in Unicode form NFC."""
         places = [stem_of(image) for image, _ in self.pairs]
         if len({place.name for place in places}) == len(places):
             return [composed(place.name) for place in places]
@@ -147,7 +147,7 @@ class PairedFiles(Dataset):
         return [composed(place.relative_to(shared).as_posix()) for place in places]
 
     def choose(self, layout: Layout, split: str) -> None:
-        """Take the pairs of a split, and the layout for others.
+        """Take the pairs of a split from the layout, and keep the layout for :meth:`in_split`.
 
         Raises:
             DataError: there is no such split.
@@ -158,7 +158,7 @@ class PairedFiles(Dataset):
         self.pairs, self.names = [(image, mask) for image, mask, _ in samples], [name for _, _, name in samples]
 
     def in_split(self, split: str) -> Dataset | None:
-        """See :meth:`segkit.data.sample.Dataset.in_split`; None of a class that may have done more than to choose."""
+        """See :meth:`segkit.data.sample.Dataset.in_split`; None if the class does not set ``only_chooses``."""
         builder = next(each for each in type(self).__mro__ if "__init__" in vars(each))
         if self.layout is None or not vars(builder).get("only_chooses"):
             return None
@@ -169,7 +169,7 @@ class PairedFiles(Dataset):
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "layout": None}  # the processes that load data need one split
+        return {**vars(self), "layout": None}  # data loader workers need only this split
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -177,7 +177,7 @@ class PairedFiles(Dataset):
     def __getitem__(self, index: int, /) -> segkit.Sample:
         path = self.pairs[index][0]
         image, holes = read_picture(path, self.most_pixels, self.bands, self.no_data)  # [H,W,C], [H,W]
-        if image.shape[2] == 1 and self.channels == RGB:  # grey among colours
+        if image.shape[2] == 1 and self.channels == RGB:  # a grey image in a data set of RGB
             image = image.repeat(3, axis=2)
         mask = self._read_mask(index, image.shape[:2])
         if holes is not None:
@@ -186,7 +186,7 @@ class PairedFiles(Dataset):
 
     @cached_property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those of the first image that can be read, or those of its bands that were chosen."""
+        """The channels of the first image that can be read, restricted to the selected bands."""
         for image, _ in self.pairs:
             with suppress(DataError):
                 names = read_header(image, self.most_pixels).channels
@@ -204,25 +204,25 @@ class PairedFiles(Dataset):
         return True
 
     def mask(self, index: int) -> Tensor:
-        """Mask ``index``, uint8 ``[H,W]``, without decoding its image.
+        """Return mask ``index``, uint8 ``[H,W]``; the image is decoded only if ``data.no_data`` needs it.
 
         Raises:
-            LabelError: a label that is not allowed, or another size than the image's.
-            DataError: a file that cannot be read.
+            LabelError: a label is not allowed, or the size differs from the image's.
+            DataError: a file cannot be read.
         """
         if self.no_data != "stop":
             return self[index].mask
         return self._read_mask(index, read_header(self.pairs[index][0], self.most_pixels).size)
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """The files of sample ``index``: those of the image, and the mask."""
+        """Return the files of sample ``index``: one or more of the image, then the mask."""
         return tuple(file for place in self.pairs[index] for file in places_of(place))
 
     def check_mask_file(self, index: int) -> Mapping[int, Colour]:
-        """Check the mask's checksums; of a mask of palette indices the colours of its labels.
+        """Check the mask's checksums and georeference; return the colours of its labels if it has a palette, else {}.
 
         Raises:
-            DataError: it cannot be read, was changed on the way, or says that it lies elsewhere than its image.
+            DataError: the mask cannot be read, is corrupt, or has another georeference than its image.
         """
         image, path = self.pairs[index]
         check_checksums(path, self.most_pixels)
@@ -235,7 +235,7 @@ class PairedFiles(Dataset):
         return telling_colours(palette, [*self.values], read_mask(path, most_pixels=self.most_pixels))
 
     def advice(self, kind: str) -> str:
-        """What a person can do about masks that are refused, by the kind of the issue."""
+        """Return what the user can do about masks that are refused, by the kind of the issue."""
         return f"allowed are {self._allowed()}; {self.label_advice}"
 
     palette_issues, inspect, judge = palettes.palette_issues, misread.inspected, misread.judged
@@ -248,7 +248,7 @@ class PairedFiles(Dataset):
             stored = read_mask(mask_path, self.colours, self.most_pixels, self.threshold)
             if stored.shape != size and not (self.resize_masks and _is_scaled(stored.shape, size)):
                 raise LabelError(_size_issue(image_path, size, mask_path, stored.shape))
-            if stored.shape != size:  # the label below the centre of each pixel
+            if stored.shape != size:  # nearest: the label at the centre of each pixel
                 rows, columns = ((2 * np.arange(n) + 1) * m // (2 * n) for n, m in zip(size, stored.shape, strict=True))
                 stored = stored[rows[:, None], columns]
             if self.colours is not None:
@@ -267,7 +267,7 @@ class PairedFiles(Dataset):
         pixels = dict(zip(values, counts, strict=True))
         wrong = {value: count for value, count in pixels.items() if self._table[value] == _NOT_A_LABEL}
         if len(wrong) > MOST_COUNTED:
-            what = f"more than {MOST_COUNTED} labels that are not allowed, as of a photograph or of blended edges"
+            what = f"more than {MOST_COUNTED} labels that are not allowed, typical of a photograph or of blended edges"
             advice = f"allowed are {self._allowed()}; export the mask again without anti-aliasing, as PNG"
             return Issue("blended", str(path), what, advice, f"{len(wrong):,}, from {min(wrong)} to {max(wrong)}")
         detail = first_few([f"{value}: {count:,} pixels" for value, count in wrong.items()])
@@ -286,18 +286,18 @@ class PairedFiles(Dataset):
 
 
 def is_name(text: str) -> bool:
-    """Whether a class can be called so: tables are as wide as the longest name, and of one line."""
+    """Whether a text can name a class: not too long, and without control characters such as line breaks."""
     return len(text) <= LONGEST_NAME and not any(unicodedata.category(letter) == "Cc" for letter in text)
 
 
 def stem_of(path: Path) -> Path:
-    """The path of a picture without its suffix; ``stack_3`` of ``stack.tif#3``."""
+    """Return the path of a picture without its suffix; ``stack_3`` for ``stack.tif#3``."""
     file, part = file_of(path)
     return file.with_name(f"{file.stem}_{part.replace('/', '_')}") if part else path.with_suffix("")
 
 
 def _is_scaled(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
-    """Whether two sizes, height and width, have the same ratio but for a pixel that was rounded."""
+    """Whether two sizes (height, width) differ but have the same aspect ratio, up to rounding by one pixel."""
     is_near = 2 * abs(shape[0] * size[1] - shape[1] * size[0]) <= sum(max(shape, size))
     return is_near and all(one != other for one, other in zip(shape, size, strict=True))
 

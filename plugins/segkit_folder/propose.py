@@ -1,4 +1,4 @@
-"""How a folder may be read: the patterns that pair its files, the likeliest first."""
+"""Propose ways to read a folder: patterns and lists that pair its files, most likely first."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from segkit_folder.lists import candidates
 from segkit_folder.pictures import MOST_FILES, pictures_in
 from segkit_folder.splits import SPLIT_NAMES, split_in
 
-MOST_COLOURS = 4096  # that are counted in a picture
-MOST_OF_A_MASK = 256  # colours
-_FEW_DRAWN = 16  # colours of the classes of a mask
-_DRAWN = 0.8  # share of the pixels of a mask with blended edges that are of these: a photograph has less
-SIDE_LOOKED_AT = 512  # pixels in a row or column
+MOST_COLOURS = 4096  # colours that are counted in a picture
+MOST_OF_A_MASK = 256  # the most colours in a mask
+_FEW_DRAWN = 16  # number of the most frequent colours that drawn_share counts
+_DRAWN = 0.8  # the least share of pixels in these colours for a mask with blended edges; photographs have less
+SIDE_LOOKED_AT = 512  # the most pixels in a row or column that are compared
 MOST_TRIED = 60  # patterns whose pairs are counted
-MOST_SEEN = 5  # of these pairs, that are looked at
+MOST_SEEN = 5  # pairs of a pattern that are opened
 _OF_IMAGES = re.compile(r"(?i)image|img|photo|picture|rgb|raw|scan|input")
 _OF_MASKS = re.compile(r"(?i)mask|label|annot|truth|segm|(?<![a-z])(gt|seg|target)")
 
@@ -38,8 +38,8 @@ class Proposal(NamedTuple):
     """A way to read a folder.
 
     Attributes:
-        options: of the dataset ``folder``: images, masks and, where there are such files, lists.
-        layout: what they read.
+        options: options of the dataset ``folder``: images and masks, with or without lists; or pairs.
+        layout: the layout that the options give.
     """
 
     options: dict[str, Any]
@@ -47,35 +47,35 @@ class Proposal(NamedTuple):
 
     @property
     def pairs(self) -> int:
-        """How many images have a mask; of those alone that lists name."""
+        """Number of images in the layout that have a mask."""
         return sum(each.path in self.layout.masks for each in self.layout.images)
 
     @property
     def splits(self) -> dict[str, int]:
-        """Images with a mask by split; empty where the splits are to be dealt."""
+        """Split -> number of images with a mask; empty if no split is assigned yet."""
         return {split: len(those) for split in self.layout.splits if (those := self.layout.of(split))}
 
 
 def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
-    """The ways to read a folder, the likeliest first: those with the most pairs.
+    """Return the ways to read a folder, most likely first: those with lists, then those with the most pairs.
 
     Args:
         root: the folder.
-        images: the images, where they are known; left out: of two files the one with more colours is the image.
+        images: the images, if they are known; default: all pictures, of which any may be an image or a mask.
     """
     every = [*islice(pictures_in(root), MOST_FILES)]
     found: list[Proposal] = []
     for patterns in patterns_of(root, images or every, every):
         ways = _likely(root, _counted(root, patterns))
         found = ways if ways and (not found or ways[0].pairs > found[0].pairs) else found
-        if found and not found[0].layout.issues:  # no file is left that looser patterns may pair
+        if found and not found[0].layout.issues:  # looser patterns cannot pair more files
             break
     found = [_by_folders(root, each) for each in found]
     return [*_with_lists(root, found), *found]
 
 
 def _by_folders(root: Path, way: Proposal) -> Proposal:
-    """The way with the splits of folders that are called otherwise, but each as one, such as Train4K and Test."""
+    """Use folders whose names contain a split, such as Train4K and Test, as the splits of a way that has none."""
     for word in ("folder", "folder2") if not way.splits else ():
         split_of = {name: split_in(name) for each in way.layout.images if (name := each.values.get(word))}
         if None not in split_of.values() and {"train"} < {*split_of.values()}:
@@ -87,11 +87,11 @@ def _by_folders(root: Path, way: Proposal) -> Proposal:
 
 
 def without_splits(root: Path) -> list[Proposal]:
-    """The ways to read a folder that has masks, but none of train: all of them are to be dealt."""
+    """Return ways to read a folder whose splits lack train: they ignore the splits, so all pairs can be divided."""
     found = []
     for way in [each for each in propose_layout(root) if {*each.options} == {"images", "masks"}]:
         for word in ["*", *(word for split in way.splits for word in SPLIT_NAMES[split])][len(way.splits) == 1 :]:
-            is_said = "{split}" in "".join(way.options.values())  # else folders are divided
+            is_said = "{split}" in "".join(way.options.values())  # else it names folders with split subfolders
             sides = {side: text if is_said else f"{text}/{{split}}/{{id}}" for side, text in way.options.items()}
             sides = {side: text.replace("{split}", word) for side, text in sides.items()}
             read = _read(root, sides)
@@ -100,11 +100,11 @@ def without_splits(root: Path) -> list[Proposal]:
 
 
 def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
-    """What patterns pair, the most pairs first; of patterns with the same pairs the simplest."""
-    found: dict[int, Proposal] = {}  # by the hash of its pairs
+    """Return the proposal of each pattern, most pairs first; of patterns with the same pairs, only the simplest."""
+    found: dict[int, Proposal] = {}  # hash of the pairs -> proposal
     ways = [{"images": images, "masks": masks} for images, masks in patterns]
     for options in sorted(ways, key=lambda each: -_told(each)):
-        if _told(options) < 0:  # the reverse is tried too
+        if _told(options) < 0:  # images and masks swapped; the right order is in the list too
             break
         read = _read(root, options)
         if read and (own := _of_one_format(options, read.layout)) != options:
@@ -118,13 +118,13 @@ def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
 
 
 def _rank(way: Proposal) -> tuple[int, ...]:
-    """The most pairs first, of these the fewest files without a partner, and the simplest patterns."""
+    """Sort key: most pairs first, then fewest issues, then simplest patterns."""
     text = "".join(way.options.values())
     return -way.pairs, len(way.layout.issues), way.options["images"].count("{folder"), len(text)
 
 
 def _of_one_format(options: dict[str, Any], layout: Layout) -> dict[str, Any]:
-    """The options for one folder alone, where others hold the same pictures in other formats: PNG, or the first."""
+    """Restrict the options to one folder, with PNG or the first, if all hold the same pictures in different formats."""
     held: dict[str, set[tuple[str, str | None]]] = defaultdict(set)
     formats: dict[str, set[str]] = defaultdict(set)
     for each in layout.images if "{folder}" in options["images"] else ():
@@ -146,11 +146,11 @@ def _read(root: Path, options: dict[str, Any]) -> Proposal | None:
 
 
 def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
-    """Those with a mask that may be one and half the pairs of the best of these, each way once.
+    """Keep proposals with plausible masks and at least half the pairs of the best one, without duplicates.
 
-    Words such as "images" and "masks" tell the two apart; without them, of two pictures the one with fewer colours is
-    the mask, and what has as few as a mask is an image only where there is nothing better. Where no mask has the
-    colours of one, the words alone tell. No two ways pair the same files.
+    Words such as "images" and "masks" distinguish the two. Without them, the picture with fewer colours is the mask,
+    and a picture with as few colours as a mask is accepted as an image only if there is nothing better. If no mask has
+    few enough colours, only the words decide. A proposal whose files are all in a better one is dropped.
     """
     colours = lru_cache(None)(colours_in)
     kept: list[tuple[int, Proposal]] = []  # the likelihood first
@@ -192,14 +192,14 @@ def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
 
 
 def _starred(one: str, other: str) -> str:
-    """A pattern with * for what differs in the parts of two; "" where they have not as many parts."""
+    """Return a pattern with * where the folders or names of two differ; "" if they have different numbers of parts."""
     pairs = [*zip_longest(one.split("/"), other.split("/"), fillvalue="")]
     starred = [pair[0] if len({*pair}) == 1 else "*".join(shared_ends(pair)) for pair in pairs]
     return "/".join(starred) if all(map(all, pairs)) else ""
 
 
 def shared_ends(words: Sequence[str]) -> tuple[str, str]:
-    """The letters that all words begin with, and of the rest those that all end with."""
+    """Return the longest common prefix of the words, and the longest common suffix of what follows it."""
 
     def start_of(texts: Sequence[str]) -> str:
         same = [len({*letters}) == 1 for letters in zip(*texts, strict=False)]
@@ -210,7 +210,7 @@ def shared_ends(words: Sequence[str]) -> tuple[str, str]:
 
 
 def _told(options: Mapping[str, Any]) -> int:
-    """What words say: 2 that these are images and masks, 1 that either are, less than 0 that it is the reverse."""
+    """Rate by words in the patterns: 2 if both are right, 1 if one is, negative if images and masks are swapped."""
     images, masks = (re.split(r"[^\w{}]|_", options[side]) for side in ("images", "masks"))
     own = [" ".join(word for word in one if word not in other) for one, other in ((images, masks), (masks, images))]
     of_masks = [bool(_OF_MASKS.search(words)) for words in own]
@@ -219,18 +219,18 @@ def _told(options: Mapping[str, Any]) -> int:
 
 
 def colours_in(path: Path) -> int | None:
-    """How many colours a picture stores, at most :data:`MOST_COLOURS`; None where it cannot be read.
+    """Return the number of colours in a picture, at most :data:`MOST_COLOURS`; None if it cannot be read.
 
-    With values that are no whole numbers it has as many as a picture can have: labels are whole.
+    A picture with fractional values has :data:`MOST_COLOURS`, because labels are whole numbers.
     """
     counts = _counts_of_colours(path)
     return None if counts is None else min(len(counts), MOST_COLOURS)
 
 
 def drawn_share(path: Path) -> float:
-    """The share of a few colours in a picture with more than masks have, as of one whose edges are blended.
+    """Return the share of the most frequent colours in a picture that looks like a mask with blended edges.
 
-    0 where there are no more, or where most pixels are of others, as in a photograph.
+    It is 0 if the picture has few colours, or if too many pixels have other colours, such as in a photograph.
     """
     counts = _counts_of_colours(path)
     if counts is None or len(counts) <= MOST_OF_A_MASK // 4:
@@ -240,7 +240,7 @@ def drawn_share(path: Path) -> float:
 
 
 def _counts_of_colours(path: Path) -> NDArray[np.integer[Any]] | None:
-    """Pixels of each colour of a picture; None where it cannot be read."""
+    """Return the number of sampled pixels of each colour; None if the picture cannot be read."""
     try:
         with opened(path) as raster:
             stored = np.asarray(raster[...])
@@ -256,18 +256,18 @@ def _counts_of_colours(path: Path) -> NDArray[np.integer[Any]] | None:
 
 
 def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
-    """The ways to read a folder by the lists of names, or of pairs, that lie there.
+    """Return the ways to read a folder by the lists in it, of names or of pairs.
 
-    Those that are wrong, as of other files, pair nothing: whoever reads the folder by them says what is wrong.
+    If all lists are unusable, return them with an empty layout: reading the folder by them then reports the error.
     """
     right, wrong = list[Proposal](), list[Proposal]()
     for lists, may_be_pairs, is_sure in candidates(root):
         ways: list[dict[str, Any]] = [{"pairs": lists}] * may_be_pairs + [{**x.options, "lists": lists} for x in found]
         read = [one for options in ways if (one := _read(root, options)) and one.pairs]
         usable = [one for one in read if "train" in one.layout.splits]
-        if not is_sure:  # a table may be of something else
+        if not is_sure:  # a table may list something else
             usable = [x for x in usable if sum(i.kind == "missing" for _, i in x.layout.issues) < len(x.layout.images)]
         usable = [one for one in usable if not any(one.splits.keys() < way.splits.keys() for way in found)]
-        right += usable[:1] if usable and "pairs" in usable[0].options else usable  # pairs name the images too
+        right += usable[:1] if usable and "pairs" in usable[0].options else usable  # lists of pairs need no patterns
         wrong += [Proposal(ways[0], Layout([], {}))] if is_sure and ways and not usable else []
     return right or wrong
