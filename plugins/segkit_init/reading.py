@@ -75,7 +75,7 @@ class Reading:
     @cached_property
     def _every(self) -> list[tuple[Path, ...]]:
         every = [files for those in self.files.values() for files in those]
-        return sorted(every, key=lambda files: (crc32(files[0].name.encode(errors="surrogateescape")), files[0]))
+        return sorted(every, key=lambda files: (crc32(files[0].stem.encode(errors="surrogateescape")), files[0]))
 
 
 def said(reading: Reading, others: Sequence[Reading]) -> str:
