@@ -69,8 +69,9 @@ def compare(runner: Runner, predictor: Predictor, images: Sequence[Pixels], sour
         known = expected != predictor.ignore_index  # where there is no data, the file has a class all the same
         same += int((labels == expected)[known].sum())
         pixels += int(known.sum())
-    found = Agreement(same / (pixels or 1), pixels, tuple((len(each), len(each[0])) for each in images), source)
-    if pixels and found.share < LEAST_AGREEMENT:
+    share = same / pixels if pixels else 1.0  # images may hold no data at all
+    found = Agreement(share, pixels, tuple((len(each), len(each[0])) for each in images), source)
+    if share < LEAST_AGREEMENT:
         raise ModelError(
             f"the exported file agrees with PyTorch on {found}; at least {LEAST_AGREEMENT:.1%} is needed. Nothing was "
             "kept; a forward that depends on the values or the size of an image cannot be exported: try --size H W, or "

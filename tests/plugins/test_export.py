@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -509,3 +510,10 @@ def test_an_output_that_is_no_number_is_told_and_not_compared(trained: Path, ins
             "pictures",
             several=False,
         )
+
+
+def test_images_without_data_do_not_say_that_a_file_differs() -> None:
+    void = np.full((8, 8), 255, np.uint8)
+    predictor: Any = SimpleNamespace(predict=lambda *_, **__: void, ignore_index=255)
+    found = compare(lambda batch: np.zeros((1, 8, 8), np.uint8), predictor, [image(8, 8)], "pictures", several=False)
+    assert (found.share, found.pixels) == (1.0, 0)
