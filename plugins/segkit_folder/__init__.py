@@ -1,4 +1,4 @@
-"""A person's own folders of images and masks."""
+"""Plugin with the dataset ``folder``: the user's own folders of images and masks."""
 
 from __future__ import annotations
 

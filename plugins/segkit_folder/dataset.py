@@ -1,4 +1,4 @@
-"""The dataset ``folder``: images and masks paired by their names, in folders of a person's own."""
+"""The dataset ``folder``: the user's own images and masks, paired by their names."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ from segkit_folder.splits import check_fractions, read_text
 
 
 class FolderDataset(PairedFiles):
-    """Your own images and masks, paired by name: a folder a split, or one folder and fractions.
+    """Your own images and masks, paired by name; splits by folders, lists or fractions.
 
     Args:
-        root: the folder that everything below is relative to.
+        root: the folder that all paths and patterns are relative to.
         split: train, val or test.
-        classes: the names of the classes in the order of their labels, or a text file with a name a line; it may have
-            labels and colours too, such as ``1 cat 224 64 64`` or CVAT's ``cat:224,64,64::``, which are then believed.
+        classes: the names of the classes in the order of their labels, or a text file with one name per line; it may
+            also have labels and colours, such as ``1 cat 224 64 64`` or CVAT's ``cat:224,64,64::``, which then apply.
         images: folder of the images; its subfolders train, val and test, or what else people call these (training,
             valid, validation, dev, testing), are the splits where they exist. Or a pattern of paths below ``root``: in
             "{split}/{city}/{id}_leftImg8bit.png" ``{split}`` stands for the split, ``{id}`` and other words for text
             that an image and its mask have in common, and ``*`` for text that they need not.
-            A list of these is of pictures whose channels lie in several files: ["red/{id}.tif", "nir/{id}.tif"].
-        masks: folder of the masks, or a pattern, likewise; such as "masks/{id}_manual1.gif".
-        mask_suffix: what a mask's name has more than its image's, such as "_mask", where ``masks`` is a folder.
-        pairs: in place of ``images`` and ``masks`` a list with the paths of an image and its mask in each line; for
-            each split "{split}.txt", or { train = "trainaug.txt", val = "val.txt" }; or one file as for ``lists``.
-        lists: which images are which split: files with a name a line, "{split}.txt" or a table as for ``pairs``; or one
-            file, JSON such as {"train": ["a", "b"], "val": ["c"]} or a CSV with train, val or test in a column. A name
-            is that of an image, or of all images of a ``group`` or a folder that ``images`` has a placeholder for.
-        group: what must stay in one split, a part of the images' paths: "patient{group}_"; ``{group}`` may stand in
-            ``images`` instead.
+            Or a list of patterns, for images whose channels are in several files: ["red/{id}.tif", "nir/{id}.tif"].
+        masks: folder of the masks, or a pattern such as "masks/{id}_manual1.gif".
+        mask_suffix: what follows the image's name in the mask's name, such as "_mask", if ``masks`` is a folder.
+        pairs: instead of ``images`` and ``masks``, lists with the paths of an image and its mask in each line: a file
+            per split, "{split}.txt" or { train = "trainaug.txt", val = "val.txt" }, or one file as for ``lists``.
+        lists: which images belong to which split: a file per split with one name per line, given as for ``pairs``; or
+            one file, JSON such as {"train": ["a", "b"], "val": ["c"]} or a CSV with train, val or test in a column. A
+            name selects an image, or all images of a ``group`` or of a folder that is a placeholder in ``images``.
+        group: pattern of the part of the images' paths that must stay in one split: "patient{group}_"; or write
+            ``{group}`` in ``images`` instead.
         skip_unpaired: whether images without a mask, and masks without an image, are left out.
-        blank_unpaired: whether images without a mask are all of the first class, as those without a defect.
-        fractions: shares of train, val and test, where no folder and no list says which is which.
-        val: a share of train that becomes val, where there is none.
-        folds: in place of ``val`` so many parts of train, one of which is val, for cross-validation.
-        fold: the number of that part, from 0; or of the folds of one JSON file in ``lists``, as nnU-Net writes them.
-        split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
-        train_on_val: whether train holds the images of val too, for a last training with everything, whose length was
-            chosen before; scores of val are then of training images, so it needs ``data.allow_leaks = true``.
-        resize_masks: whether a mask of another size than its image, but of the same ratio, shows the whole image: the
-            nearest label then counts.
-        threshold: of masks whose values lie between two, as mattes, smooth edges and JPEG leave them: what is less is
-            0, all else 255, of each channel where there is a ``colour_map``. These are the labels of two classes;
-            NaN is void. Palettes and 1 bit are divided as the greys that they show.
-        void: stored labels that mean "not labelled"; left out: 255.
-        value_map: stored label -> class index or 255 (void), such as {"0" = 0, "255" = 1}; left out: the index.
+        blank_unpaired: whether images without a mask are entirely of the first class, such as those without a defect.
+        fractions: shares of train, val and test, used if no folder and no list assigns splits.
+        val: the share of train that becomes val, if there is no val split.
+        folds: instead of ``val``: the number of parts of train for cross-validation, one of which becomes val.
+        fold: the index of that part, from 0; or of a fold in one JSON file in ``lists``, as nnU-Net writes them.
+        split_seed: a different seed gives a different split by ``fractions``, ``val`` or ``folds``.
+        train_on_val: whether train includes the images of val, for a final training on all data with a length chosen
+            before; val scores are then scores of training images, so this needs ``data.allow_leaks = true``.
+        resize_masks: whether a mask with another size than its image but the same aspect ratio is resized to the image,
+            by the nearest label.
+        threshold: for masks with values between two labels, such as mattes, smooth edges or JPEG: smaller values become
+            0, all others 255 (in each channel if there is a ``colour_map``); these are the labels of the two classes,
+            and NaN is void. Palettes and 1-bit masks are compared by the grey values that they show.
+        void: stored labels that mean "not labelled"; default: 255.
+        value_map: stored label -> class index or 255 (void), such as {"0" = 0, "255" = 1}; default: label = index.
         colour_map: class name (or "void") -> RGB, for masks that hold colours.
-        palette: an RGB triple a class; left out: the colours of ``colour_map`` or the class file, or Pascal VOC's.
+        palette: one RGB triple per class; default: the colours of ``colour_map`` or the class file, or Pascal VOC's.
     """
 
     only_chooses = True
@@ -123,7 +123,7 @@ class FolderDataset(PairedFiles):
         self.choose(layout, split)
 
     def choose(self, layout: Layout, split: str) -> None:
-        """See :meth:`PairedFiles.choose`; train may hold val too."""
+        """See :meth:`PairedFiles.choose`; with ``train_on_val``, train includes the pairs of val."""
         super().choose(layout, split)
         if self.train_on_val and split == "train":
             val = layout.of("val")
@@ -148,7 +148,7 @@ class FolderDataset(PairedFiles):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
-        """The patterns and lists that pair the files of a folder."""
+        """Return the options that read a folder, most likely first: patterns and lists that pair its files."""
         found = [each for each in propose_layout(root) if not each.splits or "train" in each.splits]
         found = found or without_splits(root)
         listed = max((each.pairs for each in found if "pairs" in each.options), default=0)
@@ -157,10 +157,10 @@ class FolderDataset(PairedFiles):
 
     @classmethod
     def write_sample(cls, root: str | Path) -> dict[str, str]:
-        """Write a miniature: images/<split>/*.jpg, masks/<split>/*.png (labels 0, 1, 2, void 255) and classes.txt.
+        """Write a small example: images/<split>/*.jpg, masks/<split>/*.png (labels 0, 1, 2, void 255) and classes.txt.
 
         Returns:
-            The options that read it, beside ``root``.
+            The options to read it, in addition to ``root``.
         """
         random, names = np.random.default_rng(0), ("background", "left", "right")
         colours = np.array([(90, 110, 90), (200, 60, 60), (60, 60, 200)])
@@ -172,11 +172,11 @@ class FolderDataset(PairedFiles):
                 labels = np.zeros((30, 40), dtype=np.uint8)
                 for label, left in ((1, 2), (2, 22)):
                     top = int(random.integers(2, 12))
-                    labels[top - 1 : top + 15, left - 1 : left + 15] = VOID  # around each object
+                    labels[top - 1 : top + 15, left - 1 : left + 15] = VOID  # a border around each object
                     labels[top : top + 14, left : left + 14] = label
                 image = colours[np.where(labels == VOID, 0, labels)] + random.integers(-20, 20, (30, 40, 3))  # [H,W,3]
                 Image.fromarray(image.astype(np.uint8)).save(folders[0] / f"{split}_{index}.jpg", quality=95)
-                mask = Image.fromarray(labels)  # as a person's own: with the mark of a prediction, predict replaced it
+                mask = Image.fromarray(labels)  # without the mark of a prediction: predict would overwrite it
                 mask.putpalette(np.array(voc_palette(256), np.uint8).tobytes())
                 mask.save(folders[1] / f"{split}_{index}.png")
         (Path(root) / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -196,7 +196,7 @@ def _read_classes(root: Path, file: str) -> ClassFile:
 
 
 def _read(root: Path, options: Mapping[str, Any], fold: int, blank: bool, skip: bool) -> Layout:
-    """The files of all splits, paired; what pairs more of them is told with those that have no partner."""
+    """Pair the files of all splits; issues of images without a mask suggest the options that pair more, if any."""
     try:
         layout = read_layout(root, **options, fold=fold)
     except NoFiles as error:
@@ -212,19 +212,19 @@ def _read(root: Path, options: Mapping[str, Any], fold: int, blank: bool, skip: 
     issues = [
         (split, replace(issue, advice=issue.advice + told) if issue.kind == "image_without_mask" else issue)
         for split, issue in layout.issues
-        if split not in alone or issue.kind != "mask_without_image"  # these follow
+        if split not in alone or issue.kind != "mask_without_image"  # a consequence of the same options
     ]
     return replace(layout, issues=issues)
 
 
 def _proposed(root: Path, options: Mapping[str, Any], images: Sequence[Path] = (), pairs: int = 0) -> str:
-    """The lines to paste that pair the most files, where these are more than ``pairs``, which are found already.
+    """Return text with the lines of [dataset] that pair the most files, or "" if none pair more than ``pairs``.
 
     Args:
         root: the folder.
-        options: as they are.
-        images: that were found.
-        pairs: that were found.
+        options: the current options.
+        images: the images found with them.
+        pairs: the number of pairs found with them.
     """
     known = root.is_dir() and options["pairs"] is None
     better = [each for each in (propose_layout(root, images) if known else ()) if each.pairs > pairs]

@@ -424,7 +424,7 @@ def test_a_wrong_argument_is_an_error_of_ours_also_where_it_would_not_be_needed(
             FolderDataset(sample, "train", CLASSES, fractions=fractions)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"no split 'None' in .*; there are train, val, test"):
         FolderDataset(sample, None, CLASSES)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="classes: 1 is no text"):
+    with pytest.raises(ConfigError, match="classes: 1 is not text"):
         FolderDataset(sample, "train", [1, 2])  # type: ignore[list-item]
 
 
