@@ -1,4 +1,4 @@
-"""The command line of ``predict``: what is asked for, and what is told in the end."""
+"""The command line of ``predict``: its options, and the report at the end."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _NO_RASTERIO = (
     "the masks do not: they are PNG, of the same size, pixel for pixel; after python -m pip install 'segkit[geo]' they "
     "are written as GeoTIFF too"
 )
-_POINT = re.compile(r"(?<![\w.])\.(?=\d)")  # of .5, which TOML does not have
+_POINT = re.compile(r"(?<![\w.])\.(?=\d)")  # the point of .5, which TOML does not allow
 _METAVARS = {"tile": "PIXELS", "overlap": "SHARE", "batch_size": "TILES", "flips": "HOW", "scales": "0.75,1,1.25"}
 
 
 def _given(text: str, name: str) -> Any:
-    """What is meant by the text of an option, as TOML has it, or the text itself; of scales all that it lists."""
+    """Parse an option's text as a TOML value, or return the text itself; ``scales`` is always a list."""
     values: list[Any] = [text]
     with suppress(tomllib.TOMLDecodeError):
         values = tomllib.loads(f"value = [{_POINT.sub('0.', text)}]")["value"]
@@ -44,14 +44,13 @@ def _given(text: str, name: str) -> Any:
 class Predict:
     """Predict the classes of images with a trained model, or with the mean of several.
 
-    For each image files of its own name and size: NAME.png, whose palette indices are the classes, and
-    NAME_overlay.jpg; of a GeoTIFF, with rasterio, NAME.tif, the mask at the same place; with
-    --probabilities NAME.npz, with --compare-with NAME_error.png. An image that cannot be read is named, and
-    the others are done. Large images are predicted in overlapping tiles, in memory that does not grow with
-    their height.
+    Writes for each image, with its name and size: NAME.png, whose palette indices are the classes, and
+    NAME_overlay.jpg; for a GeoTIFF, with rasterio, also NAME.tif, the georeferenced mask; with --probabilities
+    NAME.npz; with --compare-with NAME_error.png. An image that cannot be read is reported, and the other images
+    are predicted. Large images are predicted in overlapping tiles, in memory that does not grow with their height.
 
-    The first argument is a run. Those after it that are runs too, folders with a run.json or config.json or
-    files of weights, are averaged with it: their probabilities at each pixel. All others are images.
+    The first argument is a run. Further runs (folders with a run.json or config.json, or weight files) may follow;
+    the probabilities of all runs are averaged at each pixel. All other arguments are images.
     """
 
     first = 3
@@ -59,7 +58,7 @@ class Predict:
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Run, images, where to write, how to predict, what to tell."""
+        """Add the arguments: run, images, output folder, and options for prediction and report."""
         parser.add_argument(
             "run", metavar="RUN", help="a run folder, or model.safetensors, best.pt or last.pt in it; or several"
         )
@@ -96,7 +95,7 @@ class Predict:
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Predict; 0 when every image was done, 1 when some could not be or none could be scored, 143 after SIGTERM."""
+        """Return 0 if all images were predicted, 1 if some failed or none could be scored, 143 after SIGTERM."""
         _check(arguments)
         skipped: Counter[str] = Counter()
         writer, images = _predict(arguments, skipped)
@@ -104,7 +103,7 @@ class Predict:
         try:
             if writer.truth and len(writer.failed) < images:
                 scores = writer.truth.scores()
-        except DataError as error:  # all masks are void; the predictions are there nevertheless
+        except DataError as error:  # all masks are void; the predictions are written anyway
             print(f"segkit: {error}", file=sys.stderr)
         shares = writer.pixels / max(1, writer.pixels.sum())  # [C]
         document = {
@@ -123,7 +122,7 @@ class Predict:
         else:
             for line in [] if arguments.quiet else _lines(document, writer):
                 print(line)
-            if writer.truth and scores:  # the masks are the result, and these beside them
+            if writer.truth and scores:
                 print(hanging(f"beside {one_line(arguments.compare_with)}, {writer.truth.how}:", 2))
                 print(writer.truth.table(scores))
         return 1 if writer.failed or (writer.truth and not scores) else 0
@@ -133,9 +132,9 @@ def _check(arguments: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     masks = arguments.compare_with
     if arguments.metrics and masks is None:
-        raise ConfigError("--metrics compares predictions with true masks; say where: --compare-with MASKS")
+        raise ConfigError("--metrics compares predictions with true masks; give their folder: --compare-with MASKS")
     if arguments.mask_suffix and masks is None:
-        raise ConfigError("--mask-suffix is of true masks; say where they are, --compare-with MASKS, or leave it out")
+        raise ConfigError("--mask-suffix needs true masks; give their folder, --compare-with MASKS, or leave it out")
     if masks is not None and os.path.realpath(masks) == os.path.realpath(arguments.out):
         raise ConfigError(f"--out and --compare-with are the same folder, {masks}; write to another one")
     if arguments.max_pixels is not None and arguments.max_pixels < 1:
@@ -143,7 +142,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writer, int]:
-    """What was done, and of how many images."""
+    """Predict all images; return the writer with its counts, and the number of images."""
     given = {name: _given(text, name) for name, text in vars(arguments).items() if name in _METAVARS}
     options: dict[str, Any] = {**(TTA if arguments.tta else {}), **given}
     checked = PredictOptions(**options)
@@ -159,7 +158,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     checked.refuse_unused(predictor.resize)
     folder = run if (run := Path(runs[0])).is_dir() else run.parent
     images = list_images(places, skipped, predictor.images.files, parts_of_run(folder, predictor))
-    if suffix := arguments.mask_suffix:  # masks beside their images are no images
+    if suffix := arguments.mask_suffix:  # exclude masks that lie beside their images
         masks = {(file.parent, mask_stem(name, suffix)) for file, name in images.items()}
         images = {file: name for file, name in images.items() if (file.parent, file.stem) not in masks}
     wanted = {
@@ -181,7 +180,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
 
 
 def _split(run: str, others: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The runs, and what names images: a folder with a run.json or config.json, or a file of weights, is a run."""
+    """Separate runs from images: a folder with a run.json or config.json, or a weight file, is a run."""
     count = 0
     for place in map(Path, others[:-1]):
         holds = any((place / name).is_file() for name in ("run.json", "config.json"))
@@ -192,7 +191,7 @@ def _split(run: str, others: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _lines(document: Mapping[str, Any], writer: Writer) -> Iterator[str]:
-    """What was done, what was in the files and is not in the predictions, and what was predicted, for people."""
+    """Yield the lines of the report: images predicted, what the predictions lack, and the predicted classes."""
     from segkit_folder.splits import by_suffix
     from segkit_predict.geotiff import is_installed
 
@@ -228,7 +227,7 @@ def _lines(document: Mapping[str, Any], writer: Writer) -> Iterator[str]:
 
 
 def class_shares(shares: Mapping[str, float]) -> list[str]:
-    """What was predicted, by share of all pixels: a model that knows only the background shows here."""
+    """Describe each class's share of all predicted pixels; a model that predicts only background shows here."""
     most = sorted(shares.items(), key=lambda pair: -pair[1])
     lines = [f"pixels: {', '.join(f'{name} {share:.1%}' for name, share in most if share)}"]
     never = [name for name, share in shares.items() if not share]

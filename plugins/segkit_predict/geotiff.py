@@ -15,26 +15,26 @@ from segkit.data.read import places_of, read_header, with_holes
 from segkit.errors import DataError
 from segkit_samples.sheets import WRITER
 
-MOST_WHOLE = 50_000_000  # pixels of an image that is read at once: 150 MB as RGB, 2.4 GB of 12 bands
-_MOST_SHOWN = 25_000_000  # pixels in pictures of it
+MOST_WHOLE = 50_000_000  # pixels up to which an image is read at once: 150 MB as RGB, 2.4 GB with 12 bands
+_MOST_SHOWN = 25_000_000  # pixels in overlays and error pictures of larger images
 _LOSSY = ("jpeg", "webp", "jpeg2000", "jxl", "lerc", "lerc_deflate", "lerc_zstd")
 
 
 def is_installed() -> bool:
-    """Whether rasterio is there, which knows what GeoTIFFs say."""
+    """Whether rasterio, which reads and writes georeferences, is installed."""
     return find_spec("rasterio") is not None
 
 
 class GeoRows:
-    """A GeoTIFF ``[H,W,C]`` of which rows are read where it is sliced, with the values of ``read_picture``.
+    """A GeoTIFF ``[H,W,C]`` whose rows are read on slicing, with the same values as ``read_picture``.
 
     Args:
-        path: of the file.
-        bands: which are read, from 1.
+        path: the file.
+        bands: numbers of the bands to read, from 1.
         no_data: as ``data.no_data``.
 
     Attributes:
-        holes: bool ``[H,W]``, where the rows that were read have no data; None where ``no_data`` is "stop".
+        holes: bool ``[H,W]``, pixels without data in the rows read so far; None if ``no_data`` is "stop".
     """
 
     def __init__(self, path: Path, bands: Sequence[int], no_data: float | str) -> None:
@@ -48,7 +48,7 @@ class GeoRows:
 
     @property
     def pixels(self) -> GeoRows:
-        """Itself, as what is read whole has ``pixels`` and ``holes``."""
+        """Itself, so that it has ``pixels`` and ``holes`` like a picture that is read at once."""
         return self
 
     def __getitem__(self, rows: slice) -> Any:
@@ -61,7 +61,7 @@ class GeoRows:
         return pixels
 
     def reduced(self) -> tuple[NDArray[Any], int]:
-        """Every so-many-th pixel of every so-many-th row, for pictures; and how many."""
+        """Return every ``step``-th pixel of every ``step``-th row, for pictures, and ``step``."""
         height, width, bands = self.shape
         step = math.ceil(math.sqrt(height * width / _MOST_SHOWN))
         return self._read(out_shape=(bands, -(-height // step), -(-width // step)))[0], step
@@ -76,10 +76,10 @@ class GeoRows:
 
 
 def rows_of(path: Path, most_pixels: int, bands: Sequence[int] | None, no_data: float | str) -> GeoRows | None:
-    """A large GeoTIFF to be read by rows; None where it is no such file, or rasterio would read it otherwise.
+    """Return a large GeoTIFF to be read by rows; None for other files, or if rasterio would give other values.
 
-    That is the case of several files of one image, palettes, transparency, grey of 8 bits, which is read as RGB, turned
-    pictures, and JPEG and the like, which two libraries do not decode to the same values.
+    The latter are several files of one image, palettes, transparency, 8-bit grey (which is read as RGB), turned
+    pictures, and lossy compression such as JPEG, which two libraries do not decode to the same values.
     """
     header = read_header(path, most_pixels)
     large = header.size[0] * header.size[1] > MOST_WHOLE and len(places_of(path)) == 1
@@ -100,17 +100,17 @@ def rows_of(path: Path, most_pixels: int, bands: Sequence[int] | None, no_data: 
 def save_geotiff(
     source: Path, labels: NDArray[Any], colours: Mapping[int, tuple[int, ...]], void: int, file: IO[bytes]
 ) -> None:
-    """Write labels ``[H,W]`` or colours ``[H,W,3]`` where on Earth an image lies, in tiles, compressed without loss.
+    """Write labels ``[H,W]`` or colours ``[H,W,3]`` with an image's georeference, tiled and losslessly compressed.
 
     Args:
         source: the image.
-        labels: of each of its pixels.
-        colours: RGB by label, which viewers show.
-        void: the label of pixels without data, which the file then declares, unless it is a class's too.
-        file: is written to.
+        labels: the label or colour of each of its pixels.
+        colours: RGB by label, for viewers.
+        void: the label of pixels without data; declared as no-data unless a class has the same label.
+        file: the file to write to.
 
     Raises:
-        DataError: the image is turned by its orientation, which no coordinate system knows.
+        DataError: the image is turned by its EXIF orientation, so its georeference does not fit the mask.
     """
     import rasterio
     from rasterio.io import MemoryFile

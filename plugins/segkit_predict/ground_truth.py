@@ -1,4 +1,4 @@
-"""The true masks of images that are predicted, and the scores of the predictions beside their floor."""
+"""The true masks of predicted images, and the scores of the predictions beside their floor."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from segkit_folder.files import VOID, PairedFiles
 from segkit_folder.masks import NO_NUMBER
 from segkit_folder.splits import composed
 
-_BAND = 1 << 20  # pixels that are counted together: a count takes 8 bytes a pixel
+_BAND = 1 << 20  # pixels counted at once: counting takes 8 bytes per pixel
 
 
 class GroundTruth:
-    """The true masks of images, read as the run read its own, and how the predictions compare with them.
+    """The true masks of images, read like the run's own masks, and their confusion matrix with the predictions.
 
-    Where the run's dataset cannot be built, as its folder is elsewhere, masks are read as the run's record says.
+    If the run's dataset cannot be built, for example because its folder has moved, the run's record says how to read.
 
     Args:
-        images: that are predicted -> what they and their masks are called, but for the ending.
-        folder: of the masks.
-        suffix: what a mask's name has more than its image's, or that name with ``{id}`` for the image's.
+        images: predicted image -> its name without suffix.
+        folder: the folder of the masks.
+        suffix: what a mask's name has after its image's name, or a pattern with ``{id}`` for the image's name.
         run: the run folder.
-        predictor: whose classes they are.
-        most_pixels: of a mask.
+        predictor: the model, which gives the classes.
+        most_pixels: the largest size of a mask.
 
     Attributes:
-        how: how the masks are read, in words.
+        how: a description of how the masks are read.
 
     Raises:
         DataError: an image has no mask, or more than one, or nothing says which class a stored label is.
@@ -61,23 +61,23 @@ class GroundTruth:
         self.dataset.most_pixels = most_pixels
         self.confusion = ConfusionMatrix(len(self.dataset.classes), self.dataset.ignore_index)
         self._numbers = {image: number for number, image in enumerate(images)}
-        self._drawn: dict[str, Mapping[int, Colour]] = {}  # file -> what its palette says, once each
+        self._drawn: dict[str, Mapping[int, Colour]] = {}  # file -> its palette, one file per distinct palette
         self._lock = threading.Lock()
         self._present: set[int] = set()  # class indices in the masks
 
     def mask(self, image: Path) -> NDArray[np.uint8]:
-        """The mask of an image, uint8 ``[H,W]``.
+        """Return the mask of an image, uint8 ``[H,W]``.
 
         Raises:
-            LabelError: a label that is not allowed, another size than the image's, or a palette that contradicts those
-                of the masks before or that of the classes.
+            LabelError: a label that is not allowed, another size than the image's, or a palette that contradicts
+                earlier masks or the classes.
             DataError: a file that cannot be read.
         """
         number = self._numbers[image]
         drawn = self.dataset.check_mask_file(number)
         mask: NDArray[np.uint8] = self.dataset.mask(number).numpy()
         file = str(self.dataset.pairs[number][1])
-        with self._lock:  # of two masks that contradict each other one is later, though they are read at a time
+        with self._lock:  # so that the second of two contradicting masks is refused, though threads read both
             for issue in self.dataset.palette_issues({**self._drawn, file: drawn}) if drawn else []:
                 if issue.severity == "error":
                     raise LabelError(issue)
@@ -87,7 +87,7 @@ class GroundTruth:
         return mask
 
     def count(self, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Take in the mask of an image and what was predicted, ``[H,W]`` both, void at most where the mask is."""
+        """Add an image's mask and predicted labels, both ``[H,W]``; labels may be void only where the mask is void."""
         rows = max(1, _BAND // mask.shape[1])
         for top in range(0, len(mask), rows):
             target, predicted = (torch.from_numpy(each[top : top + rows]) for each in (mask, labels))
@@ -95,7 +95,7 @@ class GroundTruth:
             self.confusion.update_labels(predicted, target)
 
     def scores(self) -> dict[str, Any]:
-        """As those of a split in ``result.json``, without a loss; the floor is that of these masks.
+        """Return scores as for a split in ``result.json``, without a loss; the floor is that of these masks.
 
         Raises:
             DataError: no pixel is labelled, or 255 may be the foreground.
@@ -107,19 +107,19 @@ class GroundTruth:
         return split_scores(self.confusion, data.classes)
 
     def table(self, scores: Mapping[str, Any]) -> str:
-        """The scores as text: each class with its IoU and its share of the labelled pixels; the means and floors."""
+        """Format the scores: each class with its IoU and its share of the labelled pixels; the means and floors."""
         true = self.confusion.compute().sum(1)
         return final_table({"masks": scores}, self.dataset.classes, {"masks": (true / true.sum()).numpy()})
 
 
 def pair(images: Mapping[Path, str], folder: Path, suffix: str = "") -> list[tuple[Path, Path]]:
-    """Each image with the one mask of its name, in the folder or beside an image below it; others may be there.
+    """Return each image with the only mask of its name, in the folder or, for images below the folder, beside them.
 
     Raises:
-        DataError: the folder is none, or an image has no mask or several.
+        DataError: the folder does not exist, or an image has no mask or several.
     """
     if not folder.is_dir():
-        raise DataError(f"--compare-with {folder} is no folder; give that of the true masks")
+        raise DataError(f"--compare-with {folder} is no folder; give the folder of the true masks")
     masks: dict[tuple[Path, str], list[Path]] = {}
     for place in {folder, *(image.parent for image in images if image.is_relative_to(folder))}:
         for file in sorted(place.iterdir()):
@@ -142,12 +142,12 @@ def pair(images: Mapping[Path, str], folder: Path, suffix: str = "") -> list[tup
 
 
 def mask_stem(name: str, suffix: str) -> str:
-    """What the mask of an image is called, without its ending."""
+    """Return the name of an image's mask, without suffix."""
     return suffix.replace("{id}", name) if "{id}" in suffix else name + suffix
 
 
 def options_of(run: Path) -> dict[str, Any]:
-    """Those of the run's dataset, with its name; none of a run of plain objects."""
+    """Return the options of the run's dataset, with its name; empty for a run of plain Python objects."""
     try:
         return dict(segkit.read_run(run).config["dataset"])
     except (SegkitError, KeyError, TypeError, ValueError):
@@ -155,23 +155,23 @@ def options_of(run: Path) -> dict[str, Any]:
 
 
 def _dataset_of(run: Path, predictor: Predictor) -> PairedFiles | None:
-    """The run's own dataset, where it is one of files and at hand."""
+    """Build the run's dataset; return None if it has no files or they are not found."""
     options = options_of(run)
-    options |= {"download": False} if "download" in options else {}  # masks are read, nothing is fetched
+    options |= {"download": False} if "download" in options else {}  # never download only to read masks
     try:
         config = read_config({**segkit.read_run(run).config, "dataset": options})
         dataset = build_splits(config)[0]["train"]
-    except (SegkitError, KeyError, TypeError, ValueError):  # no run of a config, a folder that has moved
+    except (SegkitError, KeyError, TypeError, ValueError):  # not the run of a config, or a folder that has moved
         return None
     wanted = predictor.classes, predictor.ignore_index
     return dataset if isinstance(dataset, PairedFiles) and (dataset.classes, dataset.ignore_index) == wanted else None
 
 
 def _as_recorded(run: Path, predictor: Predictor) -> PairedFiles:
-    """A dataset that reads masks as config.json and the dataset's options in run.json say.
+    """Return a dataset that reads masks according to config.json and the dataset's options in run.json.
 
     Raises:
-        DataError: the run is of an earlier version, and its options alone do not say it.
+        DataError: the run is of an earlier version, and its options do not determine the meaning of labels.
     """
     options, void = options_of(run), predictor.ignore_index
     labels, colours = (options.get(name) or {} for name in ("value_map", "colour_map"))

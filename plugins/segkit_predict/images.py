@@ -1,4 +1,4 @@
-"""Which images a command line means: files, folders, patterns, and a list on the standard input."""
+"""Lists the images given on a command line: files, folders, patterns, and a list on the standard input."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ def list_images(
     patterns: Sequence[str] = (),
     meant: Callable[[Path, list[str]], list[str]] = lambda _, parts: parts,
 ) -> dict[Path, str]:
-    """The images that are meant, in order, and what they are called; a file that is named twice comes once.
+    """Return image -> name without suffix, in order; a file that is given twice occurs once.
 
     Args:
-        places: files, all pictures in one that holds several; folders, for the images directly in them; patterns such
-            as ``photos/**/*.jpg``, which Windows' shell does not expand and others refuse to where they match too much;
-            ``-`` for a list of all these on the standard input, a line each, or a zero byte after each as
-            ``find -print0`` has it.
-        skipped: takes in the other files in folders and patterns, counted by the ends of their names.
-        patterns: of the files of one image in a folder; its ``{id}`` is what it is called.
-        meant: of a file that holds several pictures and their names, those that are images; of the others a warning
-            tells.
+        places: files, which may hold several pictures; folders, for the images directly in them; patterns such as
+            ``photos/**/*.jpg``, which Windows' shell does not expand and other shells refuse if they match too much;
+            ``-`` for a list of all these on the standard input, one per line, or each ended by a zero byte as by
+            ``find -print0``.
+        skipped: counts the other files in folders and patterns, by suffix.
+        patterns: patterns of the files of one image in a folder; ``{id}`` is the image's name.
+        meant: selects the images among the pictures of a file, given their names; a warning lists the others.
 
     Raises:
-        DataError: a folder, a pattern or the list names no image.
+        DataError: a folder, a pattern or the list contains no image.
     """
     skipped = Counter() if skipped is None else skipped
     found: dict[Path, str] = {}
@@ -60,14 +59,14 @@ def list_images(
             found |= {Path(f"{file}#{each}"): f"{file.stem}_{each.replace('/', '_')}" for each in parts}
             found |= {} if every else {image: image.stem}
     if left:
-        what = "left out, as they are no images such as the run's (FILE#PICTURE names one)"
+        what = "left out because they do not look like the run's images (FILE#PICTURE selects one)"
         warnings.warn(f"{len(left)} pictures are {what}: {first_few(left)}", stacklevel=2)
-    once = {os.path.realpath(file): file for file in found}.values()  # Path.resolve raises at a loop of links
+    once = {os.path.realpath(file): file for file in found}.values()  # Path.resolve raises on a loop of links
     return {file: found[file] for file in once}
 
 
 def parts_of_run(run: Path, predictor: Predictor) -> Callable[[Path, list[str]], list[str]]:
-    """Tells which pictures in a file are images: as the pattern of the run's own says, or of its channels and type."""
+    """Return a function that selects the images in a file by the run's image pattern, or by channels and type."""
     pattern = options_of(run).get("images")
     inside = pattern.partition("#")[2] if isinstance(pattern, str) else ""
     called = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(inside)).replace(r"\*", "[^/]*"))
@@ -88,11 +87,11 @@ def parts_of_run(run: Path, predictor: Predictor) -> Callable[[Path, list[str]],
 
 
 def _standard_input() -> list[str]:
-    """The names in a list: zero bytes end them where there are any, as names may hold line breaks; else lines."""
+    """Return the names in a list, split at zero bytes if there are any (names may hold line breaks), else at lines."""
     text = sys.stdin.buffer.read()
     names = text.split(b"\0") if b"\0" in text else text.splitlines()
     if not any(name.strip() for name in names):
-        raise DataError("the standard input names no image; a file, a folder or a pattern a line is expected")
+        raise DataError("the standard input names no image; give a file, a folder or a pattern per line")
     return [os.fsdecode(name) for name in names if name.strip()]
 
 
@@ -100,7 +99,7 @@ def _images_at(place: str, skipped: Counter[str]) -> list[Path]:
     path = Path(place)
     if stat.S_ISDIR(_mode(path)):
         return _images_in(path, skipped)
-    if _mode(path) or not glob.has_magic(place):  # a file may be called [1].jpg
+    if _mode(path) or not glob.has_magic(place):  # a file name such as [1].jpg is no pattern
         return [path]
     matches = map(Path, sorted(glob.glob(place, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not (found := _chosen(matches, skipped)):
@@ -127,7 +126,7 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
 
 
 def _chosen(files: Iterable[Path], skipped: Counter[str]) -> list[Path]:
-    """The images among some paths; other files are counted, but for hidden ones."""
+    """Return the images among some paths, and count the other files, except hidden ones."""
     files = [file for file in files if stat.S_ISREG(_mode(file))]
     found = [file for file in files if file.suffix.lower() in suffixes()]
     others = {*files} - {*found}
@@ -136,7 +135,7 @@ def _chosen(files: Iterable[Path], skipped: Counter[str]) -> list[Path]:
 
 
 def _mode(path: Path) -> int:
-    """What kind of file it is; 0 where that cannot be told, as of a name that is too long."""
+    """Return the mode of a file; 0 if it cannot be read, for example because the name is too long."""
     with suppress(OSError):
         return path.stat().st_mode
     return 0

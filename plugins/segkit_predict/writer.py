@@ -1,4 +1,4 @@
-"""Predicts images and writes what came of it; an image that cannot be done is named, and the others are done."""
+"""Predicts images and writes the results; an image that fails is reported, and the others are predicted."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from segkit_predict.geotiff import GeoRows, rows_of, save_geotiff
 from segkit_predict.ground_truth import GroundTruth
 from segkit_samples.sheets import panel, save_palette_png, sheet, signature
 
-THREADS = 2  # each way: decoding and packing take a core or less beside a model on the CPU, and keep a GPU busy
-MOST_HELD = 64_000_000  # pixels of all images between reading and written: five photographs, or one of any size
+THREADS = 2  # for reading and for writing: at most a core beside a model on the CPU, enough to keep a GPU busy
+MOST_HELD = 64_000_000  # pixels of all images in memory: five photographs, or one image of any size
 MOST_PROBABILITIES = 2 << 30  # bytes as float32: 5,000 x 5,000 pixels of 21 classes
-ERROR_WIDTHS = (320, 640)  # the least and most pixels of each of the four pictures: to see titles, and borders
-MOST_ENLARGED = 2000  # pixels high, at most, where a small picture is enlarged: one may be narrow and high
+ERROR_WIDTHS = (320, 640)  # smallest and largest width in pixels of each of the four pictures: titles, borders visible
+MOST_ENLARGED = 2000  # largest height in pixels of an enlarged small picture, which may be narrow and high
 
 Job = tuple[Path, Mapping[str, Path]]
-"""An image, and the files that are written for it by kind."""
+"""An image, and the files to write for it by kind."""
 
 
 class Prediction(NamedTuple):
-    """What is known of an image: true mask and labels ``[H,W]``, probabilities ``[C,H,W]``; and to look at, pixels.
+    """An image's true mask and predicted labels ``[H,W]``, probabilities ``[C,H,W]``, and pixels ``[h,w,C]`` to show.
 
-    Of an image that is read by rows the pixels ``[h,w,C]`` are every ``step``-th of every ``step``-th row.
+    For an image that is read by rows, the pixels are every ``step``-th pixel of every ``step``-th row.
     """
 
     image: NDArray[Any]
@@ -51,21 +51,21 @@ class Prediction(NamedTuple):
 
 
 class Writer:
-    """Predicts images, writes their files and keeps count.
+    """Predicts images, writes their files and counts the results.
 
     Args:
         predictor: the model.
-        options: of :meth:`Predictor.predict`.
+        options: options of :meth:`Predictor.predict`.
         truth: the masks to compare with.
-        most: pixels of an image.
-        stored: whether masks hold what the run's own store, not class indices.
+        most: the largest number of pixels of an image.
+        stored: whether to write the labels or colours that the run's masks store, instead of class indices.
 
     Attributes:
-        stored: what stands in the masks for each class by name, where it is not its index.
-        pixels: int64 ``[C]``, how often each class was predicted.
-        failed: the images that could not be done, with the reason.
-        georeferenced: how many images say where on Earth they lie, which the masks do not.
-        out_of_range: how many have values of another range than those of the training.
+        stored: class name -> label or colour written to the masks; empty for class indices.
+        pixels: int64 ``[C]``, number of pixels predicted as each class.
+        failed: image -> reason, for images that failed.
+        georeferenced: number of images with a georeference, which PNG masks lack.
+        out_of_range: number of images with values of another range than the training images.
     """
 
     def __init__(
@@ -73,22 +73,22 @@ class Writer:
     ) -> None:
         self.predictor, self.options, self.truth, self.most_pixels = predictor, options, truth, most
         self.stored = stored_values(predictor) if stored else {}
-        self.values = [*self.stored.values()] or [*range(len(predictor.classes))]  # in the masks, of each class
+        self.values = [*self.stored.values()] or [*range(len(predictor.classes))]  # written to masks, by class
         has_colours = isinstance(self.values[0], tuple | list)
         self.void: Any = VOID_COLOUR if has_colours else predictor.ignore_index
         self.colours = {} if has_colours else dict(zip(self.values, predictor.palette, strict=True))
-        table = np.array([*self.values, *[self.void] * (256 - len(self.values))])  # [256], or of colours [256,3]
+        table = np.array([*self.values, *[self.void] * (256 - len(self.values))])  # [256], or [256,3] with colours
         self.table = table.astype(np.uint8 if table.max() < 256 else np.uint16)
         self.pixels = np.zeros(len(predictor.classes), np.int64)
         self.failed: dict[str, str] = {}
         self.georeferenced = self.out_of_range = 0
 
     def run(self, out: Path, jobs: Sequence[Job]) -> None:
-        """Predict all of the images and write their files.
+        """Predict all images and write their files.
 
         Raises:
-            ConfigError: the folder cannot be made.
-            WriteError: a file cannot be written, as the disk is full.
+            ConfigError: the folder cannot be created.
+            WriteError: a file cannot be written, for example because the disk is full.
         """
         try:
             for folder in {out, *(path.parent for _, files in jobs for path in files.values())}:
@@ -111,12 +111,12 @@ class Writer:
                         bar.update()
                     for each in written:
                         each.result()
-                    del image  # before the next group is read
-            finally:  # after Ctrl-C too: what has not begun does not, and what has is waited for
+                    del image  # free its memory before the next group is read
+            finally:  # also after Ctrl-C: cancel what has not started, wait for the rest
                 writers.shutdown(cancel_futures=True)
 
     def _groups(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
-        """Images that may be in memory together: of :data:`MOST_HELD` pixels, or one of any size."""
+        """Group images that may be in memory together: up to :data:`MOST_HELD` pixels, or one image of any size."""
         group: list[Job] = []
         held = 0
         for job in jobs:
@@ -128,14 +128,14 @@ class Writer:
         yield group
 
     def _size(self, job: Job) -> int:
-        with suppress(DataError):  # it is reported where the image is read
+        with suppress(DataError):  # reported when the image is read
             header = read_header(job[0], self.most_pixels)
             self.georeferenced += header.georeference
             return header.size[0] * header.size[1]
         return 0
 
     def _read(self, job: Job) -> tuple[Any, NDArray[np.uint8] | None] | DataError:
-        """The image with its true mask, where there is one; or what is wrong with it, which is of this image alone."""
+        """Return the image with its true mask, if any; or the error, which concerns this image only."""
         try:
             truth = None if self.truth is None else self.truth.mask(job[0])
             how = self.predictor.images
@@ -163,11 +163,11 @@ class Writer:
                 labels = probabilities.argmax(0).astype(np.uint8)
             else:
                 labels = self.predictor.predict(image, **how)
-        except NotFiniteError as error:  # the next image may be another matter
+        except NotFiniteError as error:  # other images may still succeed
             raise DataError(str(error)) from error
         if image.holes is not None:
             labels[image.holes] = void
-            truth = truth if truth is None else np.where(image.holes, np.uint8(void), truth)  # as evaluation has it
+            truth = truth if truth is None else np.where(image.holes, np.uint8(void), truth)  # as in evaluation
             if self.void in self.values and image.holes.any():
                 what = f"it has pixels without data, and {self.void}, which marks them, is the label of a class"
                 raise DataError(f"{path}: {what}; predict class indices, without --stored-labels")
@@ -179,7 +179,7 @@ class Writer:
         return Prediction(shown, step, truth, labels, probabilities)
 
     def _write(self, job: Job, prediction: Prediction) -> None:
-        """Each file is there in full or not at all; the mask first, without which the others are not ours."""
+        """Write each file atomically; the mask first, because it marks the other files as predictions."""
         for kind, path in job[1].items():
             if kind != "geotiff" or read_header(job[0], self.most_pixels).georeference:
                 write_atomically(path, partial(getattr(self, f"_save_{kind}"), job[0], prediction), durable=False)
@@ -189,7 +189,7 @@ class Writer:
             save_palette_png(prediction.labels, self.predictor.palette, file, self.predictor.ignore_index)
             return
         picture = Image.fromarray(self.table[prediction.labels])
-        if picture.mode == "L":  # labels below 256 are drawn in the classes' colours
+        if picture.mode == "L":  # labels below 256 get a palette of the classes' colours
             picture.putpalette([part for value in range(256) for part in self.colours.get(value, (0, 0, 0))])
         picture.save(file, format="PNG", pnginfo=signature())
 
@@ -217,15 +217,15 @@ class Writer:
 
 
 def stored_values(predictor: Predictor) -> dict[str, Any]:
-    """Of each class the label, or the RGB triple, that masks of the run store; the first where there are several.
+    """Return class name -> the (first) label or RGB triple that masks of the run store for it.
 
     Raises:
         ConfigError: that is not known, or no PNG can hold it.
     """
     if not predictor.stored:
         raise ConfigError(
-            "stored labels: config.json does not say which labels the run's masks store, as the run is of an earlier "
-            "version or its dataset has no mask files; predict class indices, without this option"
+            "stored labels: config.json does not say which labels the run's masks store, because the run is of an "
+            "earlier version or its dataset has no mask files; predict class indices, without this option"
         )
     for name, values in zip(predictor.classes, predictor.stored, strict=True):
         if not values or (isinstance(values[0], int) and values[0] < 0):

@@ -273,7 +273,7 @@ def test_images_of_every_shape(predict, tmp_path, size):
         (["--scales", "1e9"], "scales = [1000000000.0]"),
         (["--max-pixels", "0"], "--max-pixels 0; 1 or more"),
         (["--max-pixels", "-5"], "--max-pixels -5; 1 or more"),
-        (["--mask-suffix", "_mask"], "--mask-suffix is of true masks; say where they are"),
+        (["--mask-suffix", "_mask"], "--mask-suffix needs true masks; give their folder"),
         (["--tile", "0", "--overlap", "0.25"], "overlap = 0.25: no tiles are used, because with tile = 0"),
         (["--metrics"], "--metrics compares predictions with true masks"),
     ],

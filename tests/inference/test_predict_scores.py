@@ -280,7 +280,7 @@ def test_scores_count_the_images_that_were_done_and_no_others(run_folder, labels
     [
         (lambda masks: (masks / "street.png").unlink(), "has no mask for"),
         (lambda masks: shutil.copy(masks / "street.png", masks / "street.bmp"), "has several masks of one name"),
-        (lambda masks: shutil.rmtree(masks), "is no folder; give that of the true masks"),
+        (lambda masks: shutil.rmtree(masks), "is no folder; give the folder of the true masks"),
         (
             lambda masks: (masks / "street.png").rename(masks / "street_mask.png"),
             "would be street.png, .tif or another picture alone (see --mask-suffix)",
