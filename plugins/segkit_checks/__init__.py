@@ -1,4 +1,4 @@
-"""Is a data set fit to be trained on? The command ``check``, and four checks of every scan."""
+"""Checks of a dataset before training: four checks of every scan, and the command ``check``."""
 
 from __future__ import annotations
 

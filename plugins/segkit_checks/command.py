@@ -1,4 +1,4 @@
-"""The command ``check``: what is in a data set, and what is wrong with it, before anything is trained."""
+"""The command ``check``: the content of a dataset and its problems, before training."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ _NONE = "no image that can be used"
 
 
 class Check:
-    """Read every image and mask that a config names, and tell what is in them and what is wrong.
+    """Read every image and mask of a config, and report their content and problems.
 
-    A run does the same before its first step. What was read is remembered by the files' names, sizes and times, so that
-    the next start costs nothing. The status is 2 when there are errors, which no run goes on with; warnings leave it 0.
+    A run does the same before its first step. Results are cached by the names, sizes and times of the files, so the
+    next start takes no time. The exit status is 2 if there are errors, which stop a run, and 0 otherwise.
     """
 
     first = 2
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Config, overrides, and where the pictures go."""
-        parser.add_argument("config", help="a TOML file; its tables [dataset], [data] and [augment] are what counts")
+        """Add the config, overrides and options of the pictures."""
+        parser.add_argument("config", help="a TOML file; its tables [dataset], [data] and [augment] are used")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data")
-        document = "splits, median_frequency, errors and warnings, all file names included"
+        document = "splits, median_frequency, errors and warnings, with all file names"
         add_output_options(parser, document=document)
-        parser.add_argument("--pictures", metavar="DIR", help="write a contact sheet a split, rarest classes first")
+        parser.add_argument("--pictures", metavar="DIR", help="write a contact sheet per split, rarest classes first")
         help_text = "with --pictures: train_augmented.png, crops as the network sees them"
         parser.add_argument("--augmented", action="store_true", help=help_text)
-        help_text = "take a training step too, and tell the time, memory and disk that a run would need"
+        help_text = "also take a training step, and report the time, memory and disk space that a run would need"
         parser.add_argument("--forecast", action="store_true", help=help_text)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Scan and print; 2 where there are errors."""
+        """Scan and print; return 2 if there are errors."""
         config = read_config(arguments.config, arguments.overrides)
         if arguments.augmented and not arguments.pictures:
-            raise ConfigError("--augmented draws pictures; say where they go: --pictures DIR")
+            raise ConfigError("--augmented draws pictures; add --pictures DIR to say where")
         from segkit.compose import scan_dataset
 
         began = time.perf_counter()
@@ -89,7 +89,7 @@ def _forecast(config: Config) -> str:
 
 
 def _contents(scan: Scan, split: str) -> dict[str, Any]:
-    """What is in a split, as JSON holds it."""
+    """Return the content of a split as JSON."""
     dataset, counts = scan.splits[split], scan.counts(split)
     sizes = sorted((each.size for each in scan.statistics[split]), key=lambda size: size[0] * size[1])
     found = zip(counts.pixels.tolist(), counts.shares.tolist(), counts.images.tolist(), strict=True)
@@ -105,14 +105,14 @@ def _contents(scan: Scan, split: str) -> dict[str, Any]:
 
 
 def _weights(scan: Scan) -> dict[str, float]:
-    """The weight of each class by median frequency in train; empty where nothing is labelled there."""
+    """Return the median-frequency weight of each class in train; empty if train has no labelled pixel."""
     counts = scan.counts("train")
     weights = counts.class_weights("median_frequency") if counts.pixels.any() else []
     return dict(zip(scan.splits["train"].classes, weights, strict=False))
 
 
 def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], quiet: bool) -> str:
-    """A row a class with its share of the labelled pixels and how many images contain it; then what is wrong."""
+    """Format a table with the share and number of images of each class by split, then the issues."""
     from segkit_folder.files import MISREAD
 
     rows = [["share of pixels", *(title for name in splits for title in (name, "images")), "weight"]]
@@ -138,7 +138,7 @@ def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], q
         lines.append(f"{name}: " + (f"{_count(each['images'], 'image')} of {size}" if sizes else _NONE) + always)
     lines.append("")
     if any(error.kind in MISREAD for error in scan.errors):
-        lines += ["These are the labels as they are read, and an error below says why that is wrong.", ""]
+        lines += ["These are the labels as they were read; an error below explains why they are wrong.", ""]
     lines += [f"{issue.severity}: {issue}" for issue in [*scan.errors, *scan.warnings]]
     lines.append(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
     if scan.hint and not quiet:
@@ -147,10 +147,10 @@ def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], q
 
 
 def _draw(scan: Scan, folder: Path, config: Config, arguments: argparse.Namespace) -> None:
-    """Write a contact sheet for each split, and augmented crops where these are asked for.
+    """Write a contact sheet for each split and, with ``--augmented``, augmented crops.
 
     Raises:
-        RunFolderError: a file cannot be written, or is somebody's own.
+        RunFolderError: a file cannot be written, or exists and was not written by segkit.
     """
     from segkit_checks.contact import augmented_sheet, contact_sheet
     from segkit_samples.sheets import is_prediction, signature
@@ -166,7 +166,7 @@ def _draw(scan: Scan, folder: Path, config: Config, arguments: argparse.Namespac
     for name, draw in drawn.items():
         path = folder / f"{name}.png"
         if path.is_symlink() or (path.exists() and not is_prediction(path)):
-            raise RunFolderError(f"{path} is there and no sheet of segkit's; choose another folder for --pictures")
+            raise RunFolderError(f"{path} exists and was not written by segkit; choose another folder for --pictures")
         sheet = draw()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Sheets to look at: some images of each class of a split, where wrong labels show; crops as the network sees them."""
+"""Contact sheets: example images of each class, to spot wrong labels, and augmented crops as the network sees them."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from segkit.data.visualize import overlay
 from segkit_samples.sheets import GAP, caption, sheet, side_by_side
 
 Bytes = NDArray[np.uint8]
-_TILE = 176  # pixels at most, wide and high: a page of 255 classes is still one that viewers open
+_TILE = 176  # pixels, maximum width and height: image viewers can still open a sheet of 255 classes
 _SEAM = 2  # pixels between an image and its labels
-_DIMMED = 0.5  # the other classes can still be told, and the class itself stands out
+_DIMMED = 0.5  # brightness of the other classes: they stay recognisable and the class stands out
 _OUTLINE = (255, 255, 255)
-IMAGES, EPOCHS = 6, 3  # of augmented crops
-_LARGEST = 240  # pixels of a crop, wide and high
-_HEADING = (225, 225, 225)  # a band: which row a class's name belongs to is seen at once
+IMAGES, EPOCHS = 6, 3  # rows and columns of augmented crops
+_LARGEST = 240  # pixels, maximum width and height of a crop
+_HEADING = (225, 225, 225)  # a band that separates the rows of classes
 
 
 def contact_sheet(
     dataset: Dataset, pixels: NDArray[np.int64], per_class: int = 4, rgb: Sequence[int] | None = None
 ) -> Image.Image:
-    """One row a class, the rarest of the pixels first: images that contain it, each beside its labels.
+    """Draw one row per class, rarest class first: images that contain it, each beside its labels.
 
-    The images of a class are evenly spaced from the one with most of its pixels down. Among the labels the class is
-    outlined in white, down to a single pixel, and all else is dark. Only what is shown is read.
+    The images of a class are ranked by its number of pixels and chosen at even intervals. In the labels the class is
+    outlined in white, even a single pixel, and everything else is darkened. Only the images shown are read.
 
     Args:
         dataset: one split.
-        pixels: of each image and class, int64 ``[N,C]``.
-        per_class: how many images a class, at most.
-        rgb: as ``data.rgb``.
+        pixels: the pixels of each class in each image, int64 ``[N,C]``.
+        per_class: the maximum number of images per class.
+        rgb: the setting ``data.rgb``.
 
     Raises:
-        DataError: an image to be shown cannot be read.
+        DataError: an image to show cannot be read.
     """
     totals, images = pixels.sum(axis=0).tolist(), np.count_nonzero(pixels, axis=0).tolist()  # [C]
     width = per_class * (2 * _TILE + _SEAM + GAP) - GAP
@@ -63,7 +63,7 @@ def contact_sheet(
 
 
 def _example(dataset: Dataset, index: int, label: int, rgb: Sequence[int] | None) -> tuple[str, Image.Image]:
-    """The name of an image, and the image beside its labels, fitted into tiles."""
+    """Return the name of an image, and a picture of the image beside its labels."""
     sample = dataset[index]
     image, mask = displayable(sample.image.permute(1, 2, 0).numpy(), rgb), sample.mask.numpy()  # [H,W,3], [H,W]
     scale = _TILE / max(mask.shape)
@@ -76,7 +76,7 @@ def _example(dataset: Dataset, index: int, label: int, rgb: Sequence[int] | None
 
 
 def _marked(picture: Bytes, mask: Bytes, label: int, dataset: Dataset) -> Bytes:
-    """The labels ``[H,W]`` over the smaller or larger ``picture`` ``[h,w,3]``: one class outlined, all else dark."""
+    """Overlay labels ``[H,W]`` on a ``picture`` ``[h,w,3]`` of any size: one class outlined, the rest darkened."""
     rows, columns = (np.arange(new) * old // new for new, old in zip(picture.shape[:2], mask.shape, strict=True))
     own = np.logical_or.reduceat(np.logical_or.reduceat(mask == label, rows, axis=0), columns, axis=1)  # [h,w]
     shown = np.where(own, label, mask[np.ix_(rows, columns)]).astype(np.uint8)
@@ -89,9 +89,9 @@ def _marked(picture: Bytes, mask: Bytes, label: int, dataset: Dataset) -> Bytes:
 
 
 def augmented_sheet(scan: Scan, config: Config) -> Image.Image:
-    """A row an image, evenly spaced over train: its crops in the first epochs, each beside its labels.
+    """Draw one row per image, evenly spaced over train: its crops in the first epochs, each beside its labels.
 
-    Where a pretrained encoder asks for a normalisation of its own, only what is put beyond the image's borders differs.
+    A pretrained encoder may use another normalisation in training; then only the padding beyond the image differs.
     """
     train, no_data = scan.splits["train"], scan.splits["train"].no_data != "stop"
     how = Normalisation.of(nn.Identity(), scan.statistics["train"], no_data)

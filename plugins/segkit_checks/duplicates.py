@@ -1,11 +1,11 @@
-"""The same picture, or nearly the same one, in two splits: what was trained on is no test.
+"""The check ``duplicates``: finds images that are equal or nearly equal in two splits, which leaks data into a test.
 
-A copy that was compressed again, resized or made brighter keeps its layout: its thumbnail is a linear function of the
-original's. Measured on CamVid, VOC, Carvana, Cityscapes, COCO-Stuff and ``shapes``: JPEG of quality 50 to 95 and sizes
-of 0.5 to 2 are found in 99 to 100 % of the pictures, brightness +-10 % in 95 to 100, 1 % cropped off each side in about
-half; and no two different pictures across splits or sets. CamVid's train ends a second before
-its test begins, in a moving car: correlation 0.969, not reported; nor are two views in Carvana's studio, 0.968.
-Copies that are mirrored, or turned by 90 degrees, are looked for where names begin alike, as ``7`` and ``7_flip``.
+The thumbnail of a recompressed, resized or brightened copy is close to a linear function of the original's. Measured on
+CamVid, VOC, Carvana, Cityscapes, COCO-Stuff and ``shapes``: the check finds 99 to 100 % of copies saved as JPEG of
+quality 50 to 95 or resized by 0.5 to 2, 95 to 100 % with brightness changed by 10 %, about half with 1 % cropped off
+each side, and no pair of different images. CamVid's train ends one second before its test begins, in a moving car
+(correlation 0.969), and two views in Carvana's studio correlate by 0.968; neither is reported. Mirrored and rotated
+copies are searched only among names that begin alike, such as ``7`` and ``7_flip``.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from segkit_checks.images import no_data_value
 
 SIDE = 16  # pixels of a thumbnail
 
-_ALIKE = 0.995  # correlation of two thumbnails
-_APART = 0.4  # standard deviations; more in any one pixel: something has moved, come or gone
-_FLAT = 4.0  # grey levels; in a picture of less contrast, rounding alone costs a correlation of 0.005
-_ROUNDED = 2  # grey levels between the thumbnails of a picture and of itself turned
-_MOST_COPIES = 32  # names that begin alike
-_AT_ONCE = 1024  # pictures; against 25,000 others 100 MB
+_ALIKE = 0.995  # minimum correlation of two thumbnails
+_APART = 0.4  # standard deviations; a larger difference in any pixel means that an object moved, appeared or vanished
+_FLAT = 4.0  # grey levels of contrast; below it, rounding alone lowers the correlation by 0.005
+_ROUNDED = 2  # grey levels; maximum rounding difference between a thumbnail and that of a rotated copy
+_MOST_COPIES = 32  # names with the same beginning
+_AT_ONCE = 1024  # images per matrix product; 100 MB against 25,000 others
 
 
 class Picture(NamedTuple):
-    """One image: the digest of its pixels, and its grey thumbnail, uint8 ``[SIDE,SIDE]``."""
+    """The digest of an image's pixels, and its grey thumbnail, uint8 ``[SIDE,SIDE]``."""
 
     digest: str
     thumbnail: NDArray[np.uint8]
 
 
 class Duplicates:
-    """Images that are in two splits: equal ones are an error, unless ``data.allow_leaks`` is set, similar ones not."""
+    """Images in two splits: equal ones are errors unless ``data.allow_leaks`` is set, similar ones are warnings."""
 
     version = 1
 
@@ -51,11 +51,11 @@ class Duplicates:
         self._allowed = settings.allow_leaks
 
     def measure(self, sample: segkit.Sample) -> str:
-        """The thumbnail of an image, as hexadecimal digits."""
+        """Return the thumbnail of an image as hexadecimal digits."""
         return thumbnail(np.stack([*sample.image.numpy()], axis=-1)).tobytes().hex()
 
     def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, str]]]) -> Iterator[Issue]:
-        """One issue for each two splits with equal images, then one for each two with similar ones."""
+        """Yield an issue for each pair of splits with rotated, equal or similar images."""
         pictures = {
             split: [Picture(each.digest, np.frombuffer(bytes.fromhex(text), np.uint8)) for each, text in those]
             for split, those in splits.items()
@@ -99,21 +99,21 @@ class Duplicates:
 
 
 def thumbnail(image: NDArray[np.uint8 | np.float32]) -> NDArray[np.uint8]:
-    """The grey thumbnail of an image ``[H,W,C]``; where there is no data it has the mean."""
+    """Return the grey thumbnail of an image ``[H,W,C]``; pixels without data are set to the mean."""
     if image.dtype == np.float32:
         mark = no_data_value(image[..., 0])
         holes = (image == np.float32(mark if mark else np.nan)) | ~np.isfinite(image)
         image = np.where(holes, np.nan_to_num(np.mean(image, axis=(0, 1), where=~holes)), image)
     grey = Image.fromarray(displayable(np.ascontiguousarray(image))).convert("L")
-    # in one step: reduced first, resized copies would be missed
+    # resize in one step: reducing first would miss resized copies
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.HAMMING))
 
 
 def alike_pictures(earlier: Sequence[Picture], later: Sequence[Picture]) -> list[tuple[int, int]]:
-    """Pictures of a split that are equal to or look like an earlier split's: indices (earlier, later).
+    """Find images of one split that equal or resemble images of an earlier split: indices (earlier, later).
 
-    Each is paired with the first equal one, else with the likest. All pairs are compared, as one matrix product a
-    thousand pictures. Pictures without contrast are left out: blank tiles are alike without being copies.
+    Each is paired with the first equal image, or else the most similar one. All pairs are compared, by one matrix
+    product per thousand images. Images without contrast are skipped: blank tiles are alike without being copies.
     """
     (known, known_indices), (asked, asked_indices) = _layouts(earlier), _layouts(later)
     first = {earlier[index].digest: index for index in reversed(known_indices)}
@@ -131,13 +131,13 @@ def alike_pictures(earlier: Sequence[Picture], later: Sequence[Picture]) -> list
 
 
 def turned_copies(earlier: Mapping[str, Picture], later: Mapping[str, Picture]) -> list[tuple[str, str]]:
-    """Pictures of a split that are those of an earlier one mirrored or turned by 90 degrees, as names (earlier, later).
+    """Find images that are mirrored or rotated copies of images of an earlier split, as names (earlier, later).
 
-    Those are compared whose names begin alike up to a sign, as ``7.png``, ``7_flip.png``, unless many others do so too.
+    Only images whose names begin alike are compared (``7.png``, ``7_flip.png``), in groups of ``_MOST_COPIES`` at most.
 
     Args:
-        earlier: pictures by name.
-        later: those of another split.
+        earlier: images by name.
+        later: images of another split by name.
     """
     begun: dict[str, tuple[list[str], list[str]]] = {}
     for place, names in enumerate((earlier, later)):
@@ -153,7 +153,7 @@ def turned_copies(earlier: Mapping[str, Picture], later: Mapping[str, Picture]) 
 
 
 def _is_turned(one: Picture, other: Picture) -> bool:
-    """Whether a thumbnail is another one mirrored, turned or both; rounding aside."""
+    """Whether a thumbnail is a mirrored or rotated copy of another, up to rounding."""
     if one.digest == other.digest or abs(int(one.thumbnail.sum()) - int(other.thumbnail.sum())) > SIDE * SIDE:
         return False
     upright, wanted = (each.thumbnail.reshape(SIDE, SIDE).astype(np.int16) for each in (one, other))
@@ -162,7 +162,7 @@ def _is_turned(one: Picture, other: Picture) -> bool:
 
 
 def _layouts(pictures: Sequence[Picture]) -> tuple[NDArray[np.float32], list[int]]:
-    """Thumbnails of mean 0 and standard deviation 1, ``[N,256]``, and the indices of those N that are not flat."""
+    """Return standardised thumbnails ``[N,256]`` of the images with enough contrast, and their indices."""
     thumbnails = np.array([each.thumbnail for each in pictures], np.float32).reshape(len(pictures), SIDE * SIDE)
     contrast = thumbnails.std(axis=1)
     indices = np.flatnonzero(contrast >= _FLAT)

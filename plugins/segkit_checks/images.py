@@ -1,4 +1,4 @@
-"""Images that look odd: blank, of another depth or unit, with values that may mark no data, smaller than the crops."""
+"""Checks for suspicious images: blank, of another bit depth or unit, with no-data values, or smaller than the crops."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from segkit_folder.files import about
 _ODD = {
     "no_data": (
         "hold a value far from all their others",
-        "where it marks pixels without data, the network sees little else beside it: data.no_data = that value makes "
-        "such pixels void",
+        "if it marks pixels without data, it dominates what the network sees: data.no_data = that value makes such "
+        "pixels void",
     ),
-    "holes": ("have pixels without data", "these are void, and the network sees the mean there"),
+    "holes": ("have pixels without data", "these pixels are void, and the network sees the mean there"),
     "constant_image": (
         "hold the same value at every pixel, so nothing can be seen in them",
         "export them again, or leave them out",
     ),
 }
-"""Kind -> what is odd about such images, and what to do."""
-_MOSTLY = 0.5  # of the pixels of a crop
+"""Kind -> description of the problem, advice."""
+_MOSTLY = 0.5  # share of the pixels of a crop
 
 
 class Images:
     """Images that are blank, hold a value that may mark pixels without data, or are of another depth or unit."""
 
     def measure(self, sample: segkit.Sample) -> dict[str, str]:
-        """What is odd about an image, by kind, with a detail or ""."""
+        """Return the problems of an image by kind, with a detail or ""."""
         image, found = sample.image.numpy(), {}
         if image.dtype == np.float32:
             if mark := no_data_value(image[0]):
@@ -48,7 +48,7 @@ class Images:
         return found if (image != image[:, :1, :1]).any() else found | {"constant_image": ""}
 
     def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, dict[str, str]]]]) -> Iterator[Issue]:
-        """An issue for each kind and split."""
+        """Yield an issue for each kind and split."""
         every = [each for those in splits.values() for each, _ in those]
         train = [each for each, _ in splits.get("train", ())]
         wide = train and {(each.dtype, len(each.channels)) for each in every} == {("float32", len(train[0].channels))}
@@ -56,7 +56,7 @@ class Images:
         for split, those in splits.items():
             for kind, (what, advice) in _ODD.items():
                 odd = [(each.name, found[kind]) for each, found in those if kind in found]
-                if kind == "no_data":  # what a file declares is told by its dataset
+                if kind == "no_data":  # the dataset reports declared no-data values
                     declared = {each.name for each, _ in those if "declared_no_data" in each.inspected}
                     odd = [each for each in odd if each[0] not in declared]
                 if odd:
@@ -66,12 +66,12 @@ class Images:
             if other := [(each.name, "") for each, _ in those if each.dtype != usual]:
                 like = next(each.name for each in every if each.dtype == usual)
                 what = f"have more or fewer bits a channel than {like}"
-                advice = "8 bits and more mean nothing beside each other: save all images alike; 8 of full 16 bits "
-                advice += "are, in NumPy, (pixels / 257).round().astype('uint8')"
+                advice = "values of different bit depths cannot be compared: save all images with the same depth; to "
+                advice += "convert full 16 bits to 8 in NumPy: (pixels / 257).round().astype('uint8')"
                 yield about("mixed_depth", split, other, len(those), what, advice, error=True)
             seen = [each for each, found in those if "constant_image" not in found]
             far = [(each.name, "") for each in seen if unit and unit.is_far(each.channels)]
-            if unit and split != "train" and 2 * len(far) > len(those):  # a few images may well differ
+            if unit and split != "train" and 2 * len(far) > len(those):  # a few outliers are normal
                 what = "have values of another range than those of train, which have a mean of "
                 what += f"{unit.mean[0]:.4g} and a deviation of {unit.std[0]:.4g}"
                 advice = "the network cannot know what it sees there: save all images in the same unit"
@@ -79,16 +79,16 @@ class Images:
 
 
 class Crops:
-    """Crops of training that are mostly void, as ``augment.crop`` is larger than most images."""
+    """Training crops that are mostly void because ``augment.crop`` is larger than most images."""
 
     def __init__(self, settings: Any, augment: Any) -> None:
         self._resize, self._augment = settings.resize, augment
 
     def measure(self, sample: segkit.Sample) -> None:
-        """Nothing: the sizes are known."""
+        """Measure nothing; the scan has recorded the sizes."""
 
     def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, None]]]) -> Iterator[Issue]:
-        """A warning where half of the pixels of the crops would be void."""
+        """Yield a warning if at least half of the pixels of all crops would be void."""
         crop, scale = self._augment.crop, math.sqrt(math.prod(self._augment.scale))
         sizes = [resized_size(*each.size, self._resize) for each, _ in splits.get("train", ())]  # [N,2]
         if not crop or not sizes:
@@ -100,10 +100,10 @@ class Crops:
 
 
 def no_data_value(channel: NDArray[Any]) -> str | None:
-    """A value of ``[H,W]`` far from all others, as -9999, which may mark pixels without data.
+    """Return a value of ``[H,W]`` far from all others, such as -9999, that may mark pixels without data; or None.
 
-    That is the least or the largest value, where a thousandth of the pixels has it and it is further away from the
-    others than their range.
+    It is the minimum or maximum, held by more than 0.1 % and less than half of the pixels, and its distance to the
+    other values is larger than their range.
     """
     least, largest = channel.min(), channel.max()
     for value, others in ((least, channel[channel > least]), (largest, channel[channel < largest])):

@@ -1,11 +1,11 @@
-"""Does a mask look interpolated, or decoded from a JPEG: labels in between two others, all along their borders.
+"""The check ``interpolated``: finds masks that were interpolated or saved as JPEG, by in-between labels along borders.
 
-Smooth resizing makes of a border 2|7 the run 2 4 6 7. Every label may be a class, so no check of the range sees it; but
-at a clean border labels jump, and only a thin object between two others lies in between. Measured as the share of the
-places where it could be seen: 852 genuine masks of CamVid, VOC, Cityscapes, COCO-Stuff and Carvana have at most 2.1 %,
-with their classes in another order at most 5 %, made four times smaller by nearest neighbour at most 9 %. Bilinear,
-bicubic and Lanczos resizing and JPEG leave 15 to 95 %, averaging over areas 11 to 40 %. Masks of two classes show
-nothing, those of three may not.
+Smooth resizing turns a border 2|7 into the run 2 4 6 7. Each of these labels may be a class, so a range check misses
+it. But at a clean border the label jumps; only a thin object between two others has an in-between label. The measure is
+the share of such places among all where they are possible. 852 genuine masks of CamVid, VOC, Cityscapes, COCO-Stuff and
+Carvana have at most 2.1 %; at most 5 % with their classes reordered, and at most 9 % when reduced four times by nearest
+neighbour. Bilinear, bicubic and Lanczos resizing and JPEG leave 15 to 95 %, area averaging 11 to 40 %. Masks of two
+classes show nothing, and masks of three classes may not.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ import segkit
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue, first_few
 
-_LIKELY = 0.1  # of the places; twice the worst genuine mask
-_CERTAIN = 0.2  # where few masks of a split stand out, thin objects may be why
-_FEW = 0.05  # of a split's masks
+_LIKELY = 0.1  # share of the places; twice the worst genuine mask at its original size
+_CERTAIN = 0.2  # share required if few masks of a split stand out, which thin objects may cause
+_FEW = 0.05  # share of a split's masks
 _FEWEST = 30  # places; one thin object in a small mask is no evidence
-_THIN = 4  # pixels of a label for each place where it lies in between
+_THIN = 4  # maximum pixels of an outline label per place where it is in between
 
 
 class Borders(NamedTuple):
-    """Places where a label lies strictly between its two neighbours', and where it could, as these are not adjacent."""
+    """Numbers of places where a label is strictly between its two neighbours', and where that is possible."""
 
     suspicious: int
     possible: int
 
 
 class Interpolated:
-    """Masks that look interpolated, or saved as JPEG: labels in between two others along their borders."""
+    """Masks that look interpolated or saved as JPEG: in-between labels along the borders of two others."""
 
     def measure(self, sample: segkit.Sample) -> tuple[int, int]:
-        """The suspicious and the possible places of a mask."""
+        """Return the numbers of suspicious and possible places of a mask."""
         return borders(sample.mask.numpy())
 
     def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Sequence[int]]]]) -> Iterator[Issue]:
-        """One warning for each split with such masks."""
+        """Yield one warning for each split with such masks."""
         for split, samples in splits.items():
             found = interpolated([Borders(*counted) for _, counted in samples])
             if names := tuple(samples[index][0].name for index in found):
@@ -55,10 +55,9 @@ class Interpolated:
 
 
 def borders(mask: NDArray[np.unsignedinteger[Any]]) -> Borders:
-    """Count the places, in rows and in columns, of a mask ``[H,W]``.
+    """Count the places in rows and columns of a mask ``[H,W]``.
 
-    A label that is nowhere but on borders, and alone makes up most of the places, is not counted: classes for outlines
-    look like this.
+    A label that occurs only on borders and makes up most of the places is not counted: it is likely an outline class.
     """
     possible = 0
     found = []
@@ -76,9 +75,9 @@ def borders(mask: NDArray[np.unsignedinteger[Any]]) -> Borders:
 
 
 def interpolated(split: Sequence[Borders]) -> list[int]:
-    """Which masks of a split look interpolated, by index.
+    """Return the indices of a split's masks that look interpolated.
 
-    A tenth of the places is enough where many masks agree; where it is few, a fifth.
+    A tenth of the places is enough if many masks of the split agree; otherwise a fifth is required.
     """
 
     def beyond(share: float) -> list[int]:

@@ -101,7 +101,7 @@ def test_the_table_of_labels_that_are_misread_says_so(config: Path, capsys: pyte
         picture.save(mask)
     assert main(["check", str(config)]) == 2
     out = capsys.readouterr().out
-    assert "These are the labels as they are read, and an error below says why that is wrong." in out
+    assert "These are the labels as they were read; an error below explains why they are wrong." in out
     assert "error: train, val: " in out
     assert out.splitlines()[-1] == "1 error, no warnings"  # no warning that follows from it
 
@@ -146,7 +146,7 @@ def test_pictures_of_a_person_s_own_are_not_overwritten(config: Path, capsys: py
     Path("mine").mkdir()
     Image.fromarray(np.zeros((2, 2), np.uint8)).save("mine/train.png")
     assert main(["check", str(config), "--pictures", "mine"]) == 2
-    assert "mine/train.png is there and no sheet of segkit's" in capsys.readouterr().err
+    assert "mine/train.png exists and was not written by segkit" in capsys.readouterr().err
     with Image.open("mine/train.png") as kept:
         assert kept.size == (2, 2)
     assert main(["check", str(config), "--pictures", str(config / "below")]) == 2
@@ -206,7 +206,7 @@ def test_augmented_crops_are_drawn_with_the_pictures(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(config), "--augmented"]) == 2
-    assert "say where they go: --pictures DIR" in capsys.readouterr().err
+    assert "add --pictures DIR to say where" in capsys.readouterr().err
     asked = ["check", str(config), "--pictures", str(tmp_path / "sheets"), "--augmented", "augment.crop=16"]
     assert main(asked) == 0
     first = (tmp_path / "sheets" / "train_augmented.png").read_bytes()
