@@ -1,7 +1,7 @@
-"""The report of a run, report.html in its folder, and runs side by side: the commands ``report`` and ``compare``.
+"""Reports of runs (report.html in the run folder) and comparisons: the commands ``report`` and ``compare``.
 
-Every run writes its report, anew as it goes on and as often as that takes a small part of the time, unless
-``SEGKIT_REPORT=0`` is set.
+Every run writes its report and updates it while training, as often as this takes a small share of the run's time,
+unless ``SEGKIT_REPORT=0`` is set.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from segkit.errors import SegkitError
 if TYPE_CHECKING:
     from segkit.engine.trainer import Result, Run
 
-SHARE = 0.02  # of a run's time
-FIRST = 120.0  # seconds from a run's start to its first page; that takes two, as matplotlib is imported for it
-_due: dict[Path, float] = {}  # by run folder: an event knows its run and nothing else
-_behind: set[Path] = set()  # whose report lacks an epoch; a run that is stopped tells no end
+SHARE = 0.02  # maximum share of a run's time spent on reports
+FIRST = 120.0  # seconds from a run's start to its first report, which takes two because it imports matplotlib
+_due: dict[Path, float] = {}  # time of the next report, by run folder
+_behind: set[Path] = set()  # folders whose report lacks an epoch; a killed run sends no end event
 
 
 @segkit.hookimpl
@@ -34,7 +34,7 @@ def segkit_commands() -> Mapping[str, str]:
 
 @segkit.hookimpl
 def segkit_run_started(run: Run) -> None:
-    """Note when it was; the report of a run that this one replaces goes."""
+    """Schedule the first report; remove an existing report unless the run is resumed."""
     if run.first_epoch == 1:
         (run.folder / "report.html").unlink(missing_ok=True)
     _due[run.folder] = time.monotonic() + FIRST
@@ -42,7 +42,7 @@ def segkit_run_started(run: Run) -> None:
 
 @segkit.hookimpl
 def segkit_epoch_ended(run: Run) -> None:
-    """Write the report so far, unless that would slow the run down."""
+    """Write the report so far, if one is due."""
     _behind.add(run.folder)
     began = time.monotonic()
     if began >= _due.get(run.folder, 0.0):
@@ -53,7 +53,7 @@ def segkit_epoch_ended(run: Run) -> None:
 
 @segkit.hookimpl
 def segkit_run_ended(run: Run, result: Result) -> str | None:
-    """Write the report, and say where it is and what the scores alone do not show."""
+    """Write the report; return remarks on the scores, and the path of the report."""
     if not _write(run.folder):
         return None
     from segkit_report.report import remarks
@@ -66,18 +66,18 @@ def segkit_run_ended(run: Run, result: Result) -> str | None:
 
 @atexit.register
 def catch_up() -> None:
-    """Write the reports that lack an epoch, of runs that were stopped."""
+    """Write outdated reports of interrupted runs."""
     while _behind:
-        with contextlib.suppress(SegkitError):  # moved or removed since
+        with contextlib.suppress(SegkitError):  # the folder was moved or removed
             _write(_behind.pop())
 
 
 def _write(folder: Path) -> bool:
-    """Write the report, if it is wanted; a RunFolderError where something in the folder cannot be read or written."""
+    """Write the report unless disabled; raise RunFolderError if files of the folder cannot be read or written."""
     _behind.discard(folder)
     if os.environ.get("SEGKIT_REPORT") == "0":
         return False
-    from segkit_report.page import write_report  # here, for every command imports this module; imports matplotlib
+    from segkit_report.page import write_report  # imported here because it imports matplotlib
     from segkit_report.story import Story
 
     write_report(Story(str(folder)), folder / "report.html")

@@ -1,4 +1,4 @@
-"""Curves of a run, each score with its floor, and the confusion matrix: SVG in the page's colours, light or dark."""
+"""Draws curves, confusion matrix and reliability diagram as SVG in the page's colours, for light and dark themes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from matplotlib.ticker import MaxNLocator
 from segkit.errors import one_line
 from segkit_report.story import Story
 
-INK, FIRST, SECOND, FLOOR = "#010101", "#010102", "#010103", "#010104"  # stand for what the page calls them
+INK, FIRST, SECOND, FLOOR = "#010101", "#010102", "#010103", "#010104"  # placeholders for CSS colours
 SERIES = ["#010102", "#010103", "#010105", "#010106", "#010107", "#010108"]
 _COLOURS = {INK: "currentColor", FLOOR: "var(--floor)"} | {
     colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, 1)
 }
-NAME = 20  # characters of a class in a confusion matrix
-NUMBERED = 12  # classes up to which each of its fields holds its number
+NAME = 20  # maximum characters of a class in a confusion matrix
+NUMBERED = 12  # maximum number of classes for a confusion matrix with numbers
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "font.family": ["sans-serif"],
@@ -46,8 +46,8 @@ class Chart:
     """A chart.
 
     Attributes:
-        title: what it shows.
-        told: the same in a sentence, for those who do not see it.
+        title: the title.
+        told: alternative text for screen readers.
         svg: the picture.
     """
 
@@ -56,11 +56,11 @@ class Chart:
     svg: str
 
 
-Line = tuple[str, Sequence[float | None], str]  # its name, values by epoch, colour
+Line = tuple[str, Sequence[float | None], str]  # name, values by epoch, colour
 
 
 def curves(story: Story) -> list[Chart]:
-    """Loss, every score of val that has a floor, and the learning rate, by epoch."""
+    """Draw the loss, every score of val that has a floor, and the learning rate, by epoch."""
     lines, best = story.record.epochs, int(story.costs["best_epoch"])
     epochs = [int(line["epoch"]) for line in lines]
     train, val = ([line[name] for line in lines] for name in ("train", "val"))
@@ -79,15 +79,15 @@ def curves(story: Story) -> list[Chart]:
 def chart(
     title: str, epochs: Sequence[int], lines: Sequence[Line], best: int | None = None, floor: float | None = None
 ) -> Chart:
-    """Lines over the epochs, with the best epoch marked, and the score of the best constant prediction (floor)."""
+    """Draw lines over the epochs, and mark the best epoch and the floor (score of the best constant prediction)."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
         figure = Figure(figsize=(4.6, 2.6))
-        figure.subplots_adjust(0.15, 0.18, 0.97, 0.95)  # to have it found out takes as long again as to draw
+        figure.subplots_adjust(0.15, 0.18, 0.97, 0.95)  # automatic layout would double the drawing time
         axes: Axes = figure.add_subplot()
         for number, (name, values, colour) in enumerate(lines):
-            dashes = ("-", "--", "-.", ":")[number // len(SERIES) % 4]  # where a colour comes again
+            dashes = ("-", "--", "-.", ":")[number // len(SERIES) % 4]  # for repeated colours
             known = [float("nan") if value is None else value for value in values]
-            marker = "o" if len(values) - values.count(None) == 1 else ""  # a line of one point is none
+            marker = "o" if len(values) - values.count(None) == 1 else ""  # a line of one point is invisible
             axes.plot(epochs[: len(known)], known, color=colour, linestyle=dashes, marker=marker, label=one_line(name))
         if floor is not None:
             axes.axhline(floor, color=FLOOR, linestyle="--", label=f"floor {floor:.3f}")
@@ -102,12 +102,12 @@ def chart(
 
 
 def reliability(found: Mapping[str, Mapping[str, Any]], split: str) -> Chart:
-    """How often pixels are right by how sure the network is of them, before and after it was calibrated.
+    """Draw a reliability diagram: accuracy by confidence, before and after calibration.
 
     Args:
-        found: ``before`` and ``after``, each with its ``calibration_error`` and its ``reliability``, which is of each
-            bin the share of the pixels, their mean confidence and accuracy.
-        split: they are of.
+        found: ``before`` and ``after``, each with ``calibration_error`` and ``reliability``: the share of the pixels,
+            mean confidence and accuracy of each bin.
+        split: the name of the split.
     """
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "reliability"}):
         figure = Figure(figsize=(4.6, 3.4))
@@ -125,7 +125,7 @@ def reliability(found: Mapping[str, Mapping[str, Any]], split: str) -> Chart:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """A figure as an element of a page: its colours the page's, its identifiers its own."""
+    """Convert a figure to an ``<svg>`` element with the page's colours and with identifiers unique in the page."""
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
@@ -139,7 +139,7 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def heat_map(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str) -> Chart:
-    """The confusion matrix: each row a class, and the shares of its pixels by predicted class."""
+    """Draw the confusion matrix: rows are true classes, with the shares of their pixels by predicted class."""
     matrix = np.asarray(counts, np.float64)  # [C,C]
     shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     names = [name if len(name) <= NAME else f"{name[: NAME - 3]}..." for name in map(one_line, classes)]

@@ -9,30 +9,30 @@ from segkit.cli.output import add_output_options, print_json
 
 
 class Compare:
-    """Set runs side by side: scores beside their floors by split, time, memory, and what differs in their configs.
+    """Compare runs: scores with their floors by split, time, memory, and differences of their configs.
 
-    "Mixed against full precision" is two runs of one config: `run CONFIG train.precision=fp32 output.dir=runs/fp32`,
-    the same with bf16, and `compare runs/fp32 runs/bf16`. A run that is not finished shows the best epoch so far.
-    Of runs that differ in their seed or their fold alone the mean is told, with its standard deviation: over the
-    folds of a data set val's is the cross-validated score.
+    To compare mixed with full precision, run one config twice: `run CONFIG train.precision=fp32 output.dir=runs/fp32`,
+    the same with bf16, then `compare runs/fp32 runs/bf16`. An unfinished run shows its best epoch so far. For runs that
+    differ only in seed or fold, the mean and standard deviation of the scores are shown; over the folds of a dataset,
+    val's mean is the cross-validated score.
     """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """The runs, and how to print."""
+        """Add the runs and output options."""
         parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, or a folder of runs: all of them")
         parser.add_argument("--html", metavar="FILE", help="write a page for a browser too, with curves and classes")
         parser.add_argument(
             "--ensemble",
             action="store_true",
-            help="score the mean of the runs' probabilities on the last split, and tell what it gains beside each",
+            help="score the mean of the runs' probabilities on the last split, and show the gain over each run",
         )
         document = "runs, each with settings, splits and costs; differences; spread and ensemble by split"
         add_output_options(parser, document=document)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Read the folders, print, write."""
+        """Read the folders, print the tables and write the page."""
         from pathlib import Path
 
         from segkit.errors import RunFolderError, SegkitError
@@ -48,7 +48,7 @@ class Compare:
                 except RunFolderError as error:
                     if not inside:
                         raise
-                    print(f"left out: {error}", file=sys.stderr)  # one that has just begun
+                    print(f"left out: {error}", file=sys.stderr)  # a run without a finished epoch
         runs = list(found.values())
         if not runs:
             raise RunFolderError(f"{', '.join(arguments.runs)}: no run there has ended an epoch")
@@ -59,7 +59,7 @@ class Compare:
 
             try:
                 ensemble = evaluate_run([run.folder for run in runs], [runs[0].last_split]).splits
-            except SegkitError as error:  # told after what can be compared all the same
+            except SegkitError as error:  # raised after printing the comparison
                 no_ensemble = error
         if arguments.html:
             from segkit_report.page import write_comparison
@@ -82,15 +82,15 @@ class Compare:
 class Report:
     """Write the report of a run, one file for a browser: verdict, curves, classes, confusions, images, data, config.
 
-    Every run writes it as report.html in its folder, anew as it goes on (SEGKIT_REPORT=0 leaves it out); this does
-    it again, as for a run of an older version.
+    Every run writes report.html into its folder and updates it while training, unless SEGKIT_REPORT=0 is set. This
+    command writes it again, for example for a run of an older version.
     """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """The run, and where to write."""
+        """Add the run folder and output file."""
         parser.add_argument("run", metavar="RUN", help="a run folder")
-        parser.add_argument("--output", metavar="FILE", help="left out: report.html in the run folder")
+        parser.add_argument("--output", metavar="FILE", help="default: report.html in the run folder")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:

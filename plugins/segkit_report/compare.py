@@ -1,4 +1,4 @@
-"""Runs side by side: scores beside their floors, their spread, what they cost and what differs in their configs."""
+"""Compares runs: scores with floors, mean and standard deviation, costs, and differences of their configs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from segkit_report.charts import Chart
 
 SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
-NAME = 22  # characters of a run's folder, the end of which tells it from others
-VALUE = 40  # characters of a setting, before the runs that have it
-MOST = 150  # characters of a setting that are shown
+NAME = 22  # maximum characters of a run folder; longer paths lose their beginning
+VALUE = 40  # width of the column of values in characters
+MOST = 150  # maximum characters of a value
 OTHER_DATA = "not to be compared: the floors differ, so these are other images or other classes"
-EVERYWHERE = ("output.dir",)  # differs between any two runs, and changes nothing
-REPEATED = {"dataset.fold": "folds", "train.seed": "seeds"}  # what may differ between runs whose mean says something
+EVERYWHERE = ("output.dir",)  # differs between all runs and has no effect on results
+REPEATED = {"dataset.fold": "folds", "train.seed": "seeds"}  # settings that may differ between runs to average
 
 Scores = Mapping[str, Any]
 Splits = Mapping[str, Scores]  # by split
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """``{"train.precision": ["fp32", "bf16"]}``: the keys whose values differ, one value a run, None where it is not.
+    """Return settings that differ, one value per run or None: ``{"train.precision": ["fp32", "bf16"]}``.
 
-    A loss or a metric goes by its name, ``loss.dice.scale``, as on the command line; a second one is ``loss.dice-2``.
+    Losses and metrics are keyed by name as on the command line (``loss.dice.scale``); a second one is ``loss.dice-2``.
     """
     flat = [dict(_flat(each)) for each in settings]
     keys = dict.fromkeys(key for each in flat for key in each)
@@ -55,7 +55,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def by_split(stories: Sequence[Story], names: Sequence[str] | None = None) -> dict[str, dict[str, Scores]]:
-    """By split, in the order of the run that has most, the scores of the runs that have it, by the runs' names."""
+    """Return the scores by split and run name; splits are in the order of the run that has most."""
     splits = [split for story in sorted(stories, key=lambda each: -len(each.splits)) for split in story.splits]
     named = list(zip(names or map(str, range(len(stories))), stories, strict=True))
     return {
@@ -65,8 +65,8 @@ def by_split(stories: Sequence[Story], names: Sequence[str] | None = None) -> di
 
 
 def repeated(stories: Sequence[Story]) -> str:
-    """What the runs repeat: ``folds`` or ``seeds``, ``runs`` where both differ; nothing where other settings do."""
-    asked = [story.record.replaced for story in stories]  # as "auto", for which each fold may have had another number
+    """Return "folds" or "seeds" if only that setting differs between runs, "runs" if both do, "" otherwise."""
+    asked = [story.record.replaced for story in stories]  # values like "auto", whose result may differ by fold
     changed = [
         key
         for key in differences([story.settings for story in stories])
@@ -77,7 +77,7 @@ def repeated(stories: Sequence[Story]) -> str:
 
 
 def spread(stories: Sequence[Story]) -> dict[str, dict[str, tuple[float, float]]]:
-    """By split the mean of each score over runs that repeat each other and its standard deviation (n - 1)."""
+    """Return mean and standard deviation (n - 1) of each score by split, for runs that are :func:`repeated`."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for split, shown in by_split(stories).items() if repeated(stories) else ():
         rows = {name: [each[name] for each in shown.values() if each.get(name) is not None] for name in SCORES}
@@ -87,7 +87,7 @@ def spread(stories: Sequence[Story]) -> dict[str, dict[str, tuple[float, float]]
 
 
 def notes(split: str, shown: Mapping[str, Scores], stories: Sequence[Story], ensemble: Splits) -> list[str]:
-    """What is said below the scores of a split: whether they compare, their mean and spread, the ensemble's gain."""
+    """Return the notes below a split's scores: whether they are comparable, mean and deviation, ensemble gain."""
     found, what = [], repeated(stories)
     if not same_data(list(shown.values())) and what not in ("folds", "runs"):
         found.append(OTHER_DATA)
@@ -107,7 +107,7 @@ def notes(split: str, shown: Mapping[str, Scores], stories: Sequence[Story], ens
 
 
 def tables(stories: Sequence[Story], ensemble: Splits) -> str:
-    """A table a split, one of what the runs cost, and what differs in their settings."""
+    """Format one table per split, a table of costs, and the differences of settings."""
     names = [text if len(text := one_line(story.name)) < NAME else f"…{text[-(NAME - 2) :]}" for story in stories]
     numbered = len(set(names)) < len(names)
     if numbered:
@@ -143,7 +143,7 @@ def _costs(names: Sequence[str], stories: Sequence[Story]) -> str:
 
 
 def _changed(names: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> str:
-    """Each setting above its values, and the runs that have each."""
+    """Format each differing setting with its values and the runs of each value."""
     if not changed:
         return "their configs are the same" if len(names) > 1 else ""
     lines = ["what differs"]
@@ -162,7 +162,7 @@ def _changed(names: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> str:
 
 
 def comparison(stories: Sequence[Story], ensemble: Splits) -> dict[str, Any]:
-    """Everything that the template names."""
+    """Return all variables of the template."""
     from segkit_report.report import costs
 
     last = [story.folder.resolve().name for story in stories]
@@ -187,9 +187,9 @@ def comparison(stories: Sequence[Story], ensemble: Splits) -> dict[str, Any]:
 
 
 def _score_rows(found: Mapping[str, Scores]) -> list[tuple[str, list[tuple[Any, Any, bool]]]]:
-    """Of each run: score, floor, whether none has a higher one, where they may be compared."""
+    """Return score, floor and whether it is the best score, for each run and score; none is best if not comparable."""
     values = {name: [each.get(name) or 0.0 for each in found.values()] for name in SCORES}
-    best = {name: max(row) if max(row) != min(row) else None for name, row in values.items()}  # of equal ones none
+    best = {name: max(row) if max(row) != min(row) else None for name, row in values.items()}  # None if all are equal
     same = same_data(list(found.values()))
     return [
         (run, [(s.get(name), s["floor"].get(name), same and s.get(name, 0.0) == best[name]) for name in SCORES])
@@ -198,7 +198,7 @@ def _score_rows(found: Mapping[str, Scores]) -> list[tuple[str, list[tuple[Any, 
 
 
 def _class_rows(split: str, stories: Sequence[Story]) -> list[tuple[str, list[Any]]]:
-    """The IoU of each class, a value a run; nothing where the runs have other classes."""
+    """Return the IoU of each class in each run; empty if the classes differ between runs."""
     if any(story.classes != stories[0].classes for story in stories):
         return []
     ious = [story.splits.get(split, {}).get("class_iou", {}) for story in stories]
@@ -206,7 +206,7 @@ def _class_rows(split: str, stories: Sequence[Story]) -> list[tuple[str, list[An
 
 
 def _curves(names: Sequence[str], stories: Sequence[Story]) -> list[Chart]:
-    """Mean IoU and loss of val, and the loss of training, by epoch, a line a run."""
+    """Draw mean IoU and loss of val, and the training loss, by epoch, with one line per run."""
     from segkit_report.charts import SERIES, chart  # imports matplotlib
 
     runs = [story.record.epochs for story in stories]

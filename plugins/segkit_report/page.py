@@ -1,4 +1,4 @@
-"""Pages of one file: text, style, pictures and the script that sorts tables; nothing is loaded from anywhere."""
+"""Renders self-contained HTML pages: text, style, pictures and the script that sorts tables are in one file."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def write_report(story: Story, path: Path) -> None:
     """Write the report of a run.
 
     Raises:
-        RunFolderError: what is in the run folder does not make sense.
-        WriteError: ``path`` cannot be written; what was there is intact.
+        RunFolderError: files in the run folder are damaged.
+        WriteError: ``path`` cannot be written; an existing file is left intact.
     """
     _write(path, "report.html", lambda: content(story), [story], "no report can be made of it")
 
 
 def write_comparison(stories: Sequence[Story], path: Path, ensemble: Splits) -> None:
-    """Write a page that sets runs side by side; it raises as :func:`write_report`."""
+    """Write a page that compares runs; raises the same errors as :func:`write_report`."""
     _write(path, "compare.html", lambda: comparison(stories, ensemble), stories, "they cannot be compared")
 
 
 def _write(
     path: Path, template: str, values: Callable[[], dict[str, Any]], stories: Sequence[Story], otherwise: str
 ) -> None:
-    """Write a page of what was read, which is JSON and may still hold anything; matplotlib's messages are silenced."""
-    logger = logging.getLogger("matplotlib")  # it tells of caches that it builds, and of letters that its font lacks
+    """Render and write a page, and report errors of invalid run data as RunFolderError; silence matplotlib."""
+    logger = logging.getLogger("matplotlib")  # logs building its cache, and characters missing in the font
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
@@ -60,7 +60,7 @@ def _write(
 
 
 def _render(template: str, values: dict[str, Any]) -> str:
-    """A template filled in, with its style and script."""
+    """Render a template with its style and script."""
     script, style = ((files(__package__) / "templates" / name).read_text("utf-8") for name in ("sort.js", "style.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     own = {"script": Markup(script), "style": Markup(style), "digest": digest, "version": segkit.__version__}
@@ -69,7 +69,7 @@ def _render(template: str, values: dict[str, Any]) -> str:
 
 @cache
 def _environment() -> Environment:
-    """The templates: all text is escaped, and a name that is not there is an error."""
+    """Return the template environment: all text is escaped, and unknown names are errors."""
     environment = Environment(
         loader=PackageLoader("segkit_report"),
         autoescape=True,

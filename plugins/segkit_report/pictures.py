@@ -1,4 +1,4 @@
-"""The pictures of a run for its report, cut up, made small and written into the page itself."""
+"""The pictures of a run for its report: cropped, compressed and embedded in the page."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from segkit_samples.sheets import GAP, caption
 
 TITLES = ("image", "truth", "prediction", "errors")
 _PHOTOGRAPH: dict[str, Any] = {"quality": 80, "method": 4}
-_LABELS: dict[str, Any] = {"lossless": True, "method": 4}  # a mask is not made lossy, not even to be looked at
-_MOST = 2000  # pixels a side of a sheet
+_LABELS: dict[str, Any] = {"lossless": True, "method": 4}  # masks are never compressed lossily
+_MOST = 2000  # pixels, maximum width of a sheet
 
 
 def extremes(story: Story, kind: str) -> list[dict[str, Any]]:
-    """The ``"hardest"`` or the ``"easiest"`` images of the last split.
+    """Return the ``"hardest"`` or ``"easiest"`` images of the last split.
 
-    Of each its name, mean IoU, the share of its labelled pixels that is wrong, width and height of a tile in pixels,
-    and its tiles: title and address of image, truth, prediction and errors.
+    Each has a name, mean IoU, share of wrong labelled pixels, width and height of a tile in pixels, and tiles: title
+    and data URL of image, truth, prediction and errors.
     """
     scored = [each for each in story.details["images"] if each["mean_iou"] is not None]
     found = []
@@ -42,7 +42,7 @@ def extremes(story: Story, kind: str) -> list[dict[str, Any]]:
 
 
 def sheet(story: Story) -> tuple[str, int, int] | None:
-    """What the best weights predict for the images that are drawn each epoch: address, width and height."""
+    """Return the sheet of val images drawn with the best weights: data URL, width and height; or None."""
     folder = story.folder / "samples"
     for path in (folder / "best.png", folder / f"epoch_{story.costs['best_epoch']:04d}.png"):
         if path.is_file() and (story.finished or path.name != "best.png"):

@@ -1,4 +1,4 @@
-"""What stands in the report of a run: its score beside the floor, which classes it has learned, its data and costs."""
+"""The content of a run's report: scores and floors, which classes were learned, the data, and the costs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from segkit_report.charts import curves, heat_map, reliability
 from segkit_report.pictures import extremes, sheet
 from segkit_report.story import Story
 
-LEARNED = 0.5  # IoU: half of what is the class or is called so is both, as in Pascal VOC's detections
-IN_PART = 0.2
-_ONE_SIDED = 0.5  # of recall; a precision below it is that of a class which is predicted too often
-_KNOWN = 0.2  # of precision or recall; of a class below both there is nothing to say but its IoU
-_MOST = 6  # classes that are named
-ABOVE = 0.1  # of the way from the IoU of predicting the class everywhere, its share, to a perfect one
-MOST = 10  # confusions that are listed
+LEARNED = 0.5  # IoU from which a class counts as learned, as for detections in Pascal VOC
+IN_PART = 0.2  # IoU from which a class counts as learned in part
+_ONE_SIDED = 0.5  # ratio of precision and recall below which a class is predicted too often or too seldom
+_KNOWN = 0.2  # minimum of the larger of precision and recall for such a remark
+_MOST = 6  # maximum number of classes with such remarks
+ABOVE = 0.1  # share of the range from the IoU of predicting the class everywhere to 1 that a class must exceed
+MOST = 10  # maximum number of listed confusions
 GROUPS = {
     "learned": "Learned",
     "in part": "Learned in part",
@@ -32,7 +32,7 @@ GROUPS = {
 
 
 def content(story: Story) -> dict[str, Any]:
-    """Everything that the template names."""
+    """Return all variables of the template."""
     config, run, splits = story.settings, story.record.run, story.splits
     matrix, last = story.details["confusion"], splits[story.last_split]
     found, data = verdict(story), run.get("data") or {}
@@ -69,10 +69,10 @@ def content(story: Story) -> dict[str, Any]:
 
 
 def verdict(story: Story) -> dict[str, Any]:
-    """The first lines: the score of the last split beside its floor, what went wrong, and which classes are learned.
+    """Return the summary: the score of the last split and its floor, problems, and which classes were learned.
 
-    ``trouble`` is a text, ``groups`` has the names of classes by those keys of :data:`GROUPS` that have any, and
-    ``remarks`` are sentences on what scores alone do not show.
+    ``trouble`` is a text, ``groups`` maps the non-empty groups of :data:`GROUPS` to class names, and ``remarks`` are
+    the sentences of :func:`remarks`.
     """
     scores = story.splits[story.last_split]
     of_class = {name: group(story, name) for name in story.classes}
@@ -89,10 +89,10 @@ def verdict(story: Story) -> dict[str, Any]:
 
 
 def remarks(story: Story) -> list[str]:
-    """What a table of scores does not show at a glance, a sentence each.
+    """Return sentences on what a table of scores does not show at a glance.
 
-    That a score is below its floor, and which classes are predicted far too often or too seldom, as precision and
-    recall say; of those the most frequent ``_MOST``.
+    They name scores below their floors, and classes predicted far too often or too seldom according to precision and
+    recall (the ``_MOST`` most frequent ones).
     """
     scores = story.splits[story.last_split]
     floor, odd = scores["floor"], []
@@ -111,7 +111,7 @@ def remarks(story: Story) -> list[str]:
 
 
 def _precision_and_recall(story: Story) -> NDArray[np.float64]:
-    """Of each class on the last split its pixels, precision and recall, ``[3,C]``; NaN where it is not known."""
+    """Return pixels, precision and recall of each class on the last split, ``[3,C]``; NaN where unknown."""
     if not story.details["confusion"]:
         return np.array([[0.0], [math.nan], [math.nan]]).repeat(len(story.classes), axis=1)
     matrix = np.array(story.details["confusion"], float)  # [C,C], rows the truth
@@ -121,14 +121,14 @@ def _precision_and_recall(story: Story) -> NDArray[np.float64]:
 
 
 def group(story: Story, name: str) -> str:
-    """How well a class is known, by its IoU alone, so that of two classes the one with the higher is never the worse.
+    """Return the key in :data:`GROUPS` of a class, by its IoU.
 
-    One that is no better than predicting the class everywhere, whatever it is, stands apart: it proves nothing.
+    A class that is hardly better than predicting it everywhere has its own group, because its IoU proves nothing.
     """
     iou, share = story.splits[story.last_split]["class_iou"].get(name), story.share(name)
     if iou is None or share == 0:
         return "absent"
-    constant = share or 0.0  # all its pixels, of all that there are
+    constant = share or 0.0  # the IoU of predicting the class everywhere
     if iou < IN_PART:
         return "not learned"
     if iou < constant + ABOVE * (1 - constant) or constant == 1:
@@ -139,15 +139,15 @@ def group(story: Story, name: str) -> str:
 def _trouble(story: Story) -> str:
     epochs, split = story.record.epochs, story.last_split
     collapsed = story.record.result.get("collapsed")
-    if not story.finished:  # it may have recovered
+    if not story.finished:  # the run may have recovered
         collapsed = any(line.get("collapsed") for line in epochs) and stuck(epochs[-1]["val"])
     if collapsed:
         return f"{sentence(story.splits[split], split)}."
-    return f"{story.advice}." if story.finished and story.advice else ""  # of a run that knows train alone
+    return f"{story.advice}." if story.finished and story.advice else ""  # the run has only memorised train
 
 
 def _classes(story: Story) -> list[dict[str, Any]]:
-    """A row a class: colour, share and IoU by split, precision and recall on the last one."""
+    """Return one row per class: colour, share and IoU by split, precision and recall on the last split."""
     _, precisions, recalls = _precision_and_recall(story).tolist()
     return [
         {
@@ -164,7 +164,7 @@ def _classes(story: Story) -> list[dict[str, Any]]:
 
 
 def _largest(counts: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
-    """The confusions of most pixels: the true and the predicted class, their share of the class and of all errors."""
+    """Return the largest confusions: true and predicted class, pixels, and share of the class and of all errors."""
     matrix = np.array(counts, np.int64)
     totals = matrix.sum(1)
     np.fill_diagonal(matrix, 0)
@@ -183,7 +183,7 @@ def _largest(counts: list[list[int]], classes: list[str]) -> list[dict[str, Any]
 
 
 def costs(story: Story) -> list[tuple[str, str]]:
-    """What the run took, and by what it was made."""
+    """Return the costs of the run and the versions of the software, as (name, value) rows."""
     known, run = story.costs, story.record.run
     train = [line["train"] for line in story.record.epochs]
     memory = known["peak_memory_bytes"]

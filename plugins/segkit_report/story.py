@@ -1,4 +1,4 @@
-"""One run as its folder tells it, finished or not: settings, scores, costs, classes."""
+"""One run read from its folder, finished or not: settings, scores, costs, classes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ COSTS = ("best_epoch", "seconds", "images_per_second", "peak_memory_bytes", "pre
 
 
 class Story:
-    """One run that is finished, or has had an epoch at least.
+    """A run that is finished or has at least one epoch.
 
     Attributes:
-        name: its folder, as it was given.
-        record: the files of that folder.
-        finished: whether it has a result.
-        settings: its config with every default written out, the versions of its packages among them.
-        splits: per split the scores and their ``floor``; of a run that is not finished, val's in the best epoch.
-        last_split: the one that counts: test, or val where there is none.
-        costs: what it took, and the best epoch; what is not known is None.
+        name: the run folder as it was given.
+        record: the files of the folder.
+        finished: whether the run has a result.
+        settings: the config with all defaults, and the versions of packages.
+        splits: the scores of each split with their ``floor``; of an unfinished run, val's in the best epoch.
+        last_split: the split whose scores are reported first: test, or val if there is no test.
+        costs: the values of :data:`COSTS`; unknown ones are None.
 
     Raises:
-        RunFolderError: no run folder, one whose files are damaged, or no epoch has ended yet.
+        RunFolderError: the folder is not a run folder, its files are damaged, or no epoch has ended yet.
     """
 
     def __init__(self, place: str) -> None:
@@ -50,29 +50,29 @@ class Story:
 
     @property
     def classes(self) -> list[str]:
-        """Their names."""
+        """The names of the classes."""
         return [str(name) for name in self.record.model["classes"]]
 
     @cached_property
     def details(self) -> dict[str, Any]:
-        """The last split's ``confusion``, rows the truth, and scores of its ``images``; none of a run that goes on."""
+        """``confusion`` of the last split (rows are true classes) and scores of its ``images``; empty if unfinished."""
         found: dict[str, Any] = self.record.details.get(self.last_split, {}) if self.finished else {}
         return {"confusion": found.get("confusion"), "images": found.get("images", [])}
 
     @property
     def advice(self) -> str:
-        """What to change, where segkit_advice has written it."""
+        """The text that segkit_advice has written, or ""."""
         path = self.folder / "advice.txt"
         return path.read_text("utf-8").strip() if path.is_file() else ""
 
     def share(self, name: str) -> float | None:
-        """A class's share of the labelled pixels of the last split, which is what predicting it everywhere scores."""
+        """A class's share of the last split's labelled pixels, which is the IoU of predicting it everywhere."""
         found = (self.record.run.get("data") or {}).get(self.last_split)
         total = sum(found["pixels"].values()) if found else 0
         return found["pixels"][name] / total if found and total else None
 
 
 def same_data(scores: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether scores of one split may be set side by side: those of other images or classes have other floors."""
+    """Whether scores of a split are comparable: with other images or classes the floors would differ."""
     floors = [(each["floor"].get("class"), each["floor"].get("mean_iou")) for each in scores]
     return all(floor == floors[0] for floor in floors)
