@@ -66,8 +66,8 @@ def throughput(trainer: Any, batches: Iterator[Any], amount: Amount, description
 
     def speed(steps: int) -> float:
         loop.end_epoch()
-        told: float = loop.run_epoch(batches, steps, images, description)["images_per_second"]
-        return told
+        images_per_second: float = loop.run_epoch(batches, steps, images, description)["images_per_second"]
+        return images_per_second
 
     peak_memory(device, restart=True)
     first = images / speed(1)

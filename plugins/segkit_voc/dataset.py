@@ -78,7 +78,7 @@ class VocDataset(PairedFiles):
                 f"{folder}: no split '{split}', but {', '.join(self.splits)}{did_you_mean(split, self.splits)}{advice}"
             )
         pairs = [(folder / "JPEGImages" / f"{x}.jpg", folder / "SegmentationClass" / f"{x}.png") for x in names[split]]
-        super().__init__(_those_there(folder, split, pairs), classes=CLASSES, palette=voc_palette(len(CLASSES)))
+        super().__init__(_existing_pairs(folder, split, pairs), classes=CLASSES, palette=voc_palette(len(CLASSES)))
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
@@ -137,7 +137,7 @@ def _download(root: Path, year: str) -> None:
         download(year, home, wanted)
 
 
-def _those_there(folder: Path, split: str, pairs: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+def _existing_pairs(folder: Path, split: str, pairs: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     """Return the pairs whose files both exist; missing files are reported."""
     folders = (folder / "JPEGImages", folder / "SegmentationClass")
     there = {composed(str(path)): path for each in folders for path in each.glob("*")}
