@@ -1,4 +1,4 @@
-"""What the masks of a reading store, and what the classes are called: by files of names and by palettes."""
+"""The labels that the masks of a reading store, with class names and colours from class files and palettes."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from segkit_init.labels import VOID, answer_of, question_of
 from segkit_init.reading import Reading
 from segkit_init.stored import COLOUR, StoredLabels, are_edges, each_mask, read_labels, stored_labels
 
-_SOME = 8  # labels that a longer list of names may well be of
+_SOME = 8  # labels: more than these may belong to a much longer list of names
 _FEW_COLOURS = 16
 _LOOKED_AT = 5  # images whose colours are counted
 _FEW = 12  # masks whose edges are looked at
-_MOST_FILES = 20  # that are called as a file of names
+_MOST_FILES = 20  # files with the name of a class file
 _BACKGROUND = re.compile(r"(?i)back|bg|none|void|null|other|label|normal|ignore|nothing|empty|0")
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
 _NAMES = re.compile(r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset).*\.(txt|[ct]sv|names|json)")
 
 
 def labels_asked(reading: Reading, masks: Sequence[Path], notes: list[str], seen: set[int]) -> Iterator[Question]:
-    """What some masks store; their labels are added to those that were ``seen``."""
+    """Ask what the labels of some masks mean, and add these labels to ``seen``."""
     yield from _few_colours(reading)
     if threshold := reading.options.get("threshold"):
         yield _thresholded(threshold, are_edges(masks[:: -(-len(masks) // _FEW)], threshold))
@@ -50,7 +50,7 @@ def labels_asked(reading: Reading, masks: Sequence[Path], notes: list[str], seen
 
 
 def unseen_in(scan: Scan, others: Collection[Path], labels: Collection[int]) -> list[Path]:
-    """Of masks that were not looked at those that hold other labels than these, one for each label at least."""
+    """Return masks among ``others`` that hold labels besides these, at least one mask per label."""
     odd = {Path(file) for issue in scan.errors for file in issue.files}
     if VOID not in labels:
         every = [(data, each) for name, data in scan.splits.items() for each in enumerate(scan.statistics[name])]
@@ -64,25 +64,25 @@ def unseen_in(scan: Scan, others: Collection[Path], labels: Collection[int]) -> 
 
 
 def _few_colours(reading: Reading) -> Iterator[Question]:
-    """Whether pictures that hold as few colours as masks are the images."""
+    """Ask whether the files read as images are the images, where they hold as few colours as masks."""
     images = reading.images
     colours = [colours_in(path) or 0 for path in images[:: -(-len(images) // _LOOKED_AT)]]
     if 0 < max(colours) <= _FEW_COLOURS:
-        text = f"{images[0]} and the others that are read as images hold {max(colours)} colours at most, as masks do"
+        text = f"{images[0]} and the other files read as images hold at most {max(colours)} colours, like masks"
         mend = Answer("no: give images and masks the same names in two folders, or names that differ in one part")
         yield Question(f"{text}: are they the images?", [Answer("yes"), mend], "images")
 
 
 def _thresholded(threshold: float, are_edges: bool) -> Question:
-    """Whether what lies between black and white is an edge, and no class; where it covers no area, it is."""
-    text = "the masks hold values between two, as JPEG, smooth edges or a matte leave"
-    text += ", along borders alone" if are_edges else ": are these borders?"
-    yes = Answer("yes: from half of the highest on it is the one class, below the other", {"threshold": threshold})
-    return Question(text, [yes, Answer("no: export the masks again, one value a class")], "threshold", not are_edges)
+    """Ask whether values between black and white are edges, not a class; where they cover no area, they are."""
+    text = "the masks hold values between black and white, as made by JPEG, smooth edges or a matte"
+    text += ", only along borders" if are_edges else ": are these borders?"
+    yes = Answer("yes: pixels of at least half the highest value are the second class", {"threshold": threshold})
+    return Question(text, [yes, Answer("no: export the masks again, one value per class")], "threshold", not are_edges)
 
 
 def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Question:
-    """What the labels mean; by a file of names or colours where one fits. One that is no text is noted."""
+    """Ask what the labels mean, using a class file where one fits; note a class file that is not text."""
     plain = {label for label in stored.pixels if 0 <= label != VOID or len(stored.pixels) < 3}
     names: Sequence[str] = ()
     from_1 = False
@@ -99,22 +99,22 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
 
 
 def _class_files(reading: Reading, notes: list[str]) -> Iterator[tuple[str, dict[Any, str]]]:
-    """Files that may name the classes: stored label or colour -> name; why one is not read is noted."""
+    """Yield files that may name the classes, with stored label or colour -> name; note why a file is not read."""
     root, threshold = Path(reading.options["root"]).expanduser(), reading.options.get("threshold")
     files = sorted(folder / name for folder, names in folders_in(root, 2) for name in names if _NAMES.fullmatch(name))
     for path in files[:_MOST_FILES]:
         try:
             text = read_text(path)
         except DataError as error:
-            notes.append(f"no names of classes: {error}")
+            notes.append(f"class names not read: {error}")
             continue
-        with suppress(SegkitError):  # no class file
+        with suppress(SegkitError):  # not a class file
             listed = parse(text, path.name)
             names = listed.names
             if not 1 <= len(names) <= VOID or not all(map(is_name, names)) or (threshold and len(names) != 2):
                 continue
             if twice := [name for name, number in Counter(names).items() if number > 1]:
-                notes.append(f"no names of classes: {path} has {first_few(twice)} more than once")
+                notes.append(f"class names not read: {path} has {first_few(twice)} more than once")
                 continue
             values, colours = meanings_of(listed, reading.masks, threshold=threshold)
             meant: Mapping[Any, int] = colours or values or dict(enumerate(range(len(names))))
@@ -122,7 +122,7 @@ def _class_files(reading: Reading, notes: list[str]) -> Iterator[tuple[str, dict
 
 
 def palette_asked(options: Mapping[str, Any], masks: Sequence[Path]) -> Iterator[Question]:
-    """The colours of the classes, where the masks have one palette, which tells these apart."""
+    """Propose class colours, where all masks share one palette that has a different colour for each class."""
     palettes = {tuple(read_header(path).palette or ()) for path in masks}
     count = len(options["classes"])
     first = {index: int(label) for label, index in reversed(options.get("value_map", {}).items())}
@@ -136,20 +136,20 @@ def palette_asked(options: Mapping[str, Any], masks: Sequence[Path]) -> Iterator
 
 
 def _declared(masks: Sequence[Path]) -> float | None:
-    """The value that masks, which are TIFFs, declare as no data, where some of them agree."""
+    """Return the value that some TIFF masks declare as no data, if they agree."""
     some = [path for path in masks if ".tif" in path.name.casefold()][:_LOOKED_AT]
     values = set()
     for path in some:
-        with suppress(DataError):  # told by the scan
+        with suppress(DataError):  # the scan reports it
             values.add(read_header(path).no_data)
     return values.pop() if len(values) == 1 else None
 
 
 def _nameless_0(stored: StoredLabels, names: Mapping[int, str], file: str) -> Question:
-    """What 0 is, where a file names all other labels."""
+    """Ask what 0 means, where a file names all other labels."""
     void = [VOID] * (VOID in stored.pixels)
-    unlabelled = answer_of("0 is not labelled", [*names], [*names.values()], [0, *void])
-    background = answer_of("0 is the background, a class too", [0, *names], ["background", *names.values()], void)
+    unlabelled = answer_of("0 marks unlabelled pixels", [*names], [*names.values()], [0, *void])
+    background = answer_of("0 is the background class", [0, *names], ["background", *names.values()], void)
     answers = [unlabelled, background]
     if 2 * stored.pixels[0] > stored.pixels.total():
         answers.reverse()
@@ -157,18 +157,18 @@ def _nameless_0(stored: StoredLabels, names: Mapping[int, str], file: str) -> Qu
 
 
 def _first_named(stored: StoredLabels, stored_as: Mapping[Any, str], listed: Question, file: str) -> Question:
-    """The question of a file of names, which says that 0 has the first one where it may be a background without one."""
+    """Return the question of a class file; ask about 0 where it may be a background that the file does not name."""
     share = stored.pixels[0] / stored.pixels.total()
     if listed.text or [*stored_as] != [*range(len(stored_as))] or share < 0.5 or _BACKGROUND.search(stored_as[0]):
         return listed
     names = ["background", *stored_as.values()]
-    other = answer_of("it is the background, which has no name there", range(len(names)), names)
-    text = f"0 covers {share:.0%} of the masks, and is {stored_as[0]!r} by {file}: is it?"
+    other = answer_of("no: it is the background, which that file does not name", range(len(names)), names)
+    text = f"0 covers {share:.0%} of the masks, and {file} calls it {stored_as[0]!r}: is that right?"
     return Question(text, [*listed.answers, other], "classes", must=False)
 
 
 def _void_apart(stored_as: Mapping[Any, str], options: Mapping[str, Any]) -> Question:
-    """The classes of a file; one that it calls void, or the like, is none."""
+    """Return the classes of a file, without one that it calls void or the like."""
     stored = {name: label for label, name in stored_as.items()}
     void = {name: stored.pop(name) for name in [*stored] if name.casefold() in _VOID_NAMES}
     if len(void) != 1 or len(stored) < 2:
@@ -185,5 +185,5 @@ def _void_apart(stored_as: Mapping[Any, str], options: Mapping[str, Any]) -> Que
 
 
 def _number(label: Any) -> int:
-    """A stored label, or a colour, as a number."""
+    """Return a stored label or a colour as one number."""
     return COLOUR | label[0] << 16 | label[1] << 8 | label[2] if isinstance(label, tuple) else int(label)

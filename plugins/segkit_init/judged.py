@@ -271,6 +271,6 @@ def _looked_at(reading: Reading) -> Reading:
 
 
 def lists_question(text: str, options: Mapping[str, Any]) -> Question:
-    """Whether files that are called as lists of splits, and cannot be used, are such; with these options they are."""
-    answers = Answer("no: they are not read"), Answer("yes: mend them first, a name a line, and start again", options)
+    """Ask whether unusable files with names of split lists are such; ``options`` belong to the answer "yes"."""
+    answers = Answer("no: they are not read"), Answer("yes: write one name per line, and run init again", options)
     return Question(f"{text}: are these lists of splits?", answers, "root")

@@ -1,4 +1,4 @@
-"""From what masks store to classes: every reading that is possible, the likeliest first."""
+"""Derive classes from the labels that masks store: every possible meaning, the likeliest first."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from segkit_init.findings import Answer, Question
 from segkit_init.stored import COLOUR, JPEG_OFF, StoredLabels, are_counted
 
 VOID = 255  # of VOC, Cityscapes and most others
-_MOST_IDS = 255  # that are written into a config
-_MOST_NAMELESS = 64  # labels that are classes though nobody has said so
+_MOST_IDS = 255  # labels that a config may list
+_MOST_NAMELESS = 64  # labels that count as classes without names and without a question
 
 
 def question_of(
@@ -23,26 +23,26 @@ def question_of(
     is_divided: bool = False,
     no_data: float | None = None,
 ) -> Question:
-    """What the labels of masks mean.
+    """Ask what the labels of masks mean.
 
     Args:
         stored: what the masks store.
-        names: of the classes, where a file has given them, in the order of the labels.
+        names: class names that a file gives, in the order of the labels; empty without such a file.
         from_1: whether that file counts the labels from 1.
-        is_divided: whether each channel was 0 or 255 by a threshold, so that two colours have made others.
-        no_data: what the masks declare to mark pixels without data.
+        is_divided: whether a threshold has set each channel to 0 or 255, which can mix two colours into others.
+        no_data: value that, as the masks declare, marks pixels without data.
 
     Raises:
-        LabelError: they are, as ids of objects mostly, too many to be written into a config; or several are mixtures.
+        LabelError: there are too many labels for a config, mostly ids of objects; or several colours are mixtures.
     """
     labels = sorted(stored.pixels)
     if labels[-1] >= COLOUR:
         return _of_colours(stored, names, _mixtures(stored) if is_divided else [])
     if near := _left_by_jpeg(labels, stored.thin):
         beside = _listed(sorted({*near.values()}))
-        text = f"{_listed([*near])} cover no area, and lie near {beside}: are they what JPEG has left?"
+        text = f"{_listed([*near])} cover no area, and lie near {beside}: did JPEG compression make them?"
         kept = [label for label in labels if label not in near]
-        drawn = answer_of("yes: they are the labels that they lie near", kept, names)
+        drawn = answer_of("yes: each becomes the label that it lies near", kept, names)
         value_map = {str(label): kept.index(near.get(label, label)) for label in labels}
         rounded = Answer(drawn.text, {**drawn.options, "value_map": value_map})
         return Question(text, (rounded, answer_of("no: each is a class", labels, ())), "value_map")
@@ -51,33 +51,33 @@ def question_of(
     if stored.of_objects or _divisor(labels):
         return _of_objects(labels, names)
     rest = [label for label in labels if 0 <= label != VOID]
-    void = [label for label in labels if label not in rest]  # -1 means it too
+    void = [label for label in labels if label not in rest]  # -1 means void too
     if len(rest) < 2:  # 0 and 255: with 255 void there would be nothing to learn
         return _plain(labels, names, [])
     if void == [VOID] and rest[-1] == VOID - 1:
         return _of_254(rest, names)
     steps = [second - first for first, second in pairwise(rest)]
-    # 0, 100 and 255 are greys to be seen; 10, 20, 30 and 255 are codes, and so are 0, 100, 200 and 255
+    # 0, 100 and 255 are greys spread for viewing; 10, 20, 30 and 255 are codes, and so are 0, 100, 200 and 255
     is_near = min(steps) - 2 <= VOID - rest[-1] <= 2 * max(steps)
     if void == [VOID] and min(steps) > 1 and (is_near or not rest[0]):
-        spread = answer_of(f"{len(labels)} classes, whose greys are spread to be seen", labels, names)
-        unlabelled = answer_of(f"{len(rest)} classes, and {VOID} is not labelled", rest, names, void)
+        spread = answer_of(f"{len(labels)} classes, whose greys are spread for viewing", labels, names)
+        unlabelled = answer_of(f"{len(rest)} classes, and {VOID} marks unlabelled pixels", rest, names, void)
         answers = (spread, unlabelled) if is_near else (unlabelled, spread)
         return Question(f"the masks hold {_listed(labels)}: is {VOID} a class?", answers, "value_map")
     if void == [VOID] and (number := stored.black_and_white):
-        unlabelled = answer_of("it is not labelled", rest, names, void)
-        other = Answer("these masks are of another kind: export them as the others are")
+        unlabelled = answer_of("it marks unlabelled pixels", rest, names, void)
+        other = Answer("these masks are of another kind: export them like the others")
         answers = (unlabelled, other)
         if rest == [0, 1]:
             value_map = {"0": 0, "1": 1, str(VOID): 1}
-            answers = (Answer("it is 1", {**unlabelled.options, "value_map": value_map}), unlabelled)
-        what = f"{number} masks hold 0 and {VOID} alone, and no mask with other labels holds {VOID}"
-        return Question(f"{what}: what is it?", answers, "classes")
+            answers = (Answer("the same as 1", {**unlabelled.options, "value_map": value_map}), unlabelled)
+        what = f"{number} masks hold only 0 and {VOID}, and no mask with other labels holds {VOID}"
+        return Question(f"{what}: what does {VOID} mean?", answers, "classes")
     if most := [label for label in void if 2 * stored.pixels[label] > stored.pixels.total()]:
         called = ["background", *names] if len(names) == len(rest) else ()
         others = [label for label in void if label not in most]
-        background = answer_of("it is the background, a class too", [*most, *rest], called, others)
-        unlabelled = answer_of("it is not labelled, as most have it", rest, names, void)
+        background = answer_of("it is the background class", [*most, *rest], called, others)
+        unlabelled = answer_of("it marks unlabelled pixels, as in most data sets", rest, names, void)
         ordered = (background, unlabelled) if most == [-1] else (unlabelled, background)
         share = sum(stored.pixels[label] for label in most) / stored.pixels.total()
         return Question(f"{_listed(most)} covers {share:.0%} of the masks: what is it?", ordered, "classes")
@@ -86,56 +86,56 @@ def question_of(
     doubtful = {
         "the masks declare {} as no data": [label for label in rest if label == no_data],
         "{} lies along the borders of the others": [label for label in rest if label in stored.edges],
-        f"{{}}: {number} of {stored.pixels.total()} pixels in all, each in one mask": strays,
+        f"{number} of {stored.pixels.total()} pixels hold {{}}, each label in a single mask": strays,
     }
     for text, odd in doubtful.items() if len(rest) > 2 else ():
         if odd:
             kept = [label for label in rest if label not in odd]
             unlabelled = answer_of("no: it is neither learned nor scored", kept, names, [*odd, *void])
             own = answer_of("yes: a class of its own", rest, names, void)
-            is_next = odd == strays and rest == [*range(len(rest))]  # a label that goes on counting is rather meant
+            is_next = odd == strays and rest == [*range(len(rest))]  # the label that continues the count is meant
             answers = (own, unlabelled) if is_next else (unlabelled, own)
             return Question(f"{text.format(_listed(odd))}: is it a class?", answers, "classes")
     if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
-        background = answer_of("0 is the background, a class too", rest, ["background", *names], void)
-        unlabelled = answer_of("0 is not labelled", rest[1:], names, [0, *void])
+        background = answer_of("0 is the background class", rest, ["background", *names], void)
+        unlabelled = answer_of("0 marks unlabelled pixels", rest[1:], names, [0, *void])
         answers = (unlabelled, background) if from_1 else (background, unlabelled)
         return Question(f"{len(names)} names for {len(rest)} labels: what is 0?", answers, "classes")
     return _plain(rest, names, void)
 
 
 def _of_two_kinds(labels: Sequence[int], kinds: Sequence[Sequence[int]], names: Sequence[str]) -> Question:
-    """Whether two kinds of masks hold the same classes in other numbers, a multiple of the others."""
+    """Ask whether two kinds of masks hold the same classes, the second with multiples of the first's labels."""
     first, second = kinds
-    text = f"some masks hold {_listed(first)}, others {_listed(second)}, and none of both: are these the same classes?"
+    text = f"some masks hold {_listed(first)}, others {_listed(second)}, none holds both: are these the same classes?"
     void = [label for label in labels if label < 0 or label == VOID]
     each = answer_of("no: each is a class", [label for label in labels if label not in void], (), void)
     number_of = dict(zip(second, first, strict=False))
     if len(first) != len(second) or len({high / low for high, low in number_of.items() if low}) != 1:
-        return Question(text, (each, Answer("yes: export all masks in one way, and start again")), "classes")
+        return Question(text, (each, Answer("yes: export all masks alike, and run init again")), "classes")
     own = [label for label in labels if label not in void and label not in second]
     options = dict(answer_of("", own, names).options)
     indices = {label: own.index(number_of.get(label, label)) for label in labels if label not in void}
     value_map = {str(label): VOID if label in void else indices[label] for label in labels}
-    merged = Answer("yes, in other numbers", {"classes": options["classes"], "value_map": value_map})
+    merged = Answer("yes, with other numbers", {"classes": options["classes"], "value_map": value_map})
     return Question(text, (merged, each), "value_map")
 
 
 def _of_254(rest: Sequence[int], names: Sequence[str]) -> Question:
-    """Masks of 255 beside 254, which may be the same, or be both not labelled."""
-    one = answer_of("one class: white, and what is nearly so", rest, names)
+    """Ask whether 254 and 255 are the same class, two classes, or mark unlabelled pixels."""
+    one = answer_of("one class: white and nearly white", rest, names)
     value_map = {**one.options.get("value_map", {}), str(VOID): len(rest) - 1}
     same = Answer(one.text, {**one.options, "value_map": value_map})
-    unlabelled = answer_of(f"{VOID} is not labelled", rest, names, [VOID])
+    unlabelled = answer_of(f"{VOID} marks unlabelled pixels", rest, names, [VOID])
     each = answer_of("each is a class", [*rest, VOID], names)
-    neither = [answer_of("neither is labelled", rest[:-1], names, [VOID - 1, VOID])] * (len(rest) > 2)
+    neither = [answer_of("both mark unlabelled pixels", rest[:-1], names, [VOID - 1, VOID])] * (len(rest) > 2)
     return Question(
         f"the masks hold {VOID - 1} and {VOID}: what are these?", (*neither, same, unlabelled, each), "classes"
     )
 
 
 def _left_by_jpeg(labels: Sequence[int], thin: Collection[int]) -> dict[int, int]:
-    """Label -> the one beside it that was drawn, of labels that cover no area where the others lie far apart."""
+    """Map each label that covers no area to the drawn label near it; empty where JPEG cannot explain all of them."""
     drawn = [label for label in labels if label not in thin]
     if len(drawn) < 2 or len(drawn) == len(labels) or drawn[-1] - drawn[0] <= 4 * JPEG_OFF:
         return {}
@@ -144,29 +144,29 @@ def _left_by_jpeg(labels: Sequence[int], thin: Collection[int]) -> dict[int, int
 
 
 def _plain(labels: Sequence[int], names: Sequence[str], void: Sequence[int]) -> Question:
-    """Labels that can be read in one way; at most their names are open, or whether so many are classes.
+    """Return the question about labels with one meaning: at most, what they are called or whether all are classes.
 
     Raises:
-        LabelError: there are too many to be written into a config.
+        LabelError: there are too many labels for a config.
     """
-    text = f"{_listed(void)} is not labelled, as most have it" if void else ""
+    text = f"{_listed(void)} marks unlabelled pixels, as in most data sets" if void else ""
     if len(names) != len(labels):
-        held = f"there are {len(names)} names for {len(labels)} labels" if names else "the masks hold numbers alone"
+        held = f"there are {len(names)} names for {len(labels)} labels" if names else "the masks hold only numbers"
         text = f"what are the classes called? {held}{'; ' * bool(void)}{text}"
-        text += "; and is one of them not labelled? void = [...]" if len(labels) > 2 and not void else ""
+        text += "; if one of them marks unlabelled pixels: void = [...]" if len(labels) > 2 and not void else ""
         if len(labels) > _MOST_NAMELESS:
             text = f"{len(labels)} labels, from {labels[0]} to {labels[-1]}: is each a class? {held}"
             if len(labels) > _MOST_IDS:
-                raise LabelError(f"{text}; a config has at most {_MOST_IDS}: export the classes alone")
-            mend = Answer("no: export the masks again with one value a class, or give the names in classes.txt")
+                raise LabelError(f"{text}; a config has at most {_MOST_IDS}: export only the classes")
+            mend = Answer("no: export the masks again with one value per class, or give the names in classes.txt")
             return Question(text, [answer_of("yes", labels, names, void), mend], "classes")
     return Question(text, [answer_of("", labels, names, void)], "classes", must=False)
 
 
 def _divisor(labels: Sequence[int]) -> int:
-    """1000 or 256, where labels are a class times that and the number of an object, as of Cityscapes or KITTI; else 0.
+    """Return 1000 or 256, where labels are class * divisor + object number (Cityscapes, KITTI); else 0.
 
-    It is the one that leaves the smaller numbers of objects.
+    Of the two it is the divisor that leaves the smaller object numbers.
     """
     high = [label for label in labels if label > VOID]
     remainder, divisor = min((max((label % each for label in high), default=0), each) for each in (1000, 256))
@@ -174,20 +174,18 @@ def _divisor(labels: Sequence[int]) -> int:
 
 
 def _of_objects(labels: Sequence[int], names: Sequence[str]) -> Question:
-    """Ids of objects, or labels that happen to look like them.
+    """Ask whether labels are ids of objects or only look like them.
 
     Raises:
-        LabelError: there are too many to be written into a config.
+        LabelError: there are too many labels for a config.
     """
-    text = f"the masks hold {len(labels)} labels, up to {labels[-1]}, as if each object had one of its own"
+    text = f"the masks hold {len(labels)} labels, up to {labels[-1]}, as if each object had its own"
     if len(labels) > _MOST_IDS:
-        raise LabelError(f"{text}: export the class of each pixel in place of the object's number")
+        raise LabelError(f"{text}: export the class of each pixel instead of the object's number")
     if divisor := _divisor(labels):
         classes = [label // divisor if label >= divisor else label for label in labels]
         known = sorted({*classes} - {VOID})
-        merged = answer_of(
-            f"divided by {divisor} they are the classes, as Cityscapes and KITTI have them", known, names
-        )
+        merged = answer_of(f"divided by {divisor} they are the classes, as in Cityscapes and KITTI", known, names)
         indices = [VOID if each == VOID else known.index(each) for each in classes]
     else:
         merged = answer_of("they are objects of one class", labels[:2], ["background", "object"])
@@ -202,48 +200,48 @@ def _of_objects(labels: Sequence[int], names: Sequence[str]) -> Question:
 
 
 def _mixtures(stored: StoredLabels) -> list[int]:
-    """The colours that cover no area, and have each channel of one of two others."""
+    """Return the colours that cover no area and take each channel from one of two drawn colours."""
     drawn = [*combinations(stored.pixels.keys() - stored.thin, 2)]
     return [label for label in stored.thin if not all((label ^ one) & (label ^ other) for one, other in drawn)]
 
 
 def _of_colours(stored: StoredLabels, names: Sequence[str], mixed: Sequence[int]) -> Question:
-    """Colours: black first, as it is the background mostly, then the most frequent; VOC's cream is void, or a mixture.
+    """Ask about colours: black first (mostly background), then by frequency; VOC's cream or a mixture is void.
 
     Raises:
-        LabelError: there are several mixtures, and one colour can be void.
+        LabelError: there are several mixtures, but only one colour can be void.
     """
     ordered = sorted(stored.pixels, key=lambda label: (label in mixed, label > COLOUR, -stored.pixels[label], label))
     colours = [[label >> 16 & 255, label >> 8 & 255, label & 255] for label in ordered]
     kept, blends = colours[: len(colours) - len(mixed)], colours[len(colours) - len(mixed) :]
     if len(blends) > 1:
-        what = f"{_listed(blends)}, mixtures of the others on their borders, as JPEG and smooth edges leave them"
-        raise LabelError(f"the masks hold {what}: export them again as PNG, one colour a class")
+        what = f"{_listed(blends)}, mixtures of the other colours on their borders, as made by JPEG and smooth edges"
+        raise LabelError(f"the masks hold {what}: export them again as PNG, one colour per class")
     known = [colour for colour in kept if colour != [*VOID_COLOUR]]
     called = [*names] if len(names) == len(known) == 2 else _made_up(len(known), not any(known[0]))
     mapped = dict(zip([*called, "void"], [*known, *(blends or [[*VOID_COLOUR]])][: len(colours)], strict=False))
     if stored.of_objects:
-        text = f"the masks hold {len(kept)} colours, as if each object had one of its own: what are these?"
+        text = f"the masks hold {len(kept)} colours, as if each object had its own: what are these?"
         each = Answer("each is a class", {"classes": called, "colour_map": mapped})
-        mend = Answer("export the class of each pixel, in one colour or number for all its objects")
+        mend = Answer("export the class of each pixel: one colour or number for all objects of a class")
         merged = Answer("objects of one class", {"classes": ["background", "object"], "threshold": 0.1})
         channels = [{*channel} for channel in zip(*known[1:], strict=True)]
-        varying = sum(len(channel) > 1 for channel in channels)  # where others do too, they may be the class
+        varying = sum(len(channel) > 1 for channel in channels)  # if other channels vary too, these may be the class
         of_one = not any(known[0]) and (varying == 1 or not are_counted([*stored.pixels]))
         return Question(text, (merged, each) if of_one else (each, mend), "colour_map")
-    text = "what are the classes called, in `classes` and `colour_map` alike? or void; the masks hold colours"
-    text += f"; {_listed(blends)} is void: it lies on borders alone, as mixtures do" if blends else ""
+    text = "what are the classes called, in both `classes` and `colour_map`? (void: unlabelled) the masks hold colours"
+    text += f"; {_listed(blends)} is void: it lies only on borders, as mixtures do" if blends else ""
     return Question(text, (Answer("", {"classes": called, "colour_map": mapped}),), "classes", must=False)
 
 
 def answer_of(text: str, labels: Sequence[int], names: Sequence[str], void: Sequence[int] = ()) -> Answer:
-    """The options that read these labels as classes in their order.
+    """Return an answer whose options read these labels as classes, in this order.
 
     Args:
-        text: what it means.
-        labels: stored ones of the classes.
-        names: of the classes; others are made up where there are not as many.
-        void: stored labels that are not labelled.
+        text: of the answer.
+        labels: stored labels of the classes.
+        names: of the classes; made up where their number is not that of the labels.
+        void: stored labels of unlabelled pixels.
     """
     called = [*names] if len(names) == len(labels) else _made_up(len(labels), labels[0] == 0)
     options: dict[str, Any] = {"classes": called}

@@ -1,4 +1,4 @@
-"""Crop, batch, width, time and class balance, from the sizes, the number and the shares; each with its reason."""
+"""Choose crop, batch, width, time and class balance from image sizes, image count and class shares; give reasons."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 _MULTIPLE = 16  # pixels: the U-Net halves four times
-_LARGE = 256  # pixels of the shorter side, from which on half of them will do for the deeper layers
+_LARGE = 256  # pixels of the shorter side: from here on the deeper layers need only half of them
 
 
 class Choice(NamedTuple):
-    """A value for a key of the config, and why; None: the key is left out, and why."""
+    """A value for a key of the config, or None to leave the key out, and the reason."""
 
     value: Any
     why: str
@@ -21,14 +21,14 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What the plan follows from.
+    """What the plan is based on.
 
     Attributes:
         sizes: height and width of each training image, pixels.
-        channels: of an image.
+        channels: number of channels of an image.
         is_8_bit: whether the images have 8 bits a channel.
-        shares: of each class in the labelled pixels of train.
-        card: bytes of the GPU's memory; 0: none.
+        shares: share of each class in the labelled pixels of train.
+        card: memory of the GPU in bytes; 0 without a GPU.
     """
 
     sizes: Sequence[tuple[int, int]]
@@ -39,7 +39,7 @@ class Facts:
 
 
 def plan(facts: Facts) -> dict[str, Choice]:
-    """``table.key`` -> value and reason."""
+    """Return ``table.key`` -> value and reason."""
     card, count = facts.card > 0, len(facts.sizes)
     chosen = {"data.resize": _resize(facts)}
     factor = chosen["data.resize"].value or 1
@@ -49,44 +49,44 @@ def plan(facts: Facts) -> dict[str, Choice]:
     most = 32 if card else 8
     fitting = max(2, min(most, round((16 * 512**2 if card else 4 * 256**2) / pixels)))
     batch = min(fitting, count)
-    where = "a card's memory" if card else "two cores"
-    few = f"all {count} training images" if batch < fitting else f"images a step, for {where}"
+    where = "a GPU's memory" if card else "two CPU cores"
+    few = f"all {count} training images" if batch < fitting else f"images per step, for {where}"
     chosen["train.batch_size"] = Choice(batch, few)
     photographs = facts.channels == 3 and facts.is_8_bit
-    more = 'with few photographs "smp" and weights = "imagenet" go further; they are downloaded'
-    chosen["model.name"] = Choice("unet", more if photographs and count < 1000 else "from scratch")
+    more = 'with few photographs "smp" with weights = "imagenet" (a download) scores better'
+    chosen["model.name"] = Choice("unet", more if photographs and count < 1000 else "trained from scratch")
     width = 16 if not card else 64 if facts.card > 10 << 30 else 32
-    chosen["model.width"] = Choice(width, "16 on a laptop" if card else "64 on a GPU, for 16 times the work")
+    chosen["model.width"] = Choice(width, "use 16 on a laptop" if card else "use 64 on a GPU: 16 times the work")
     blocks = not card and len(facts.shares) > 2 and median(min(size) for size in sizes) >= _LARGE  # two: fine borders
-    chosen["model.patch_size"] = Choice(2 if blocks else None, "a quarter of the work: it begins with 2 x 2 pixels")
+    chosen["model.patch_size"] = Choice(2 if blocks else None, "a quarter of the work: patches of 2 x 2 pixels")
     passes = max(1, -(-25 * batch // count))
-    chosen["train.repeat"] = Choice(passes if passes > 1 else None, f"passes over the {count} images count as an epoch")
-    chosen["train.minutes"] = Choice(20, "how many steps fit is found before the first one; more time, better scores")
+    chosen["train.repeat"] = Choice(passes if passes > 1 else None, f"passes over the {count} images are one epoch")
+    chosen["train.minutes"] = Choice(20, "a run measures how many steps fit into this time; more time, better scores")
     chosen["train.schedule"] = Choice("cosine", "the learning rate falls to 0 at the end of that time")
     chosen["train.ema"] = Choice(0.998 if card else 0.99, "an average of the latest weights is scored and kept")
     chosen |= _balance(facts.shares, crop.value is not None)
     scale = [0.5, 1.5] if photographs and crop.value else None
-    chosen["augment.scale"] = Choice(scale, "what is near is large; [1.0, 1.0] where a pixel is always as large")
+    chosen["augment.scale"] = Choice(scale, "near objects look larger; use [1.0, 1.0] where the scale never varies")
     chosen["augment.colour"] = Choice(0.3 if photographs else None, "light and cameras differ")
     return chosen
 
 
 def _resize(facts: Facts) -> Choice:
-    """The longer side as a computer bears it; but the shorter one holds a crop."""
+    """Return a factor that suits the longer side to the computer, and leaves the shorter side room for a crop."""
     longest, wanted = median(max(size) for size in facts.sizes), 1024 if facts.card else 512
     least = _MULTIPLE / median(min(size) for size in facts.sizes)
     factor = max(round(wanted / longest, 2), ceil(100 * least) / 100)
     if longest <= 1.25 * wanted or factor >= 1:
         return Choice(None, f"the network sees the images at their own size, {range_text(facts.sizes)}")
-    whose = "a card" if facts.card else "a laptop"
-    return Choice(factor, f"{range_text(facts.sizes)} is much for {whose}; scores are taken at each mask's own size")
+    whose = "a GPU" if facts.card else "a laptop"
+    return Choice(factor, f"{range_text(facts.sizes)} is large for {whose}; scores use each mask's own size")
 
 
 def _crop(sizes: Sequence[tuple[int, int]], wanted: int) -> Choice:
-    """A multiple of 16, as the U-Net halves four times, and not larger than most images.
+    """Return a multiple of 16, because the U-Net halves four times, that is not larger than most images.
 
-    Whole images are right only where their sides are such multiples: others are padded at the right and below, always
-    at the same place, and a network that has seen nothing else is wrong there in images of other sizes.
+    Whole images are chosen only if their sides are multiples of 16. Others are padded at the right and bottom, always
+    at the same place: a network trained only on these fails there in images of other sizes.
     """
     if len({*sizes}) == 1 and max(sizes[0]) <= wanted and not any(side % 16 for side in sizes[0]):
         return Choice(None, "the network sees whole images, which are small and of one size")
@@ -94,22 +94,22 @@ def _crop(sizes: Sequence[tuple[int, int]], wanted: int) -> Choice:
     if len({*sizes}) == 1 and short < _MULTIPLE:
         return Choice(None, f"the network sees whole images, which are smaller than a crop of {_MULTIPLE}")
     crop = max(_MULTIPLE, min(wanted, short) // _MULTIPLE * _MULTIPLE)
-    mixed = "the images have many sizes, " if len({*sizes}) > 1 else ""
-    return Choice(crop, f"{mixed}a multiple of 16 that most images hold")
+    mixed = "the images have many sizes: " if len({*sizes}) > 1 else ""
+    return Choice(crop, f"{mixed}a multiple of 16 that fits into most images")
 
 
 def _balance(shares: Sequence[float], has_crop: bool) -> dict[str, Choice]:
     present = [share for share in shares if share > 0]
     rarest, largest = min(present, default=1.0), max(present, default=1.0)
-    text = f"the classes fill {rarest:.2%} to {largest:.0%} of the pixels"
-    weights = Choice("sqrt_median_frequency", f"{text}: the rarer, the more a pixel counts")
+    text = f"a class fills {rarest:.2%} to {largest:.0%} of the pixels"
+    weights = Choice("sqrt_median_frequency", f"{text}: pixels of rarer classes count more")
     balanced = Choice(0.33 if has_crop and rarest < 0.02 else None, "a third of the crops is centred on a rare class")
-    even = Choice(None, f"{text}, which is no great difference")
+    even = Choice(None, f"{text}, a small difference")
     return {"loss.class_weights": weights if largest > 10 * rarest else even, "augment.class_balanced": balanced}
 
 
 def range_text(sizes: Sequence[tuple[int, int]]) -> str:
-    """The smallest and the largest of some sizes (height, width), as width x height."""
+    """Return the smallest and the largest of sizes (height, width) as text, width x height."""
     ordered = sorted({*sizes}, key=lambda size: size[0] * size[1])
     texts = [f"{width} x {height}" for height, width in ordered]
     return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}"

@@ -264,7 +264,7 @@ def test_masks_of_black_and_white_beside_masks_of_labels_are_asked_about() -> No
     labels = masks(0, 1, 2)
     others = [*labels, *masks(0, 255, count=2)]
     question = question_of(stored_labels(others))
-    assert question.text == "2 masks hold 0 and 255 alone, and no mask with other labels holds 255: what is it?"
+    assert question.text == "2 masks hold only 0 and 255, and no mask with other labels holds 255: what does 255 mean?"
     assert question.must
     assert question.answers[0].options == {"classes": ["class_0", "class_1", "class_2"]}
     one, void = question_of(stored_labels([*masks(0, 1), *masks(0, 255)])).answers
@@ -282,14 +282,14 @@ def test_a_mixture_of_two_colours_along_their_border_is_void_where_a_threshold_h
     (answer,) = question_of(stored, is_divided=True).answers
     assert answer.options["classes"] == ["class_0", "class_1", "class_2"]
     assert answer.options["colour_map"]["void"] == [255, 0, 255]
-    assert "[255, 0, 255] is void: it lies on borders alone" in question_of(stored, is_divided=True).text
+    assert "[255, 0, 255] is void: it lies only on borders" in question_of(stored, is_divided=True).text
     assert len(question_of(stored).answers[0].options["classes"]) == 4  # as they were drawn
     colours[:, 20, 10] = green  # no mixture of black, red and blue
     (answer,) = question_of(stored_labels(colours), is_divided=True).answers
     assert len(answer.options["classes"]) == 4
     colours[:, :10] = green
     colours[:, 20, 10] = red | green
-    with pytest.raises(LabelError, match="mixtures of the others on their borders, as JPEG"):
+    with pytest.raises(LabelError, match="mixtures of the other colours on their borders, as made by JPEG"):
         question_of(stored_labels(colours), is_divided=True)
 
 
@@ -411,8 +411,11 @@ def test_two_folders_end_in_a_config_that_trains(place: Path, capsys: pytest.Cap
     }
     text = (place / "mine.toml").read_text("utf-8")
     assert '    "foreground",                   # 255: 9.38% of the training pixels' in text
-    assert "# ? what are the classes called? the masks hold numbers alone" in text
-    assert "# nothing says which images are which split: chance deals them, every time alike\nfractions" in text
+    assert "# ? what are the classes called? the masks hold only numbers" in text
+    assert (
+        "# no list or folder assigns images to splits: they are split at random, the same way every time\nfractions"
+        in text
+    )
     assert main(["run", "mine.toml", "train.epochs=1", "train.repeat=1", "model.width=2", "train.device=cpu"]) == 0
     assert (place / "runs" / "mine" / "result.json").is_file()
 
@@ -580,14 +583,14 @@ def test_names_without_a_background_where_one_class_is_absent_are_told(
     Path("data/classes.txt").write_text("cat\ndog\nbird\n")  # there is no bird, and 0 is none of them
     status, printed = init(capsys)
     assert status == 0
-    assert "% of the masks, and is 'cat' by classes.txt: is it?" in printed
+    assert "% of the masks, and classes.txt calls it 'cat': is that right?" in printed
     assert (
-        'or: it is the background, which has no name there: classes = ["background", "cat", "dog", "bird"]'
+        'or: no: it is the background, which that file does not name: classes = ["background", "cat", "dog", "bird"]'
         in " ".join((place / "mine.toml").read_text("utf-8").replace("#", "").split())
     )
     assert dataset(place)["classes"] == "classes.txt"
     Path("data/classes.txt").write_text("background\ndog\nbird\n")
-    assert "is it?" not in init(capsys, "--overwrite")[1]
+    assert "is that right?" not in init(capsys, "--overwrite")[1]
 
 
 @pytest.mark.parametrize("volumes", [2, 4])
@@ -706,7 +709,7 @@ def test_a_table_that_counts_from_1_says_that_0_is_no_class(place: Path, capsys:
     Path("data/objectInfo150.txt").write_text("Idx\tRatio\tName\n1\t0.15\twall\n2\t0.10\tbuilding, edifice\n")
     status, printed = init(capsys, "--yes")
     assert status == 0
-    assert "? 2 names for 3 labels: what is 0?\n  --yes: 0 is not labelled" in printed
+    assert "? 2 names for 3 labels: what is 0?\n  --yes: 0 marks unlabelled pixels" in printed
     assert dataset(place)["classes"] == ["wall", "building, edifice"]
     assert dataset(place)["value_map"] == {"0": 255, "1": 0, "2": 1}
 
@@ -823,7 +826,7 @@ def test_a_file_that_is_called_as_a_list_and_is_none_is_asked_about(
     assert status == 1
     assert "listed but not there (data/train.txt): 0.31.png, 0.29.png" in printed
     assert "are these lists of splits?\n  --yes: no: they are not read\n" in printed
-    assert 'or:    yes: mend them first, a name a line, and start again: lists = "{split}.txt"' in printed
+    assert 'or:    yes: write one name per line, and run init again: lists = "{split}.txt"' in printed
     assert init(capsys, "--yes")[0] == 0
     assert dataset(place)["fractions"] == [0.7, 0.15, 0.15]
     assert "lists" not in dataset(place)
@@ -911,7 +914,7 @@ def test_pictures_of_a_format_that_is_not_read_are_asked_about(place: Path, caps
         (place / f"data/photos/{number}.heic").write_bytes(b"\0\0\0 ftypheic")
     assert main(["init", str(place / "data")]) == 1
     assert "? 12 files .heic are not read, " in (shown := " ".join(capsys.readouterr().out.split()))
-    assert "or: yes: save them as PNG, TIFF or .npy, and start again" in shown
+    assert "or: yes: save them as PNG, TIFF or .npy, and run init again" in shown
     assert main(["init", str(place / "data"), "--yes"]) == 0
     assert "JPEG 2000" not in shown
     (place / "data/film.mp4").write_bytes(b"x")
@@ -923,7 +926,9 @@ def test_pictures_of_a_format_that_is_not_read_are_asked_about(place: Path, caps
         Image.open(path).save(path.with_suffix(".jp2"))
         path.unlink()
     assert main(["init", str(place / "data"), "--overwrite"]) == 1
-    assert "left out to make them smaller: were they saved without losses?" in " ".join(capsys.readouterr().out.split())
+    assert "whether their compression is lossless: were they saved without losses?" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 class Drawn(list[Sample]):
@@ -1031,7 +1036,7 @@ def test_a_name_that_stands_twice_in_a_file_of_names_is_told(place: Path, capsys
     Path("data/classes.txt").write_text("wall\nroad\nroad\n")
     status, printed = init(capsys)
     assert status == 0
-    assert "no names of classes: data/classes.txt has road more than once" in printed
+    assert "class names not read: data/classes.txt has road more than once" in printed
 
 
 def test_files_without_a_partner_and_damaged_ones_are_asked_about(
@@ -1055,7 +1060,7 @@ def test_few_pictures_are_asked_about(place: Path, capsys: pytest.CaptureFixture
     pairs(4)
     status, printed = init(capsys)
     assert status == 1
-    assert "4 pictures in all" in printed
+    assert "only 4 pictures" in printed
     assert init(capsys, "--yes")[0] == 0
     assert dataset(place)["fractions"] == [0.7, 0.3]
 
@@ -1156,7 +1161,7 @@ def test_masks_with_values_between_those_of_the_classes_are_refused(
     if len(greys) == 2:
         assert (status, dataset(place)["threshold"]) == (0, 128)
         status, printed = init(capsys, "--overwrite")
-        assert (status, "as JPEG, smooth edges or a matte leave, along borders alone" in printed) == (0, True)
+        assert (status, "as made by JPEG, smooth edges or a matte, only along borders" in printed) == (0, True)
         return
     assert status == 2
     assert "values between those of the classes, all along their borders" in printed
@@ -1176,7 +1181,7 @@ def test_what_covers_areas_between_black_and_white_may_be_a_class(
         save(through_good_jpeg(grey), Path("data/masks", f"{number}.png"))
     status, printed = init(capsys)
     assert status == 1
-    assert "values between two, as JPEG, smooth edges or a matte leave: are these borders?" in printed
+    assert "between black and white, as made by JPEG, smooth edges or a matte: are these borders?" in printed
 
 
 def test_what_was_cut_out_of_photographs_is_read_by_its_alpha(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1247,10 +1252,10 @@ def test_of_two_files_of_one_name_the_one_that_is_meant_is_asked_for_where_they_
     text = " ".join(printed.split())
     if are_same:
         assert status == 0, printed
-        assert "of the same names that end in .tif, which show the same" in text
+        assert "the files of the same names that end in .tif show the same" in text
     else:
         assert status == 1
-        assert f"differ, and so may others: which {side} are meant?" in text
+        assert f"differ, and other pairs may too: which {side} are meant?" in text
         assert f'{side} = "{side}/{{id}}.tif"' in text
 
 
@@ -1332,7 +1337,7 @@ def test_a_fourth_channel_may_be_one(place: Path, capsys: pytest.CaptureFixture[
     status, printed = init(capsys, "--yes")
     assert status == 0, printed
     assert read_config(place / "mine.toml").data.bands == [1, 2, 3, 4]
-    assert "it is a channel, as infrared" in printed
+    assert "it is a channel, such as infrared" in printed
 
 
 def test_masks_are_no_images(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1351,7 +1356,7 @@ def test_what_a_jpeg_of_the_best_quality_leaves_is_asked_about(place: Path, caps
         save(through_jpeg(labels * 255, 100), Path("data/masks", f"{number}.png"))
     status, printed = init(capsys)
     assert status == 1
-    assert "? 1 and 254 cover no area, and lie near 0 and 255: are they what JPEG has left?" in printed
+    assert "? 1 and 254 cover no area, and lie near 0 and 255: did JPEG compression make them?" in printed
     assert init(capsys, "--yes")[0] == 0
     found = dataset(place)
     assert found["classes"] == ["background", "foreground"]
@@ -1366,7 +1371,7 @@ def test_images_of_as_few_colours_as_masks_are_asked_about(place: Path, capsys: 
             save((labels == label) * np.uint8(255), Path(f"data/masks/task-{number + 1}-by-1-{name}-0.png"))
     status, printed = init(capsys)
     assert status == 1
-    assert "that are read as images hold 2 colours at most, as masks do: are they the images?" in printed
+    assert "read as images hold at most 2 colours, like masks: are they the images?" in printed
 
 
 def test_dots_and_thin_lines_of_many_labels_are_no_damage(tmp_path: Path) -> None:
@@ -1415,7 +1420,7 @@ def test_more_than_64_labels_without_names_are_a_question(place: Path, capsys: p
         save(np.kron(tiles, np.ones((8, 8), np.uint8)), Path("data/masks", f"{number}.png"))
     status, printed = init(capsys)
     assert status == 1
-    assert "? 70 labels, from 0 to 69: is each a class? the masks hold numbers alone" in printed
+    assert "? 70 labels, from 0 to 69: is each a class? the masks hold only numbers" in printed
     Path("data/classes.txt").write_text("\n".join(f"kind {number}" for number in range(70)))
     assert init(capsys)[0] == 0
     assert dataset(place)["classes"] == "classes.txt"
@@ -1427,9 +1432,9 @@ def test_a_file_of_names_that_is_not_utf_8_is_named(place: Path, capsys: pytest.
     status, printed = init(capsys)
     assert status == 0
     assert (
-        "note      no names of classes: data/classes.txt cannot be read as text: line 1 is not UTF-8; save" in printed
+        "note      class names not read: data/classes.txt cannot be read as text: line 1 is not UTF-8; save" in printed
     )
-    assert "# no names of classes: data/classes.txt" in (place / "mine.toml").read_text("utf-8")
+    assert "# class names not read: data/classes.txt" in (place / "mine.toml").read_text("utf-8")
     Path("data/classes.txt").write_text("Straße\nWald\nGrünland\n", "utf-16")  # as Windows has it
     assert init(capsys, "--overwrite")[0] == 0
     assert dataset(place)["classes"] == "classes.txt"
@@ -1905,7 +1910,7 @@ def test_masks_smaller_than_their_images_are_scaled_and_cut_ones_refused(
         save(labels, Path(f"data/masks/{number}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert "images and masks differ in size, not in height to width: the nearest label counts" in printed
+    assert "images and masks differ in size, not in aspect ratio: masks are resized by nearest neighbour" in printed
     found = dataset(place)
     assert found.pop("resize_masks") is True
     del found["name"]
@@ -1920,7 +1925,7 @@ def test_masks_smaller_than_their_images_are_scaled_and_cut_ones_refused(
         save(np.kron(labels, np.ones((2, 2), np.uint8)), Path(f"data/masks/{number}.png"))
     status, printed = init(capsys, "--overwrite")
     assert status == 1
-    assert "a mask shows the whole image: the nearest label counts" in printed
+    assert "masks show whole images: resize by nearest neighbour" in printed
     for number in range(12):
         save(scene(number)[1][:40], Path(f"data/masks/{number}.png"))
     with pytest.raises(LabelError, match="export the mask at its image's size"):
@@ -1973,7 +1978,7 @@ def test_a_label_of_one_piece_each_that_count_up_are_objects(place: Path, capsys
         save(objects, Path(f"data/masks/{number}.png"))
     status, printed = init(capsys)
     assert status == 1
-    assert "as if each object had one of its own" in printed
+    assert "as if each object had its own" in printed
 
 
 @pytest.mark.parametrize(
@@ -2010,4 +2015,4 @@ def test_of_many_masks_some_are_looked_at_and_the_scan_finds_the_labels_of_the_o
     assert status == 0
     assert re.search(r"note +1[0-4] of 40 masks were looked at", text)
     assert len(dataset(place)["classes"]) == 5
-    assert "255 is not labelled" in text
+    assert "255 marks unlabelled pixels" in text
