@@ -1,4 +1,4 @@
-"""Pictures of one car, patient or film: a part of their names says which, and their looks whether that matters."""
+"""Find groups of pictures (of one car, patient or film) by their names; their likeness shows whether it matters."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from segkit_init.text import options_text
 
 _MOST = 60  # pictures that are compared
 _SIDE = 16  # pixels of a thumbnail
-_MANY = 9  # groups, which can be dealt to three splits
-_SAID = re.compile(  # words of names that say what belongs together, or what it is a part of
+_MANY = 9  # groups, enough to divide into three splits
+_SAID = re.compile(  # words that name a group or a part of it
     r"(?i)(?<![a-z])((patient|case|subject|person)[-_ ]?\w|(pat|subj|sub|study|volume|vol|series|specimen|slide|scene|"
     r"sequence|seq|video|vid|film|clip|flight|plot|field|site|roi|patch|crop|tile|p|s|slice|frame|view)[-_ ]?\d)"
 )
-_PACK = re.compile(r"(?i)(part|batch|chunk|data.?set)[-_ ]?\d+$")  # words of folders that say nothing
+_PACK = re.compile(r"(?i)(part|batch|chunk|data.?set)[-_ ]?\d+$")  # folder names that say nothing about groups
 
 
 def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Question]:
-    """Whether pictures belong together; where names or looks say so, they do, as no score is then too good.
+    """Ask whether pictures form groups; where names or likeness say so, assume it, lest scores be too high.
 
-    Two groups make no three splits: whether these are of one thing each is asked where names or looks say so.
+    Two groups cannot fill three splits: where names or likeness suggest two groups, ask whether they are groups.
     """
     dealt = [data for name, data in scan.splits.items() if "val" not in options or name != "test"]
     images = [(data, index, data.files(index)[0]) for data in dealt for index in range(len(data)) if data.files(index)]
@@ -50,32 +50,32 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
     is_alike = 1 - between >= 2 * (1 - inside)  # pictures of a group are at least twice as alike as others
     are_said = all(map(_SAID.search, paths))
     is_sure = is_alike or has_turned or are_said or pattern.startswith("/") or pattern.endswith("#")  # dates, or pages
-    text = f"the names come in {number} groups"
+    text = f"the names form {number} groups"
     first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]]
-    text += f", as {' and '.join(first[:2])}" if is_told or are_said else ""
-    text += ", of which some hold one picture turned or mirrored" * has_turned
+    text += f", one of them {' and '.join(first[:2])}" if is_told or are_said else ""
+    text += ", and some hold one picture turned or mirrored" * has_turned
     if is_alike:
-        text += f", and a picture is like another of its group ({inside:.2f}) and unlike others ({between:.2f})"
+        text += f", and pictures correlate more within a group ({inside:.2f}) than across groups ({between:.2f})"
     too_few = number < 3 and "fractions" in options
     if too_few and is_sure:
-        keep = Answer("yes: all its pictures stay in one split", option | {"fractions": [0.5, 0.5]})
-        answers = [keep, Answer("no: chance deals single pictures")]
-        yield Question(f"{text}: is each of one patient, scene or film?", answers, "group")
+        keep = Answer("yes: the pictures of a group stay in one split", option | {"fractions": [0.5, 0.5]})
+        answers = [keep, Answer("no: single pictures are split at random")]
+        yield Question(f"{text}: is each group one patient, scene or film?", answers, "group")
     elif is_sure or (is_told and not too_few):
-        text += f": {'' if is_sure else 'is each of one patient, scene or film? if so, '}no group is in two splits"
+        text += f": {'' if is_sure else 'is each one patient, scene or film? assumed, so '}no group is in two splits"
         yield Question(text, [Answer("", option)], "group", must=False)
     else:
-        text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
+        text += f": is each group one object, patient or film? then {options_text(option)} keeps it in one split"
         yield Question(text, (), "fractions", must=False)
 
 
 def _pattern(paths: Sequence[str]) -> tuple[str, bool]:
-    """The part of paths that is the same in a group, the finest one, as the option ``group`` has it; "": there is none.
+    """Return the finest pattern that groups the paths, as the option ``group`` takes it; "" if there is none.
 
-    And whether it is one of numbered folders or files with numbered pictures, or of two dates.
+    Also return whether the groups are two dates, or folders or files with numbered pictures.
     """
     shared = [part for part in commonpath([path.rpartition("/")[0] for path in paths]).split("/") if part]
-    inside = "".join(SPLIT_IN_A_NAME.sub("*", part) + "/" for part in shared)  # of test too, which is not dealt
+    inside = "".join(SPLIT_IN_A_NAME.sub("*", part) + "/" for part in shared)  # match the test split too
     suffix = file_of(paths[0])[0].suffix
     of_folders = (f"{inside}{{group}}/", f"{inside}{{group}}{suffix}#")
     names = ("{group}_", f"{inside}{{group}}_", "{group}-", f"{inside}{{group}}-", "_{group}_", "{group}/")
@@ -87,7 +87,7 @@ def _pattern(paths: Sequence[str]) -> tuple[str, bool]:
 
 
 def _dates(paths: Sequence[str]) -> str:
-    """The pattern of the names, where each is in two folders that are called as two dates of one place; else ""."""
+    """Return a pattern that groups equal names, where each lies in two folders named after two dates; else ""."""
     rows: dict[str, list[list[str]]] = {}
     for path in paths:
         rows.setdefault(path.rpartition("/")[2], []).append(path.split("/"))
@@ -100,13 +100,13 @@ def _dates(paths: Sequence[str]) -> str:
 
 
 def _grouped(paths: Sequence[str], pattern: str) -> list[str]:
-    """The group of each path; none where one of them has no group."""
+    """Return the group of each path; empty if a path has no group."""
     found = [*map(group_in(pattern).search, paths)]
     return [match[1] for match in found if match] if all(found) else []
 
 
 def _numbered(paths: Sequence[str], groups: Sequence[str], are_files: bool) -> bool:
-    """Whether there are numbered folders, or any files, and numbered pictures in each, as of volumes and films."""
+    """Whether groups are numbered folders, or files, with numbered pictures in each, as for volumes and films."""
     kinds = {(group, re.sub(r"\d+", "0", path)) for path, group in zip(paths, groups, strict=False)}
     called = {re.sub(r"\d+", "0", group) for group in groups}
     number = len({*groups})
@@ -116,7 +116,7 @@ def _numbered(paths: Sequence[str], groups: Sequence[str], are_files: bool) -> b
 
 
 def _likeness(pictures: Sequence[tuple[Dataset, int]], groups: Sequence[str]) -> tuple[float, float]:
-    """Correlation of the grey thumbnails of two pictures of a group, the median, and the same of two groups."""
+    """Return the median correlation of two grey thumbnails of one group, and that of two different groups."""
     common = {group for group, _ in Counter(groups).most_common(_MOST // 3)}
     chosen = [place for place, group in enumerate(groups) if group in common]
     chosen = chosen[:: -(-len(chosen) // _MOST)]

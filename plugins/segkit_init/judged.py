@@ -1,4 +1,4 @@
-"""Which readings of a folder are left when their masks have been looked at."""
+"""Rule out readings of a folder by what their masks store."""
 
 from __future__ import annotations
 
@@ -34,44 +34,44 @@ _DERIVED_IMAGES = re.compile(
     "thumb|quick.?look|superpix|box|probab|mask|label|annot|"
     "(?<![a-z])([fb]g|(fore|back)ground|viz|vis|ref|right(?!.*left))(?![a-z])"
 )
-_PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
+_PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # predictions come last
 OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 BLANK = re.compile(
     r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|empty|none|free|(no|without|non)[-_ ]?[a-z]+)(?![a-z])"
 )
-"""Words of folders and files that show nothing but the background."""
-_WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # of a folder that may be called as a class
-_MOST_CLASSES = 20  # in a folder each
+"""Words in the names of folders and files that show only background."""
+_WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # a folder name that may be the name of a class
+_MOST_CLASSES = 20  # classes that have a folder each
 _MOST_COLOURS = 4  # channels of a photograph; red, green, blue and infrared
-_OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
+_OVERLAP = 0.2  # highest intersection over union of the masks of two classes
 
 
 def judged(readings: Sequence[Reading], notes: list[str], questions: list[Question]) -> list[Reading]:
-    """The readings that their masks do not rule out.
+    """Return the readings that their masks do not rule out.
 
     Raises:
-        LabelError: not one has masks that can be read.
+        LabelError: no reading has masks that can be read.
     """
-    readings = sorted(readings, key=lambda each: not _is_split(each))  # of copies these say more
+    readings = sorted(readings, key=lambda each: not _is_split(each))  # preferred among copies
     readings = sorted(readings, key=lambda each: bool(_PREDICTED.search(str(each.options.get("masks", "")))))
     errors: dict[int, str] = {}
     for place, reading in enumerate(readings):
         try:
-            reading.files  # noqa: B018  (they are looked for)
+            reading.files  # noqa: B018  (this looks for the files)
         except SegkitError as error:
             errors[place] = str(error)
     usable = [reading for place, reading in enumerate(readings) if place not in errors]
     usable = [each for at, each in enumerate(usable) if all(each.files != other.files for other in usable[:at])]
-    for place, told in errors.items():
+    for place, message in errors.items():
         lists = {key: value for key, value in readings[place].options.items() if key in ("lists", "pairs")}
-        questions.append(lists_question(told, lists))
+        questions.append(lists_question(message, lists))
     whole = [{*map(repr, reading.options.items())} for reading in usable]
     failed = [*errors.values()]
     kept: list[Reading] = []
     same: list[Reading] = []
     for reading, own in zip(usable, whole, strict=True):
-        if any(own < other for other in whole):  # more options overlook nothing, such as lists of the splits
+        if any(own < other for other in whole):  # another one has more options, such as lists of splits
             continue
         try:
             reading = _looked_at(reading)
@@ -81,24 +81,24 @@ def judged(readings: Sequence[Reading], notes: list[str], questions: list[Questi
         apart = [at for at, each in enumerate(kept) if {*each.masks} != {*reading.masks}]
         twin = next((at for at in apart if divide_alike(reading.looked, kept[at].looked)), None)
         if twin is None and any(agree(kept[at].looked, reading.looked) for at in apart):
-            notes.append(f"not read, as they say nearly the same as others: {said(reading, readings)}")
+            notes.append(f"not read because they are nearly the same as others: {said(reading, readings)}")
         elif len(readings) > 1 and are_one_picture(reading.looked):
-            notes.append(f"no labels, as they are nearly the same for every image: {said(reading, readings)}")
+            notes.append(f"no labels, because they are nearly the same for every image: {said(reading, readings)}")
             same.append(reading)
         elif twin is None:
             kept.append(reading)
-        else:  # labels say which class is the first one, colours do not; and small labels are no ids of objects
+        else:  # labels order the classes, colours do not; and small labels are not ids of objects
             largest = [max(int(mask.max()) for mask in each.looked) for each in (kept[twin], reading)]
             pair = [reading, kept[twin]] if largest[1] < largest[0] else [kept[twin], reading]
             kept[twin] = pair[0]
-            notes.append(f"not read, as they divide the images as others do: {said(pair[1], readings)}")
+            notes.append(f"not read because they divide images as others do: {said(pair[1], readings)}")
     if not (kept := kept or same[:1]):
         raise LabelError("\n".join(dict.fromkeys(failed)))
     preferred = _by_images(_preferred(kept, notes), notes)
     if layers := _as_layers(preferred):
-        notes.append("masks of one label each, which hardly overlap, are one map of all")
+        notes.append("masks of one label each, which hardly overlap, are combined")
     found = layers or preferred
-    of_objects = any(stored_labels(each.looked).of_objects for each in kept)  # whose foreground others are
+    of_objects = any(stored_labels(each.looked).of_objects for each in kept)  # others may be their foreground
     is_one = len(found) == len(preferred) == 1 and not of_objects
     return [*_by_folders(preferred[0]), *found] if is_one else found
 
@@ -109,9 +109,9 @@ def _is_split(reading: Reading) -> bool:
 
 
 def _by_folders(reading: Reading) -> Iterator[Reading]:
-    """Masks of one label in folders that have words for names, and so may be a class each.
+    """Yield a reading of one-label masks in folders whose names are words, where each folder may be a class.
 
-    They are none where one is called as what has nothing to be seen, or has no labels: folders are then states.
+    Yield nothing where the name of a folder says that it shows only background, or a folder has no labels.
     """
     own = {key: value for key, value in reading.options.items() if key != "masks"}
     sides = {"images": reading.options.get("images"), "annotations": reading.options.get("masks")}
@@ -138,14 +138,14 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
 
 
 def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
-    """Of readings with the same masks those of all the grey images, as channels; or of the only ones in colours.
+    """Among readings that share their masks, combine all grey images as channels, or keep the only colour images.
 
-    Two dates are channels of one picture, or either is meant. Images of another size than the masks are left out.
+    Two dates may be channels of one picture, or one of them is meant. Drop images whose size is not their masks' size.
     """
     fitting = [each for each in kept if read_header(each.images[0]).size == each.looked[0].shape]
     for reading in kept if fitting else ():
         if all(reading is not each for each in fitting):
-            notes.append(f"not read, as images and masks differ in size: {said(reading, kept)}")
+            notes.append(f"not read because images and masks differ in size: {said(reading, kept)}")
     kept = fitting or kept
     by_images: dict[str, list[Reading]] = {}
     for each in kept:
@@ -153,7 +153,7 @@ def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
     others = {frozenset(frozenset(each.masks) for each in those) for those in by_images.values()}
     if len(by_images) == 1 or len(others) > 1:
         return kept
-    images = sorted(by_images, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order first
+    images = sorted(by_images, key=lambda text: [name not in text.casefold() for name in RGB])  # red, green, blue first
     first = next(iter(by_images.values()))
     together = [replace(each, options={**each.options, "images": images}) for each in first]
     headers = {text: read_header(those[0].images[0]) for text, those in by_images.items()}
@@ -161,8 +161,8 @@ def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
     if colours and all(map(OF_A_DATE.search, _differing(images))):
         return [*together, *kept]
     many = any(len(header.channels) > _MOST_COLOURS for header in headers.values())
-    if many and colours:  # pictures of the bands for people
-        notes.append(f"not read, as others have more channels: {first_few(colours)}")
+    if many and colours:  # pictures of some bands, made for viewing
+        notes.append(f"not read because others have more channels: {first_few(colours)}")
         return _by_images([each for each in kept if str(each.options.get("images", "")) not in colours], notes)
     colours = [text for text in colours if _RGB.search(text)] or colours
     if len(colours) > 1 and _are_copies([by_images[text][0].images for text in colours]):
@@ -172,26 +172,26 @@ def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
     colours = [text for text, words in own if {words} & called] or colours
     if len(colours) == 1:
         left = first_few([text for text in by_images if text != colours[0]])
-        more = "where they show what it does not, a list of images reads both, as channels"
-        notes.append(f"not read, as {colours[0]} is in colours: {left}; {more}")
+        more = "if they show what it does not, set `images` to a list of both: all become channels"
+        notes.append(f"not read because {colours[0]} is in colour: {left}; {more}")
         return by_images[colours[0]]
     if colours:
         return kept
-    notes.append("grey images of one name are the channels of one picture")
+    notes.append("grey images of the same name are read as channels of one picture")
     return together
 
 
 def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
-    """Whether sets of images are the same ones in other formats: the names, and nearly the pixels of the first."""
+    """Whether sets hold the same images in other formats: equal names, and in the first image nearly equal pixels."""
     stems = [{path.stem for path in paths} for paths in sets]
     first, *others = (min(paths, key=lambda path: path.stem) for paths in sets)
     return all(each == stems[0] for each in stems) and all(say_the_same(first, each) for each in others)
 
 
 def _as_layers(kept: Sequence[Reading]) -> list[Reading]:
-    """One reading of several whose masks are those of a class each, of the same images; none where they are not.
+    """Combine readings of the same images whose masks hold one class each; return nothing if they do not.
 
-    Masks that have numbers for names may be of objects, and are so first.
+    Where the masks have numbers for names they may be of single objects: that reading then comes first.
     """
     first, *others = kept
     rows = [str(each.options.get("masks", "")).split("/") for each in kept]
@@ -220,45 +220,45 @@ def _as_layers(kept: Sequence[Reading]) -> list[Reading]:
 
 
 def _preferred(kept: Sequence[Reading], notes: list[str]) -> list[Reading]:
-    """The readings of classes, where others are of single objects, of one label alone, or drawn from the others."""
+    """Return the readings of classes, without those of single objects, of one label, or derived from other masks."""
     masks, images = (_differing([str(each.options.get(side, "")) for each in kept]) for side in ("masks", "images"))
     of_classes = [each.looked for each, mask in zip(kept, masks, strict=True) if _OF_CLASSES.search(mask)]
     worth = []
     for each, mask, image in zip(kept, masks, images, strict=True):
         stored = stored_labels(each.looked)
-        is_finer = any(merges(classes, each.looked) for classes in of_classes)  # than those called so
+        is_finer = any(merges(classes, each.looked) for classes in of_classes)  # than masks named after classes
         is_derived = _DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(stored.pixels) == 1
         counts = (stored.of_objects or is_finer) and not _OF_CLASSES.search(mask)
         worth.append(-2 * bool(is_derived) - bool(counts or (are_objects(mask) and len(stored.pixels) > 2)))
     called = [str(each.options.get("masks", said(each, kept))) for each in kept]
     objects = {name: None for name, own in zip(called, worth, strict=True) if own == -1 < max(worth)}
-    notes += [f"not read, as they number single objects: {first_few([*objects])}"] * bool(objects)
+    notes += [f"not read because they number single objects: {first_few([*objects])}"] * bool(objects)
     for reading, own in zip(kept, worth, strict=True):
         if own < min(max(worth), -1):
-            notes.append(f"not read, as they are made of others, or hold one label: {said(reading, kept)}")
+            notes.append(f"not read because they are made from others, or hold one label: {said(reading, kept)}")
     best = [each for each, own in zip(kept, worth, strict=True) if own == max(worth)]
     merged = [each for each in best if any(merges(each.looked, other.looked) for other in best)]
     coarser = dict.fromkeys(name for name, each in zip(called, kept, strict=True) if each in merged)
-    notes += [f"not read, as others tell more classes apart: {first_few([*coarser])}"] * bool(coarser)
+    notes += [f"not read because others distinguish more classes: {first_few([*coarser])}"] * bool(coarser)
     return [each for each in best if each not in merged]
 
 
 def are_objects(masks: str) -> bool:
-    """Whether words say that masks number single objects."""
+    """Whether a name says that masks number single objects."""
     return bool(_OF_OBJECTS.search(masks)) and not _OF_CLASSES.search(masks)
 
 
 def _differing(texts: Sequence[str]) -> list[str]:
-    """The words of each text that the others have not in common with it."""
+    """Return the words of each text that not all texts share."""
     parts = [{*re.split("[/#]", text)} for text in texts]
     return [" ".join(each - set.intersection(*parts)) for each in parts]
 
 
 def _looked_at(reading: Reading) -> Reading:
-    """A reading that has looked at some of its masks; with a threshold, where they can be read with one alone.
+    """Return a reading with some of its masks loaded, and with a threshold where they need one.
 
     Raises:
-        DataError: they cannot.
+        DataError: the masks cannot be read.
     """
     some = some_of(reading.masks, _FEW)
     try:

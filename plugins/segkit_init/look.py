@@ -1,4 +1,4 @@
-"""Look at a folder: which data set it is, what its masks store, what a scan of it says, and what stays open."""
+"""Inspect a folder: find its data set, what its masks store, what a scan reports, and which questions are open."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _WITHOUT_VAL = (["train"], ["train", "test"])
 
 
 class _Look:
-    """The options of a reading, which the first answer to each question adds to, and the questions."""
+    """Questions about a reading, and its options, to which the first answer to each question is added."""
 
     def __init__(self, reading: Reading, questions: Sequence[Question]) -> None:
         self.reading, self.questions = reading, [*questions]
-        self.options = {name: value for name, value in reading.options.items() if name != "threshold"}  # it is asked
+        self.options = {name: value for name, value in reading.options.items() if name != "threshold"}  # asked about
         self._scanned: tuple[str, Scan] | None = None
 
     def ask(self, asked: Iterable[Question]) -> None:
-        """Keep questions, but of those that take the same answer one."""
+        """Keep the questions and their first answers; skip a question whose first answer is set already."""
         for question in asked:
             taken = question.answers[0].options if question.answers else {}
             if not taken or not taken.items() <= self.options.items():
@@ -60,10 +60,10 @@ class _Look:
 
 
 def look(root: Path) -> Findings:
-    """All that is found in a folder; of what is open, the first answer is taken, and the question kept.
+    """Return what is found in a folder, with the first answer to each open question, and the questions.
 
     Raises:
-        SegkitError: nothing can be trained from it, and why.
+        SegkitError: nothing can be trained from it; with the reason.
     """
     of_lists: list[Question] = []
     of_readings: list[str] = []
@@ -89,7 +89,7 @@ def look(root: Path) -> Findings:
         if not masks or not (unseen := unseen_in(look.scan, {*first.masks} - {*masks}, labels)):
             break
         masks += unseen
-    look.questions += twins_asked(first) if masks else ()  # what is read is the first answer
+    look.questions += twins_asked(first) if masks else ()  # the first answer is what is read
     if is_dealt and "group" in known - {*options}:
         look.ask(groups_asked(look.scan, Path(options["root"]).expanduser(), options))
     look.ask(issues_asked(look.scan, known))
@@ -108,7 +108,7 @@ def look(root: Path) -> Findings:
 
 
 def facts_of(found: Findings) -> Facts:
-    """What the plan follows from."""
+    """Return what the plan is based on."""
     dataset, train = found.scan.splits["train"], found.scan.statistics["train"]
     return Facts(
         sizes=[each.size for each in train],

@@ -1,4 +1,4 @@
-"""Whether labels lie where the images show something: mirrored, as where y runs upwards, or of smaller copies."""
+"""Check that labels lie where images show something: not mirrored (y upwards), not drawn on smaller copies."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _CENTRE = 0.35
 
 
 def placed(scan: Scan) -> Iterator[Question]:
-    """Ask whether labels are where they should be, where their borders are elsewhere than the images'."""
+    """Ask whether labels are placed right, where mirrored labels fit the images better or all lie in one corner."""
     every = [(data, index) for data in scan.splits.values() for index in range(len(data))]
     total = sum(scan.counts(split).shares for split in scan.splits)
     gains: dict[str, list[float]] = {}
     boxes = []
     for data, index in every[:: -(-len(every) // _LOOKED_AT)]:
-        with suppress(DataError):  # told by the scan
+        with suppress(DataError):  # the scan reports it
             sample = data[index]
             labels, grey = sample.mask.numpy().astype(np.int16), sample.image.numpy().mean(0)  # [H,W]
             labels[labels == data.ignore_index] = -1
@@ -44,7 +44,7 @@ def placed(scan: Scan) -> Iterator[Question]:
                     gains.setdefault(way, []).append(math.log(max(_contrast(turned, grey), 1e-9) / own))
             if (shown := np.argwhere((labels >= 0) & (labels != int(total.argmax())))).size:
                 boxes.append(np.concatenate([shown.min(0), shown.max(0) + 1]) / (*labels.shape, *labels.shape))
-    mend = Answer("no: mend the labels, and start again")
+    mend = Answer("no: correct the labels, and run init again")
     found = {way: np.array(those) for way, those in gains.items() if len(those) >= _FEWEST}
     sure = {
         way: those.mean()
@@ -52,7 +52,7 @@ def placed(scan: Scan) -> Iterator[Question]:
         if those.mean() > max(math.log(_GAIN), _SURELY * those.std(ddof=1) / math.sqrt(len(those)))
     }
     if sure:
-        text = f"the borders of the labels follow those of the images better {max(sure, key=lambda way: sure[way])}"
+        text = f"the borders of the labels match edges in the images better {max(sure, key=lambda way: sure[way])}"
         yield Question(f"{text}: are the labels right as they are?", [Answer("yes"), mend], "root")
     if len(boxes) >= _FEWEST:
         least, most = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]
@@ -65,7 +65,7 @@ def placed(scan: Scan) -> Iterator[Question]:
 
 
 def _contrast(labels: NDArray[np.int16], grey: NDArray[Any]) -> float:
-    """The mean step of grey values across the borders of labels; void has none."""
+    """Return the mean step of grey values across the borders of labels, except borders of void."""
     total = number = 0.0
     for own, values in ((labels, grey), (labels.T, grey.T)):
         apart = (own[1:] != own[:-1]) & (own[1:] >= 0) & (own[:-1] >= 0)

@@ -508,8 +508,8 @@ def test_views_of_one_thing_stay_in_one_split(place: Path, capsys: pytest.Captur
             save(labels, Path("data/masks", f"car{car}_view{view}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert "the names come in 8 groups" in printed
-    assert "and a picture is like another of its group" in " ".join(printed.split())
+    assert "the names form 8 groups" in printed
+    assert "and pictures correlate more within a group" in " ".join(printed.split())
     assert dataset(place)["group"] == "{group}_"
 
 
@@ -523,7 +523,7 @@ def test_names_that_come_in_groups_of_unlike_pictures_are_a_question(
     assert init(capsys)[0] == 0
     assert "group" not in dataset(place)
     text = (place / "mine.toml").read_text("utf-8")
-    assert "# ? the names come in 6 groups: is each of one object, patient or film? then group = " in text
+    assert "# ? the names form 6 groups: is each group one object, patient or film? then group = " in text
 
 
 @pytest.mark.parametrize(
@@ -545,7 +545,7 @@ def test_pictures_of_patients_stay_together_and_of_what_may_be_patients_are_aske
         save(labels, Path("data/masks", f"{file}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert "note      the names come in 6 groups, as images/" in printed
+    assert "note      the names form 6 groups, one of them images/" in printed
     assert dataset(place)["group"] == pattern
 
 
@@ -556,8 +556,8 @@ def test_pictures_of_numbered_folders_stay_together(place: Path, capsys: pytest.
         save(labels, Path(f"data/masks/{number // 3:03}/{number % 3}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert "6 groups, as images/00" in printed
-    assert "is each of one patient, scene or film?" in " ".join(printed.split())
+    assert "6 groups, one of them images/00" in " ".join(printed.split())
+    assert "is each group one patient, scene or film?" in " ".join(printed.split())
     assert dataset(place)["group"] == "images/{group}/"
 
 
@@ -572,8 +572,8 @@ def test_two_numbered_folders_are_asked_about_where_they_may_be_of_one_thing_eac
             save(pixels, Path(f"data/{side}/{name}{number // 6}/{number % 6}.png"))
     status, printed = init(capsys)
     assert status == (like or name == "patient")
-    assert ("--yes: yes: all its pictures stay in one split" in printed) == bool(status)
-    assert "the names come in 2 groups" in printed
+    assert ("--yes: yes: the pictures of a group stay in one split" in printed) == bool(status)
+    assert "the names form 2 groups" in printed
 
 
 def test_names_without_a_background_where_one_class_is_absent_are_told(
@@ -603,7 +603,7 @@ def test_pages_of_one_file_stay_in_one_split(volumes: int, place: Path, capsys: 
     status, printed = init(capsys)
     if volumes == 2:  # which cannot be dealt to three splits
         assert status == 1
-        assert "or:    no: chance deals single pictures" in printed
+        assert "or:    no: single pictures are split at random" in printed
         status, _ = init(capsys, "--yes")
         assert dataset(place)["fractions"] == [0.5, 0.5]
     assert status == 0
@@ -780,7 +780,7 @@ def test_masks_inside_others_are_asked_about_and_those_of_two_classes_are_one_ma
     assert found(disc=(3, 2, 20), cup=(5, 4, 16))[0] == ["cup", "disc"]
     assert found(cup=(6, 5, 20))[0] == ["cup", "disc"]  # as large, and three pixels off
     masks, notes = found(cup=(3, 3, 20))  # a second person's
-    assert (masks, notes) == (["cup"], ['not read, as they say nearly the same as others: masks = "disc"'])
+    assert (masks, notes) == (["cup"], ['not read because they are nearly the same as others: masks = "disc"'])
     for name in ("person_mask", "object_mask"):
         shutil.rmtree("data")
         assert found(**{name: (3, 2, 16)}, car_mask=(3, 30, 16))[0] == ["{class}"]
@@ -795,7 +795,7 @@ def test_colours_of_which_a_channel_counts_objects_are_no_finer_classes(place: P
         save(np.dstack([labels, objects, labels * 0]), Path(f"data/labels/{number}.png"))
     notes: list[str] = []
     assert [each.options["masks"] for each in readings_of(Path("data"), notes, [])] == ["colour"]
-    assert notes == ["not read, as they number single objects: labels"]
+    assert notes == ["not read because they number single objects: labels"]
 
 
 def test_ids_of_fields_are_no_finer_classes(place: Path) -> None:
@@ -808,13 +808,13 @@ def test_ids_of_fields_are_no_finer_classes(place: Path) -> None:
         )
     notes: list[str] = []
     assert [each.options["masks"] for each in readings_of(Path("data"), notes, [])] == ["labels"]
-    assert notes == ["not read, as they number single objects: labels/{id}_field_ids.png"]
+    assert notes == ["not read because they number single objects: labels/{id}_field_ids.png"]
 
 
 def test_a_series_in_time_is_refused_as_one(place: Path) -> None:
     for date in ("20190606", "20190701"):
         save(scene(0)[0], Path(f"data/0/{date}/0_B01.png"))
-    assert "in folders as 20190606, 20190701: a series in time, which is not read" in _nothing(Path("data"))
+    assert "in folders such as 20190606, 20190701: a time series, which is not read" in _nothing(Path("data"))
 
 
 def test_a_file_that_is_called_as_a_list_and_is_none_is_asked_about(
@@ -913,7 +913,7 @@ def test_pictures_of_a_format_that_is_not_read_are_asked_about(place: Path, caps
         (place / f"data/photos/{number}.heic").parent.mkdir(exist_ok=True)
         (place / f"data/photos/{number}.heic").write_bytes(b"\0\0\0 ftypheic")
     assert main(["init", str(place / "data")]) == 1
-    assert "? 12 files .heic are not read, " in (shown := " ".join(capsys.readouterr().out.split()))
+    assert "? 12 files .heic are not read because " in (shown := " ".join(capsys.readouterr().out.split()))
     assert "or: yes: save them as PNG, TIFF or .npy, and run init again" in shown
     assert main(["init", str(place / "data"), "--yes"]) == 0
     assert "JPEG 2000" not in shown
@@ -986,7 +986,7 @@ def test_bands_of_another_size_than_the_masks_are_left_out(place: Path, capsys: 
         save(labels, Path(f"data/{number}/mask.tif"))
     status, printed = init(capsys)
     assert (status, dataset(place)["images"]) == (0, "{id}/B02.tif")
-    assert 'not read, as images and masks differ in size: images = "{id}/B11.tif"' in printed
+    assert 'not read because images and masks differ in size: images = "{id}/B11.tif"' in printed
 
 
 def test_pictures_of_two_dates_are_the_channels_of_one_or_either_is_meant(
@@ -1073,7 +1073,7 @@ def test_masks_that_are_the_same_for_every_image_are_no_labels(place: Path, caps
         save(view, Path("data/fov", f"{number}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert 'no labels, as they are nearly the same for every image: masks = "fov"' in printed
+    assert 'no labels, because they are nearly the same for every image: masks = "fov"' in printed
     assert dataset(place)["masks"] == "masks"
 
 
@@ -1108,9 +1108,9 @@ def test_a_folder_that_nobody_can_read_is_told_in_a_sentence(
 
 
 def test_no_folder_and_a_file_in_its_place(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert init(capsys) == (2, "segkit: data cannot be looked into: No such file or directory\n")
+    assert init(capsys) == (2, "segkit: data cannot be opened: No such file or directory\n")
     Path("data").write_text("x")
-    assert init(capsys)[1].endswith("Not a directory; give the folder that it lies in\n")
+    assert init(capsys)[1].endswith("Not a directory; give the folder that contains it\n")
 
 
 def test_jpeg_masks_are_refused_with_what_to_do(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1234,7 +1234,7 @@ def test_masks_with_blended_edges_that_nothing_names_are_told(place: Path, capsy
     assert status == 2
     text = " ".join(printed.split())
     assert "gemalt" in text
-    assert "as masks with blended edges are; export the masks again without smooth edges" in text
+    assert "like masks with blended edges; export the masks again without smooth edges" in text
 
 
 @pytest.mark.parametrize("side", ["images", "masks"])
@@ -1346,7 +1346,7 @@ def test_masks_are_no_images(place: Path, capsys: pytest.CaptureFixture[str]) ->
             save(scene(number, 2)[1] * np.uint8(255), Path(f"data/{folder}/{number}.png"))
     status, printed = init(capsys, "--yes")
     assert status == 2
-    assert "nothing says which are the masks of which images" in printed
+    assert "nothing shows which mask belongs to which image" in printed
 
 
 def test_what_a_jpeg_of_the_best_quality_leaves_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
