@@ -1,4 +1,4 @@
-"""The command ``init``: it looks at a folder, asks what the files do not tell, and writes a config that runs."""
+"""The command ``init``: inspect a folder, ask what the files leave open, and write a config that runs."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ UNANSWERED = 1
 class Init:
     """Look at a folder of images and labels, and write a config for it that runs.
 
-    It recognises data sets that a plugin knows, folders of images and masks, lists and annotation files; what the
-    masks store, the classes and their names; sizes and channels; and pictures that are alike. Crop, batch, width and
-    time are proposed for this computer, each with its reason. Where the files can be read in two ways, both are shown
-    and nothing is written; --yes takes the likelier one. The status is 1 while such questions are open.
+    It recognises data sets that a plugin knows, folders of images and masks, lists and annotation files; the labels
+    that masks store, the classes and their names; sizes and channels; and similar pictures. It proposes crop, batch,
+    width and time for this computer, each with its reason. Where files can be read in two ways, it shows both and
+    writes nothing; --yes takes the likelier one. The exit status is 1 while such questions are open.
     """
 
     first = 0
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Folder, output and answers."""
-        parser.add_argument("folder", help="where images and labels lie, in whatever way")
-        parser.add_argument("-o", "--output", default="mine.toml", help="the config to write; left out: mine.toml")
+        """Add the folder, the output and how to answer."""
+        parser.add_argument("folder", help="the folder that holds images and labels, in any layout")
+        parser.add_argument("-o", "--output", default="mine.toml", help="the config to write (default: mine.toml)")
         parser.add_argument("--yes", action="store_true", help="take the likelier answer to every question")
-        parser.add_argument("--overwrite", action="store_true", help="replace a config that is there")
-        parser.add_argument("--pictures", action="store_true", help="draw pictures beside their labels, to look at")
-        document = "config (null where nothing is written), dataset, options, splits, classes, plan, questions, notes"
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing config")
+        parser.add_argument("--pictures", action="store_true", help="draw pictures beside their labels, for viewing")
+        document = "config (null if nothing is written), dataset, options, splits, classes, plan, questions, notes"
         add_output_options(parser, document=f"{document}, errors")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Look, ask, write, check; 1 where questions are open, 2 where a run would stop."""
+        """Inspect, ask, write and check; return 1 if questions are open, 2 if a run would stop."""
         path, root = Path(arguments.output).expanduser(), Path(arguments.folder).expanduser()
-        root = root.resolve() if root.name in ("", "..") else root  # "." is another folder elsewhere, and is there
+        root = root.resolve() if root.name in ("", "..") else root  # the config must work from elsewhere
         if path.suffix != ".toml":
-            raise ConfigError(f"-o {path}: the name of a config ends in .toml")
-        if path.exists() and root.is_dir() and not arguments.overwrite:  # of no folder, look says more
-            raise ConfigError(f"{path} is there; --overwrite replaces it, and -o names another")
+            raise ConfigError(f"-o {path}: the name of a config must end in .toml")
+        if path.exists() and root.is_dir() and not arguments.overwrite:  # look reports a missing folder
+            raise ConfigError(f"{path} exists; use --overwrite to replace it, or -o to write another file")
         from segkit_init.look import facts_of, look
         from segkit_init.plan import plan
 
-        if sys.stderr.isatty():  # of thousands of files it takes some seconds to see
+        if sys.stderr.isatty():  # thousands of files take some seconds
             print(f"{root}: which files are images, and which their labels?", file=sys.stderr)
         found = look(root)
         facts = facts_of(found)
@@ -78,7 +78,7 @@ def _answered(
         print(_asked(question))
     if asked and not arguments.yes:
         print(*(f"error: {issue}" for issue in found.scan.errors), sep="\n", end="")
-        print(f"\nNothing is written. --yes takes the first answer, and {path} will name the others.")
+        print(f"\nNothing is written. --yes takes the first answers and writes the others as comments into {path}.")
         return UNANSWERED
     text = toml(found, chosen, str(path))
     try:
@@ -90,7 +90,7 @@ def _answered(
 
 
 def _document(found: Findings, chosen: Mapping[str, Choice], path: Path | None) -> dict[str, Any]:
-    """All that is printed, as JSON holds it."""
+    """Return everything that is printed, for JSON."""
     questions = [
         {**vars(each), "answers": [{"text": answer.text, "options": dict(answer.options)} for answer in each.answers]}
         for each in found.questions
@@ -110,7 +110,7 @@ def _document(found: Findings, chosen: Mapping[str, Choice], path: Path | None) 
 
 
 def _summary(found: Findings, facts: Facts) -> str:
-    """What was recognised, a line a subject."""
+    """Return what was recognised, one line per subject."""
     from segkit_init.plan import range_text
     from segkit_init.text import options_text
 
@@ -130,7 +130,7 @@ def _summary(found: Findings, facts: Facts) -> str:
 
 
 def _asked(question: Question) -> str:
-    """A question with its answers, the one that --yes takes first."""
+    """Return a question with its answers; --yes takes the first."""
     from segkit_init.text import answer_text
 
     lines = [f"? {question.text}"]
@@ -139,7 +139,7 @@ def _asked(question: Question) -> str:
 
 
 def _checked(path: Path, images: int, arguments: argparse.Namespace) -> int:
-    """Make the check that a run would make, and say what the run will do; 2 where it would stop."""
+    """Run the check of a run and print what the run will do; return 2 if it would stop."""
     check, parser = REGISTRIES["command"]["check"], argparse.ArgumentParser()
     check.add_arguments(parser)
     pictures = f"{path.with_suffix('')}_pictures"
@@ -148,7 +148,7 @@ def _checked(path: Path, images: int, arguments: argparse.Namespace) -> int:
     if arguments.pictures:
         print(f"pictures: {pictures}")
     if status:
-        print(f"{path} is written; a run would stop at what is named above")
+        print(f"{path} is written; a run would stop at the problems above")
         return status
     config = read_config(path)
     what = f"trains {config.model.name} on {images} images for {config.train.minutes:g} minutes"

@@ -1,4 +1,4 @@
-"""Two sets of masks of the same pictures, compared: by two people, of fewer classes, or one picture again and again."""
+"""Compare two sets of masks of the same pictures: by two annotators, with fewer classes, or all nearly equal."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from segkit.errors import DataError
 from segkit_folder.masks import read_mask
 from segkit_init.stored import Labels
 
-_AGREE = 0.5  # intersection over union of labels that two people have drawn
-_NEAR = 2  # pixels by which their borders differ
+_AGREE = 0.5  # lowest mean intersection over union of two annotators' labels
+_NEAR = 2  # pixels by which their borders may differ
 _STRAYS = 0.05  # share of labelled pixels that may be farther from their label in the other mask
-_INSIDE, _OUTSIDE = 0.98, 0.95  # shares of a part inside the whole, as a cup of its disc, and of the whole inside it
-_SAME = 0.97  # share of equal pixels in masks that are one picture, as DRIVE's fields of view
+_INSIDE, _OUTSIDE = 0.98, 0.95  # share of a part inside the whole (a cup in its disc), and of the whole inside the part
+_SAME = 0.97  # share of equal pixels in masks that hardly vary, such as DRIVE's fields of view
 AS_JPEG = 16
-"""Greys by which JPEG changes a picture, in the mean."""
-_MOST_CLASSES = 64  # more labels are rather numbers of objects
+"""Mean difference in grey values that JPEG may cause."""
+_MOST_CLASSES = 64  # more labels are probably numbers of objects
 
 
 def are_one_picture(masks: Sequence[Labels]) -> bool:
-    """Whether masks are all but equal, as the field of view of one camera is."""
+    """Whether all masks are nearly equal, such as the field of view of one camera."""
     first, *others = masks
     same = [each.shape == first.shape and bool((each == first).mean() > _SAME) for each in others]
     return len(same) >= 3 and all(same) and bool((first != first.flat[0]).mean() > 0.05)
 
 
 def agree(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
-    """Whether two sets of masks with the same labels differ along their borders alone, as those of two people do.
+    """Whether two sets of masks with the same labels differ only along borders, as two annotators' masks do.
 
-    Where one set lies inside the other it is something else, as a cup in its disc.
+    If one set lies inside the other, they show different things, such as a cup and its disc.
     """
     known = [{label for each in those for label in np.unique(each).tolist()} for those in (masks, others)]
     if known[0] != known[1] or [each.shape for each in masks] != [each.shape for each in others]:
@@ -45,7 +45,7 @@ def agree(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
         shares[label] = both / (sum(own) - both)
         if both > _INSIDE * min(own) and both < _OUTSIDE * max(own):
             return False
-    background = max(shares, key=lambda label: shares[label])  # the best one
+    background = max(shares, key=lambda label: shares[label])  # the label that agrees best
     rest = [share for label, share in shares.items() if label != background]
     if not rest or np.mean(rest) <= _AGREE:
         return False
@@ -56,7 +56,7 @@ def agree(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
 
 
 def _strays(mask: Labels, other: Labels, background: int) -> int:
-    """How many pixels of a mask, but for its background, have no equal one near them in another mask."""
+    """Count the foreground pixels of a mask without an equal pixel near them in the other mask."""
     height, width = mask.shape
     around = np.pad(other, _NEAR, mode="edge")
     found = mask != background
@@ -66,12 +66,12 @@ def _strays(mask: Labels, other: Labels, background: int) -> int:
 
 
 def _regions(*labels: Labels) -> int:
-    """How many combinations of labels some masks of one picture have."""
+    """Count the different combinations of labels that the pixels of a picture have in its masks."""
     return len(np.unique(np.stack(labels).reshape(len(labels), -1), axis=1).T)
 
 
 def merges(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
-    """Whether masks tell fewer classes apart than others do, and none that these do not."""
+    """Whether masks have fewer classes than others, each made by merging classes of these others."""
     if [each.shape for each in masks] != [each.shape for each in others]:
         return False
     count = [len(np.unique(np.concatenate([each.ravel() for each in those]))) for those in (masks, others)]
@@ -80,12 +80,12 @@ def merges(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
 
 
 def say_the_same(one: Path, other: Path) -> bool:
-    """Whether two files hold one mask, its labels in the same order, or one picture but for what JPEG changes."""
+    """Whether two files hold the same mask, its labels in the same order, or the same picture up to JPEG changes."""
     try:
         masks = [read_mask(path) for path in (one, other)]
         first, second = (np.unique(mask, return_inverse=True)[1].reshape(mask.shape) for mask in masks)
         return np.array_equal(first, second)
-    except DataError:  # of colours, or with losses
+    except DataError:  # masks of colours, or lossy files
         pass
     pictures = []
     try:

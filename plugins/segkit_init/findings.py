@@ -1,4 +1,4 @@
-"""What was found in a folder, and what of it a person has to say: the data that the steps of ``init`` hand on."""
+"""Findings about a folder and questions to the user: the data that the steps of ``init`` exchange."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """One way to read what is there: what it means, and the options that say so (see :class:`Findings`)."""
+    """One answer to a question: its meaning, and the options that state it (see :class:`Findings`)."""
 
     text: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -20,13 +20,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """What the files do not tell.
+    """A question that the files leave open, or a note.
 
     Attributes:
-        text: the question; "": there is none, only an answer.
-        answers: the possible ones, the likeliest first.
-        key: of the config, beside which it stands.
-        must: whether another answer gives another result, so that nothing is written before a person has answered.
+        text: the question, or a note without a question mark; "" where there is only an answer.
+        answers: possible answers, the likeliest first.
+        key: key of the config above which the question is written.
+        must: whether answers lead to different results, so that nothing is written until the user has answered.
     """
 
     text: str
@@ -37,15 +37,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in a folder.
+    """Everything found in a folder.
 
     Attributes:
-        dataset: name of the data set that reads it.
-        options: of ``[dataset]``; those of ``[data]`` by ``data.`` and their key. They hold the first answer of each
-            question.
-        scan: of all splits, read with these options.
-        questions: the open ones.
-        notes: what else a person should know.
+        dataset: name of the data set that reads the folder.
+        options: keys of ``[dataset]``, and of ``[data]`` with the prefix ``data.``; they include the first answer of
+            each question.
+        scan: scan of all splits, read with these options.
+        questions: the open questions.
+        notes: what else the user should know.
     """
 
     dataset: str

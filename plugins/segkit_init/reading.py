@@ -1,4 +1,4 @@
-"""A data set with options that may read a folder, and what it finds there."""
+"""A data set with options that may read a folder, and the files that it finds there."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Reading:
     """A data set that may read a folder.
 
     Attributes:
-        dataset: its name.
-        options: that it is given.
-        asks_for_classes: whether it has to be told the classes.
-        looked: some of its masks, once they were looked at.
+        dataset: name of the data set.
+        options: its options.
+        asks_for_classes: whether it requires the option ``classes``.
+        looked: some of its masks, once they are loaded.
     """
 
     dataset: str
@@ -37,39 +37,39 @@ class Reading:
     def _splits(self, **options: Any) -> dict[str, Dataset]:
         needed: dict[str, Any] = {"classes": ["?", "??"]} if self.asks_for_classes else {}
         if "skip_unpaired" in {each.name for each in options_of(segkit.datasets.find(self.dataset))}:
-            needed["skip_unpaired"] = True  # else patterns are looked for that pair more
+            needed["skip_unpaired"] = True  # otherwise it tries patterns that pair more files
         return build_splits(config_of(self.dataset, {**self.options, **needed, **options}))[0]
 
     @cached_property
     def splits(self) -> dict[str, Dataset]:
-        """The data set, with classes that do not matter where it has to be told them."""
+        """The splits, with placeholder classes where the data set requires classes."""
         return self._splits()
 
     @cached_property
     def files(self) -> dict[str, list[tuple[Path, ...]]]:
-        """By split those of each image, the image first and a mask last."""
+        """Split -> the files of each image, the image first and a mask last."""
         return {name: [data.files(index) for index in range(len(data))] for name, data in self.splits.items()}
 
     @cached_property
     def is_dealt(self) -> bool:
-        """Whether chance has divided the pictures: another seed, another division."""
+        """Whether pictures are split at random: another seed gives another train split."""
         train = self._splits(split_seed=1)["train"]
         return [train.files(index) for index in range(len(train))] != self.files["train"]
 
     def with_looked(self, looked: Sequence[Labels], **options: Any) -> Reading:
-        """The same of the same files, with masks that were looked at and further options."""
+        """Return a copy with the same files, with loaded masks and further options."""
         other = replace(self, options={**self.options, **options}, looked=looked)
         vars(other)["files"] = self.files
         return other
 
     @property
     def images(self) -> list[Path]:
-        """Those of all splits, in an order of their names that is the same however they are divided, and no 1, 2, 3."""
+        """Images of all splits, ordered by a hash of their names: independent of the split, and not by number."""
         return [files[0] for files in self._every]
 
     @property
     def masks(self) -> list[Path]:
-        """Likewise."""
+        """Masks of all splits, in the same order as ``images``."""
         return [files[-1] for files in self._every]
 
     @cached_property
@@ -79,14 +79,14 @@ class Reading:
 
 
 def said(reading: Reading, others: Sequence[Reading]) -> str:
-    """What sets a reading apart from the others."""
+    """Return the options that distinguish a reading from the others, as text."""
     own = {key: value for key, value in reading.options.items() if any(o.options.get(key) != value for o in others)}
     name = "" if len({each.dataset for each in others}) == 1 else f"the data set {reading.dataset} "
     return f"{name}{options_text(own)}"
 
 
 def config_of(dataset: str, options: Mapping[str, Any]) -> Config:
-    """A config with these options of ``[dataset]`` and ``[data]``, and a model and a loss that do not matter."""
+    """Return a config with these options of ``[dataset]`` and ``[data]``, and a placeholder model and loss."""
     tables: dict[str, Any] = {"dataset": {"name": dataset}, "model": {"name": "unet"}, "data": {}}
     for key, value in options.items():
         tables["data" if key.startswith("data.") else "dataset"][key.removeprefix("data.")] = value

@@ -1,4 +1,4 @@
-"""What a set of masks stores: its labels, those along borders and without area; masks whose labels were blended."""
+"""Analyse what a set of masks stores: labels, labels along borders or without area, and blended labels."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from segkit_folder.files import telling_colours
 from segkit_folder.masks import AT_ENDS, read_mask, without_alpha
 
 Labels = NDArray[np.integer[Any]]
-"""The labels of a mask ``[H,W]``; of colours :data:`COLOUR` and 65536 red + 256 green + blue."""
+"""The labels of a mask ``[H,W]``; a colour is :data:`COLOUR` + 65536 red + 256 green + blue."""
 
 COLOUR = 1 << 24  # above all labels
 _CORNERS: list[Colour] = sorted(((r, g, b) for r, g, b in product((0, 255), repeat=3)), key=lambda each: len({*each}))
 _LOOKED_AT = 40  # masks whose edges are looked at
-_MOST_HELD = 1000  # masks that are looked at, where there are more
-_MOST_PIXELS = 1 << 27  # of them together
-_LEAST = 2  # of these, however large
-_MIDDLE = 2048  # pixels in a row or column of a large mask, where it is seen how it was drawn
-_MOST_BLOBS = 20  # labels of a mask whose pieces are counted
-_SIDE = 256  # pixels to which a mask is reduced for that
-_WINDOW = 9  # pixels of it
-_BETWEEN = 0.95  # share of all places where two labels meet: VOC's border has 0.97 to 1, no label of CamVid over 0.33
-_NEAR = 0.3  # share of its pixels that have two others in the window: over 0.6 in 37 of 40 masks of VOC
-_BLURRED = 0.3  # share of a label's pixels that are between those beside them
+_MOST_HELD = 1000  # masks that are read at most
+_MOST_PIXELS = 1 << 27  # pixels of these masks together
+_LEAST = 2  # masks that are read at least, however large they are
+_MIDDLE = 2048  # height and width of the part of a large mask that shows how it was drawn
+_MOST_BLOBS = 20  # labels of a mask whose connected pieces are counted
+_SIDE = 256  # pixels to which a mask is reduced to find border labels
+_WINDOW = 9  # pixels of the reduced mask around each pixel
+_BETWEEN = 0.95  # share of places where labels meet: VOC's border is in 0.97 to 1, CamVid's labels in at most 0.33
+_NEAR = 0.3  # share of its pixels that have two other labels in the window: over 0.6 in 37 of 40 masks of VOC
+_BLURRED = 0.3  # share of a label's pixels whose value lies between those beside them
 _AREA = 0.05  # share of a label's pixels that have their own label on all four sides
-JPEG_OFF = 16  # greys by which JPEG is wrong beside a border
-_FEWEST_BLURRED = 2  # labels; and a third of the mask's: CamVid made four times smaller has 3 of 11 at most
-_MOST_FLAT = 20  # colours of labels that were erased in part
-_FLAT = 1e-4  # share of all pixels that are between black and white in 3 x 3 pixels alike
-_STRAY = 1e-4  # share of all pixels that a label of one mask has at most, so that it may be a slip of the brush
-_SEVERAL = 5  # masks, at least, of which one alone holds it
-_THIN = 0.005  # share of all pixels that such labels have at most
+JPEG_OFF = 16  # greys by which JPEG changes values near a border
+_FEWEST_BLURRED = 2  # labels, and a third of all in the mask: CamVid reduced four times has at most 3 of 11
+_MOST_FLAT = 20  # colours in a mask whose labels were partly erased
+_FLAT = 1e-4  # share of all pixels that lie between black and white in 3 x 3 equal pixels
+_STRAY = 1e-4  # share of all pixels: a label in one mask with fewer may be a slip of the brush
+_SEVERAL = 5  # masks that are needed to see that only one holds such a label
+_THIN = 0.005  # largest share of all pixels of a label without area
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class StoredLabels:
     """What a set of masks stores.
 
     Attributes:
-        pixels: stored label -> pixels.
+        pixels: stored label -> number of pixels.
         edges: labels that lie along the borders of others.
         thin: rare labels that cover no area.
-        of_objects: whether they look like ids of single objects: each mask counts 0, 1, 2, ... to a number of its own
-            and each label is one piece, most labels are in one mask alone, or a channel of colours counts.
-        black_and_white: masks of 0 and 255 alone, where no other mask holds 255.
-        strays: labels of hardly any pixels, all in one mask of several.
-        kinds: the labels but 0 and 255 of two kinds of masks, where no mask holds labels of both; else nothing.
+        of_objects: whether labels look like ids of single objects: each mask counts 0, 1, 2, ... to its own number with
+            one piece per label, or most labels are in only one mask, or a channel of the colours counts.
+        black_and_white: number of masks with only 0 and 255, where no other mask holds 255.
+        strays: labels with very few pixels, each in only one of several masks.
+        kinds: labels, except 0 and 255, of two kinds of masks, where no mask holds labels of both; else empty.
     """
 
     pixels: Counter[int]
@@ -76,9 +76,9 @@ class StoredLabels:
 
 
 def threshold_of(paths: Sequence[Path]) -> float | None:
-    """Half of the largest value of masks, where most pixels are near it or near 0: of mattes, smooth edges and JPEG.
+    """Return half of the masks' largest value, where most pixels are near it or near 0 (mattes, smooth edges, JPEG).
 
-    None of labels with an alpha of their own, as of what was erased: neither says all.
+    Return None for labels with a separate alpha (partly erased labels): neither is complete without the other.
     """
     if 2 * sum(map(_has_erased_labels, paths)) >= len(paths):
         return None
@@ -92,7 +92,7 @@ def threshold_of(paths: Sequence[Path]) -> float | None:
 
 
 def _values(path: Path) -> NDArray[Any]:
-    """What a mask stores ``[H,W]`` or ``[H,W,C]``, less alpha, or of what was cut out the alpha."""
+    """Return the values of a mask ``[H,W]`` or ``[H,W,C]`` without alpha, or the alpha of a cut-out object."""
     with opened(path) as raster:
         values = np.asarray(raster[...])
     has_alpha = values.ndim == 3 and values.dtype == np.uint8 and values.shape[2] in (2, 4)
@@ -100,21 +100,21 @@ def _values(path: Path) -> NDArray[Any]:
 
 
 def _has_erased_labels(path: Path) -> bool:
-    """Whether alpha divides colours that are several, and few as of labels; a photograph has many, a matte has one."""
+    """Whether alpha divides several colours, few enough for labels: a photograph has many, a matte has one."""
     with opened(path) as raster:
         values = np.asarray(raster[...])
     if values.ndim < 3 or values.dtype != np.uint8 or values.shape[2] not in (2, 4):
         return False
     seen = np.unique(values[values[..., -1] > 0][:, :-1], axis=0)  # [colours,1 or 3]
     stored = np.unique(values.reshape(-1, values.shape[2]), axis=0)
-    is_told = len(np.unique(stored[:, :-1], axis=0)) == len(stored)  # by the colour alone
+    is_told = len(np.unique(stored[:, :-1], axis=0)) == len(stored)  # the colour determines alpha
     if is_told or not 1 < len(seen) <= _MOST_FLAT:
         return False
-    return bool(np.ptp(seen, axis=0).max() > JPEG_OFF or seen.max() <= _MOST_FLAT)  # else one colour, nearly
+    return bool(np.ptp(seen, axis=0).max() > JPEG_OFF or seen.max() <= _MOST_FLAT)  # else nearly one colour
 
 
 def are_edges(paths: Sequence[Path], threshold: float) -> bool:
-    """Whether what lies between black and white in masks covers no area, so that it can be no class of its own."""
+    """Whether the values between black and white in masks cover no area, and so cannot be a class."""
     flat = total = 0
     for path in paths:
         values = _values(path).astype(np.float32)
@@ -126,16 +126,16 @@ def are_edges(paths: Sequence[Path], threshold: float) -> bool:
 
 
 def some_of(masks: Sequence[Path], most: int = _MOST_HELD) -> list[Path]:
-    """Masks from all places of a list, as many as can be held at a time; what the others hold, a scan tells."""
+    """Return evenly spaced masks of a list, as many as fit into memory; a scan reports what the others hold."""
     pixels = 1
-    with suppress(DataError):  # told where it is read
+    with suppress(DataError):  # reported where it is read
         pixels = prod(read_header(masks[0]).size)
     most = max(_LEAST, min(most, _MOST_PIXELS // pixels))
     return [*masks[:: -(-len(masks) // most)]]
 
 
 def each_mask(paths: Sequence[Path], threshold: float | None = None) -> Iterator[tuple[Path, Labels]]:
-    """Those that can be read, one after the other."""
+    """Yield each mask that can be read, with its path."""
     read = read_ahead(lambda path: _read(path, threshold), paths, "masks")
     for path, mask in zip(paths, read, strict=True):
         if not isinstance(mask, DataError):
@@ -143,15 +143,15 @@ def each_mask(paths: Sequence[Path], threshold: float | None = None) -> Iterator
 
 
 def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[Labels]:
-    """The masks that can be read.
+    """Return the masks that can be read.
 
     Args:
-        paths: of the masks.
-        threshold: as :func:`read_mask` has it.
+        paths: paths of the masks.
+        threshold: see :func:`read_mask`.
 
     Raises:
-        LabelError: most of them cannot; with the reasons.
-        DataError: some hold colours, and others labels.
+        LabelError: at least half of the masks cannot be read; with the reasons.
+        DataError: some masks hold colours, and others labels.
     """
     masks, errors = dict[Path, Labels](), []
     read = read_ahead(lambda path: _read(path, threshold), paths, "masks")
@@ -167,7 +167,7 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[L
 
 
 def _by_palettes(masks: dict[Path, Labels]) -> dict[Path, Labels]:
-    """The masks; in colours, where their palettes give a colour several labels, as those chosen one by one do."""
+    """Return the masks, as colours where a colour has several labels because each mask has a palette of its own."""
     palettes = {path: palette for path in masks if (palette := read_header(path).palette)}
     colours = [telling_colours(palette, range(256), masks[path]) for path, palette in palettes.items()]
     drawn = {each for own in colours for each in own.items()}
@@ -177,10 +177,10 @@ def _by_palettes(masks: dict[Path, Labels]) -> dict[Path, Labels]:
 
 
 def _of_one_kind(masks: Mapping[Path, Labels]) -> list[Labels]:
-    """The masks; of greys beside colours, as of a mask that is all black, the greys as colours.
+    """Return the masks; where some hold colours, convert the greys of others (such as all black) to colours.
 
     Raises:
-        DataError: some masks hold colours, and others labels that are none of these.
+        DataError: some masks hold colours, and others labels that are none of these colours.
     """
     colours = {path: np.unique(mask) for path, mask in masks.items() if mask.max() >= COLOUR}
     if not colours:
@@ -221,11 +221,11 @@ def _packed(colours: Iterable[Colour]) -> Labels:
 
 
 def _blurred(mask: Labels, path: Path) -> LabelError | None:
-    """What is wrong with a mask of whose labels a third were never drawn.
+    """Return an error for a mask in which a third of the labels were never drawn, else None.
 
-    Resizing and turning by interpolation give labels that lie between those of their neighbours, rising or falling. No
-    label of CamVid, VOC, DRIVE or Carvana does so in 30% of its pixels. JPEG gives labels that cover no area, a little
-    off those that do, on the dark side and on the bright one.
+    Resizing and rotating by interpolation produce labels between those of their neighbours. No label of CamVid, VOC,
+    DRIVE or Carvana is such a label in 30% of its pixels. JPEG produces labels without area near those that have area,
+    at both the dark and the bright end.
     """
     mask = _middle(mask)
     between, within = _between_and_within(mask)
@@ -244,21 +244,21 @@ def _blurred(mask: Labels, path: Path) -> LabelError | None:
     number = int(is_odd.sum())
     if number < max(_FEWEST_BLURRED, len(labels) / 3):
         return None
-    what = "values between those of the classes, all along their borders, as of smooth resizing, anti-aliasing or JPEG"
+    what = "values between those of the classes, all along their borders, as made by smooth resizing or JPEG"
     advice = (
-        "export the masks again, one value a class; resize them by the nearest neighbour, and never keep them as JPEG"
+        "export the masks again, one value per class; resize them by nearest neighbour, and never save them as JPEG"
     )
     return LabelError(Issue("blended", str(path), what, advice, f"{number} of {len(labels)} values"))
 
 
 def _middle(mask: Labels) -> Labels:
-    """What tells how a large mask was drawn: a part of it, with its labels side by side as they are."""
+    """Return the middle of a large mask at full resolution, which shows how the mask was drawn."""
     top, left = (max(0, side - _MIDDLE) // 2 for side in mask.shape)
     return mask[top : top + _MIDDLE, left : left + _MIDDLE]
 
 
 def _between_and_within(mask: Labels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where a label lies between those on two sides, rising or falling; and where all four sides have the same one."""
+    """Return where a label lies between those on two opposite sides, and where all four sides have the same label."""
     between, within = np.zeros(mask.shape, bool), np.ones(mask.shape, bool)
     for lines, found, same in ((mask, between, within), (mask.T, between.T, within.T)):
         rises, falls = lines[:-1] < lines[1:], lines[:-1] > lines[1:]
@@ -277,7 +277,7 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     edges: Counter[int] = Counter()
     inside: Counter[int] = Counter()
     black_and_white = 0
-    blobs = whole = 0  # labels of masks, but 0; and those that are one connected piece
+    blobs = whole = 0  # labels of masks except 0; those of them that are one connected piece
     for mask in masks:
         values, numbers = _counted(mask)
         labels, part = values.tolist(), _middle(mask)
@@ -307,10 +307,10 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
 
 
 def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int], are_whole: bool) -> bool:
-    """Whether the labels of each mask are the first ones of one order, to a number that varies: those of objects are.
+    """Whether each mask holds the first labels of one common order, to a varying number, as ids of objects do.
 
-    Of classes some are missing here and there. ``sets`` lack 0 and 255; of colours the most frequent is the background.
-    Labels ``are_whole`` that are of one piece mostly; parts of objects lie apart where others hide them.
+    Classes instead are missing here and there. ``sets`` lack 0 and 255; the most frequent colour is the background.
+    ``are_whole``: most labels are one connected piece; objects are in several pieces where others hide them.
     """
     background = {max(pixels, key=pixels.__getitem__)} if max(pixels, default=0) >= COLOUR else set()
     held = [(labels - background, count) for labels, count in sets.items() if labels - background]
@@ -318,7 +318,7 @@ def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int], are_whole: bo
     for labels, count in held:
         images.update(dict.fromkeys(labels, count))
     order = sorted(images, key=lambda label: (-images[label] * (label >= COLOUR), label))
-    numbers: Counter[int] = Counter()  # of labels
+    numbers: Counter[int] = Counter()  # number of labels -> masks
     for labels, count in held:
         numbers[len(labels)] += count * (labels == {*order[: len(labels)]})
     of_any, in_order, most = max(5, sum(count for _, count in held)), numbers.total(), max(+numbers, default=0)
@@ -331,7 +331,7 @@ def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int], are_whole: bo
 
 
 def _kinds(sets: Counter[frozenset[int]]) -> list[list[int]]:
-    """The labels of two kinds of masks that share none, of two masks and two labels each at least; else nothing."""
+    """Return the labels of two kinds of masks that share none, each with two or more masks and labels; else []."""
     kinds: list[tuple[frozenset[int], int]] = []
     for labels, number in sets.items():
         touching = [each for each in kinds if each[0] & labels]
@@ -344,7 +344,7 @@ def _kinds(sets: Counter[frozenset[int]]) -> list[list[int]]:
 
 
 def _counted(mask: Labels) -> tuple[Labels, NDArray[np.int64]]:
-    """The labels of a mask, and the pixels of each."""
+    """Return the labels of a mask, and the number of pixels of each."""
     if mask.dtype != np.uint8:
         return np.unique(mask, return_counts=True)
     pixels = np.array(Image.fromarray(mask).histogram())  # a tenth of the time
@@ -352,7 +352,7 @@ def _counted(mask: Labels) -> tuple[Labels, NDArray[np.int64]]:
 
 
 def are_counted(colours: Sequence[int]) -> bool:
-    """Whether a channel counts, to fewer than there are colours, and some of these, but not all, differ in it alone."""
+    """Whether a channel counts to fewer than there are colours, and some colours, but not all, differ only in it."""
     for shift in (0, 8, 16):
         counts, others = ({each & bits for each in colours} for bits in (255 << shift, ~(255 << shift)))
         if len(counts) > 3 and max(counts) >> shift < len(colours) and 1 < len(others) < len(colours):
@@ -361,7 +361,7 @@ def are_counted(colours: Sequence[int]) -> bool:
 
 
 def _euler(bits: NDArray[np.bool_]) -> int:
-    """Pieces less holes, where pixels touch at sides or corners: Gray, "Local Properties of Binary Images", 1971."""
+    """Return pieces minus holes, with 8-connected pixels: Gray, "Local Properties of Binary Images", 1971."""
     padded = np.pad(bits, 1).astype(np.int8)
     four = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
     diagonal = (four == 2) & (padded[:-1, :-1] == padded[1:, 1:])
@@ -369,7 +369,7 @@ def _euler(bits: NDArray[np.bool_]) -> int:
 
 
 def _edges(mask: Labels, values: Labels) -> set[int]:
-    """The labels that lie between the others: those hardly touch one another, and are both near each such pixel."""
+    """Return labels that separate the others: these hardly touch one another, and two are near each such pixel."""
     if not 3 <= len(values) <= 64:
         return set()
     indices = np.searchsorted(values, mask).astype(np.uint8)  # [H,W]
@@ -381,7 +381,7 @@ def _edges(mask: Labels, values: Labels) -> set[int]:
     for index, label in enumerate(values.tolist()):
         own = small == index
         if 0 < own.sum() < 0.2 * own.size and (touching == index).any(axis=0).mean() > _BETWEEN:
-            # of the other labels around each pixel, the least and the most
+            # the smallest and the largest of the other labels around each pixel
             others = np.stack([np.where(own, -64.0, -1.0 * small), np.where(own, -64.0, small)]).astype(np.float32)
             least, most = max_pool2d(torch.from_numpy(others), _WINDOW, 1, _WINDOW // 2).numpy()  # [h,w]
             if (-least < most)[own].mean() > _NEAR:

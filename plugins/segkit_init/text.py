@@ -1,4 +1,4 @@
-"""The config as text: findings and plan as TOML, the reason or the question beside each line."""
+"""Write findings and plan as a TOML config, with the reason or the question at each line."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from segkit_init.findings import Answer, Findings
 from segkit_init.plan import Choice
 
 _WIDTH = 118
-_TELLING = ("data.resize", "augment.crop", "loss.class_weights")  # keys that are missed where they are left out
+_TELLING = ("data.resize", "augment.crop", "loss.class_weights")  # where one of these is left out, a comment says why
 _COMMENT = 36  # the column of a comment beside a line
 
 
 def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
-    """A config that runs.
+    """Return the text of a config that runs.
 
     Args:
-        findings: what was found; its questions are written above the keys they are about.
+        findings: findings; each question is written above the key that it concerns.
         plan: ``table.key`` -> value and reason.
-        path: of the config, for the commands at its top.
+        path: path of the config, for the commands at its top.
     """
     lines = [
-        "# Written by `segkit init`. A ? is a question to you; the lines below it are the likelier answer.",
+        "# Written by `segkit init`. A ? marks a question to you; the lines below it hold the likelier answer.",
         "#",
         f"#     segkit check {path} --pictures looks    # the pictures beside their labels",
         f"#     segkit run {path}",
@@ -48,15 +48,15 @@ def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
     lines += _planned("data", plan)
     lines += ["", "[model]", *_planned("model", plan)]
     lines += ["", "[[loss]]", *_entry("name", "cross_entropy"), *_planned("loss", plan)]
-    lines += ["", "[[loss]]", *_entry("name", "dice", "each class counts alike, however small it is")]
+    lines += ["", "[[loss]]", *_entry("name", "dice", "every class has the same weight, however small it is")]
     lines += ["", "[augment]", *_planned("augment", plan)]
-    lines += _entry("flip", 0.5, "0 where left and right have a meaning")
+    lines += _entry("flip", 0.5, "set 0 if left and right differ in meaning")
     lines += ["", "[train]", *_entry("optimizer", "muon", "from scratch it needs fewer steps than adamw")]
     return "\n".join([*lines, *_planned("train", plan), ""])
 
 
 def value_text(value: Any) -> str:
-    """A value as TOML has it."""
+    """Format a value as TOML."""
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{_key(key)} = {value_text(each)}' for key, each in value.items())} }}"
     if isinstance(value, list | tuple):
@@ -65,12 +65,12 @@ def value_text(value: Any) -> str:
 
 
 def options_text(options: Mapping[str, Any]) -> str:
-    """Keys and values as they would stand in the config, one after the other."""
+    """Format keys and values as in a config, separated by commas."""
     return ", ".join(f"{key} = {value_text(value)}" for key, value in options.items())
 
 
 def answer_text(answer: Answer) -> str:
-    """What an answer means, and the options that say so."""
+    """Format an answer: its meaning and its options."""
     options = options_text(answer.options)
     return f"{answer.text}: {options}" if answer.text and options else answer.text or options
 
@@ -81,7 +81,7 @@ def _key(key: str) -> str:
 
 
 def _entry(key: str, value: Any, why: str = "") -> list[str]:
-    """``key = value  # why``; the reason on a line of its own where it would not fit beside."""
+    """Return ``key = value  # why``; a reason that does not fit beside the value goes on a line above."""
     line = f"{key} = {value_text(value)}"
     if not why:
         return [line]
@@ -110,7 +110,7 @@ def _planned(table: str, plan: Mapping[str, Choice]) -> Iterator[str]:
 
 
 def _questions(key: str, findings: Findings) -> list[str]:
-    """The questions about a key, and the answers that were not taken, with the options that say so."""
+    """Return the questions about a key, the answer taken, and the other answers with their options."""
     lines = []
     for question in findings.questions:
         if question.key == key and question.text:
@@ -122,7 +122,7 @@ def _questions(key: str, findings: Findings) -> list[str]:
 
 
 def _classes(findings: Findings) -> list[str]:
-    """The names of the classes, one a line, with what the masks store for each and how much of the pixels that is."""
+    """Return the class names, one per line, each with its stored labels and its share of the training pixels."""
     dataset, shares = findings.scan.splits["train"], findings.scan.counts("train").shares.tolist()
     stored = dataset.stored or [[index] for index in range(len(shares))]
     lines = ["classes = ["]

@@ -425,7 +425,7 @@ def test_a_config_that_is_there_stays_unless_it_is_to_be_replaced(
 ) -> None:
     pairs()
     (place / "mine.toml").write_text("mine")
-    assert init(capsys) == (2, "segkit: mine.toml is there; --overwrite replaces it, and -o names another\n")
+    assert init(capsys) == (2, "segkit: mine.toml exists; use --overwrite to replace it, or -o to write another file\n")
     assert (place / "mine.toml").read_text() == "mine"
     assert init(capsys, "-o", "other/new.toml", "--quiet")[0] == 0
     assert (place / "other" / "new.toml").is_file()
@@ -1166,7 +1166,7 @@ def test_masks_with_values_between_those_of_the_classes_are_refused(
     assert status == 2
     assert "values between those of the classes, all along their borders" in printed
     assert "00.png" in printed
-    assert "export the masks again, one value a class; resize them by the nearest neighbour" in printed
+    assert "export the masks again, one value per class; resize them by nearest neighbour" in printed
     assert not (place / "mine.toml").exists()
 
 
@@ -1530,7 +1530,7 @@ def test_what_a_run_would_stop_at_is_named_below_the_config(place: Path, capsys:
     status, printed = init(capsys)
     assert status == 2
     assert "12 files: image and mask differ in size" in printed
-    assert printed.endswith("mine.toml is written; a run would stop at what is named above\n")
+    assert printed.endswith("mine.toml is written; a run would stop at the problems above\n")
     assert (place / "mine.toml").is_file()
     for number in range(12, 18):
         save(scene(number)[1][:40], Path("data/masks", f"{number}.png"))
