@@ -16,7 +16,7 @@ from segkit.errors import first_few
 from segkit_folder.lists import partial_lists
 from segkit_folder.pictures import folders_in
 from segkit_folder.splits import SUFFIXES
-from segkit_init.compared import say_the_same
+from segkit_init.compared import hold_the_same
 from segkit_init.findings import Answer, Question
 from segkit_init.judged import BLANK, lists_question
 from segkit_init.reading import Reading
@@ -33,9 +33,9 @@ _WORD = re.compile(r"[-_ ][^\W\d_]+(?![^\W\d_])|^[^\W\d_]+[-_ ]")  # a word of a
 _MAYBE_LOSSY = (".jp2", ".j2k", ".jpx", ".jpf", ".j2c")
 _OPEN: Mapping[str, Any] = {  # option that a data set's warning names -> the question and its answers
     "blank_unpaired = true": (
-        "do these images show any object",
-        Answer("no: they show only background", {"blank_unpaired": True}),
-        Answer("yes, but it is not annotated: add the masks or remove the images, and run init again"),
+        "do these images show any object that has no mask",
+        Answer("no", {"blank_unpaired": True}),
+        Answer("yes: add these masks or remove the images, and run init again"),
     ),
     "images = FOLDER": (
         "were the polygons drawn on the images that are read",
@@ -85,7 +85,7 @@ def twins_asked(reading: Reading) -> Iterator[Question]:
             pairs = [(path, twin) for path in some if (twin := path.with_suffix(suffix)) not in read and twin.is_file()]
             if not pairs:
                 continue
-            odd = [(path, twin) for path, twin in pairs if not say_the_same(path, twin)]
+            odd = [(path, twin) for path, twin in pairs if not hold_the_same(path, twin)]
             for path, twin in odd[:1]:
                 kept = Answer(f"the files that end in {path.suffix}", {side: pattern})
                 other = {side: pattern.removesuffix(path.suffix) + suffix}

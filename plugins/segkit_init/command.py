@@ -59,13 +59,13 @@ class Init:
         found = look(root)
         facts = facts_of(found)
         chosen = plan(facts)
-        status = _answered(found, facts, chosen, path, arguments)
+        status = _write_answered(found, facts, chosen, path, arguments)
         if arguments.json:
             print_json(_document(found, chosen, path if status != UNANSWERED else None))
         return status
 
 
-def _answered(
+def _write_answered(
     found: Findings, facts: Facts, chosen: Mapping[str, Choice], path: Path, arguments: argparse.Namespace
 ) -> int:
     """Print what was found; write the config unless a question is open."""
@@ -75,7 +75,7 @@ def _answered(
         print(_summary(found, facts))
     asked = [question for question in found.questions if question.must]
     for question in asked:
-        print(_asked(question))
+        print(_question_text(question))
     if asked and not arguments.yes:
         print(*(f"error: {issue}" for issue in found.scan.errors), sep="\n", end="")
         print(f"\nNothing is written. --yes takes the first answers and writes the others as comments into {path}.")
@@ -86,7 +86,7 @@ def _answered(
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunFolderError(f"{path} cannot be written: {reason(error)}") from error
-    return _checked(path, len(facts.sizes), arguments)
+    return _check_written(path, len(facts.sizes), arguments)
 
 
 def _document(found: Findings, chosen: Mapping[str, Choice], path: Path | None) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _summary(found: Findings, facts: Facts) -> str:
     return "\n".join(hanging(f"{title:<10}{text}", 10) for title, text in rows)
 
 
-def _asked(question: Question) -> str:
+def _question_text(question: Question) -> str:
     """Return a question with its answers; --yes takes the first."""
     from segkit_init.text import answer_text
 
@@ -138,7 +138,7 @@ def _asked(question: Question) -> str:
     return "\n".join(hanging(line, 9) for line in lines)
 
 
-def _checked(path: Path, images: int, arguments: argparse.Namespace) -> int:
+def _check_written(path: Path, images: int, arguments: argparse.Namespace) -> int:
     """Run the check of a run and print what the run will do; return 2 if it would stop."""
     check, parser = REGISTRIES["command"]["check"], argparse.ArgumentParser()
     check.add_arguments(parser)

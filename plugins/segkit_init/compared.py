@@ -79,7 +79,7 @@ def merges(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
     return count[0] < count[1] <= _MOST_CLASSES and same
 
 
-def say_the_same(one: Path, other: Path) -> bool:
+def hold_the_same(one: Path, other: Path) -> bool:
     """Whether two files hold the same mask, its labels in the same order, or the same picture up to JPEG changes."""
     try:
         masks = [read_mask(path) for path in (one, other)]

@@ -62,7 +62,7 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
         answers = [keep, Answer("no: single pictures are split at random")]
         yield Question(f"{text}: is each group one patient, scene or film?", answers, "group")
     elif is_sure or (is_told and not too_few):
-        text += f": {'' if is_sure else 'is each one patient, scene or film? assumed, so '}no group is in two splits"
+        text += f": {'' if is_sure else 'is each group one patient, scene or film? assumed: '}no group is in two splits"
         yield Question(text, [Answer("", option)], "group", must=False)
     else:
         text += f": is each group one object, patient or film? then {options_text(option)} keeps it in one split"

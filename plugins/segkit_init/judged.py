@@ -17,9 +17,9 @@ from segkit.data.sample import RGB
 from segkit.errors import LabelError, SegkitError, first_few
 from segkit_folder.pairs import Pattern
 from segkit_folder.propose import shared_ends
-from segkit_init.compared import agree, are_one_picture, divide_alike, merges, say_the_same
+from segkit_init.compared import agree, are_one_picture, divide_alike, hold_the_same, merges
 from segkit_init.findings import Answer, Question
-from segkit_init.reading import Reading, said
+from segkit_init.reading import Reading, name_of
 from segkit_init.stored import COLOUR, read_labels, some_of, stored_labels, threshold_of
 
 _FEW = 12  # masks of each reading that are compared
@@ -47,7 +47,7 @@ _MOST_COLOURS = 4  # channels of a photograph; red, green, blue and infrared
 _OVERLAP = 0.2  # highest intersection over union of the masks of two classes
 
 
-def judged(readings: Sequence[Reading], notes: list[str], questions: list[Question]) -> list[Reading]:
+def select_readings(readings: Sequence[Reading], notes: list[str], questions: list[Question]) -> list[Reading]:
     """Return the readings that their masks do not rule out.
 
     Raises:
@@ -74,16 +74,16 @@ def judged(readings: Sequence[Reading], notes: list[str], questions: list[Questi
         if any(own < other for other in whole):  # another one has more options, such as lists of splits
             continue
         try:
-            reading = _looked_at(reading)
+            reading = _with_masks(reading)
         except SegkitError as error:
             failed.append(str(error))
             continue
         apart = [at for at, each in enumerate(kept) if {*each.masks} != {*reading.masks}]
         twin = next((at for at in apart if divide_alike(reading.looked, kept[at].looked)), None)
         if twin is None and any(agree(kept[at].looked, reading.looked) for at in apart):
-            notes.append(f"not read because they are nearly the same as others: {said(reading, readings)}")
+            notes.append(f"not read because they are nearly the same as others: {name_of(reading, readings)}")
         elif len(readings) > 1 and are_one_picture(reading.looked):
-            notes.append(f"no labels, because they are nearly the same for every image: {said(reading, readings)}")
+            notes.append(f"no labels, because they are nearly the same for every image: {name_of(reading, readings)}")
             same.append(reading)
         elif twin is None:
             kept.append(reading)
@@ -91,7 +91,7 @@ def judged(readings: Sequence[Reading], notes: list[str], questions: list[Questi
             largest = [max(int(mask.max()) for mask in each.looked) for each in (kept[twin], reading)]
             pair = [reading, kept[twin]] if largest[1] < largest[0] else [kept[twin], reading]
             kept[twin] = pair[0]
-            notes.append(f"not read because they divide images as others do: {said(pair[1], readings)}")
+            notes.append(f"not read because they divide images as others do: {name_of(pair[1], readings)}")
     if not (kept := kept or same[:1]):
         raise LabelError("\n".join(dict.fromkeys(failed)))
     preferred = _by_images(_preferred(kept, notes), notes)
@@ -145,7 +145,7 @@ def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
     fitting = [each for each in kept if read_header(each.images[0]).size == each.looked[0].shape]
     for reading in kept if fitting else ():
         if all(reading is not each for each in fitting):
-            notes.append(f"not read because images and masks differ in size: {said(reading, kept)}")
+            notes.append(f"not read because images and masks differ in size: {name_of(reading, kept)}")
     kept = fitting or kept
     by_images: dict[str, list[Reading]] = {}
     for each in kept:
@@ -185,7 +185,7 @@ def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
     """Whether sets hold the same images in other formats: equal names, and in the first image nearly equal pixels."""
     stems = [{path.stem for path in paths} for paths in sets]
     first, *others = (min(paths, key=lambda path: path.stem) for paths in sets)
-    return all(each == stems[0] for each in stems) and all(say_the_same(first, each) for each in others)
+    return all(each == stems[0] for each in stems) and all(hold_the_same(first, each) for each in others)
 
 
 def _as_layers(kept: Sequence[Reading]) -> list[Reading]:
@@ -230,12 +230,12 @@ def _preferred(kept: Sequence[Reading], notes: list[str]) -> list[Reading]:
         is_derived = _DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(stored.pixels) == 1
         counts = (stored.of_objects or is_finer) and not _OF_CLASSES.search(mask)
         worth.append(-2 * bool(is_derived) - bool(counts or (are_objects(mask) and len(stored.pixels) > 2)))
-    called = [str(each.options.get("masks", said(each, kept))) for each in kept]
+    called = [str(each.options.get("masks", name_of(each, kept))) for each in kept]
     objects = {name: None for name, own in zip(called, worth, strict=True) if own == -1 < max(worth)}
     notes += [f"not read because they number single objects: {first_few([*objects])}"] * bool(objects)
     for reading, own in zip(kept, worth, strict=True):
         if own < min(max(worth), -1):
-            notes.append(f"not read because they are made from others, or hold one label: {said(reading, kept)}")
+            notes.append(f"not read because they are made from others, or hold one label: {name_of(reading, kept)}")
     best = [each for each, own in zip(kept, worth, strict=True) if own == max(worth)]
     merged = [each for each in best if any(merges(each.looked, other.looked) for other in best)]
     coarser = dict.fromkeys(name for name, each in zip(called, kept, strict=True) if each in merged)
@@ -254,7 +254,7 @@ def _differing(texts: Sequence[str]) -> list[str]:
     return [" ".join(each - set.intersection(*parts)) for each in parts]
 
 
-def _looked_at(reading: Reading) -> Reading:
+def _with_masks(reading: Reading) -> Reading:
     """Return a reading with some of its masks loaded, and with a threshold where they need one.
 
     Raises:

@@ -28,7 +28,7 @@ from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import groups_asked
 from segkit_init.placed import placed
 from segkit_init.plan import Facts
-from segkit_init.reading import Reading, config_of, said
+from segkit_init.reading import Reading, config_of, name_of
 from segkit_init.readings import readings_of
 from segkit_init.stored import some_of
 
@@ -76,7 +76,7 @@ def look(root: Path) -> Findings:
     while True:
         notes, look = [*of_readings], _Look(first, of_lists)
         if len(readings) > 1:
-            answers = [Answer(said(each, readings)) for each in readings]
+            answers = [Answer(name_of(each, readings)) for each in readings]
             look.ask([Question("the folder can be read in several ways: which one is meant?", answers, "root")])
         options, labels = look.options, set[int]()
         look.ask(labels_asked(first, masks, notes, labels) if masks else ())

@@ -78,7 +78,7 @@ class Reading:
         return sorted(every, key=lambda files: (crc32(files[0].stem.encode(errors="surrogateescape")), files[0]))
 
 
-def said(reading: Reading, others: Sequence[Reading]) -> str:
+def name_of(reading: Reading, others: Sequence[Reading]) -> str:
     """Return the options that distinguish a reading from the others, as text."""
     own = {key: value for key, value in reading.options.items() if any(o.options.get(key) != value for o in others)}
     name = "" if len({each.dataset for each in others}) == 1 else f"the data set {reading.dataset} "

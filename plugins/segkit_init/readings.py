@@ -18,7 +18,7 @@ from segkit_folder.pictures import folders_in
 from segkit_folder.propose import drawn_share
 from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix
 from segkit_init.findings import Question
-from segkit_init.judged import judged
+from segkit_init.judged import select_readings
 from segkit_init.reading import Reading, config_of
 
 _DATE = re.compile(r"(.*[^\d])?(19|20)\d\d[-_]?(0[1-9]|1[0-2])([-_]?[0-3]\d)?")
@@ -42,7 +42,7 @@ def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list
     unreadable: list[Reading] = []
     stages = ((False, [root]), (False, inside), (True, [root]), (False, inside), (True, inside))
     for stage, (asks_for_classes, places) in enumerate(stages):
-        found = [each for place in places for each in _asked(place, asks_for_classes, notes)]
+        found = [each for place in places for each in _recognised(place, asks_for_classes, notes)]
         found = found if asks_for_classes else [each for each in found if _is_of_its_kind(each, errors)]
         if stage == 1:  # patterns are guesses: those over all folders go before those in one
             found = [each for each in found if not any("{id}" in str(value) for value in each.options.values())]
@@ -52,7 +52,7 @@ def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list
         if found:
             failures = [f"not read: {error}" for error in dict.fromkeys(errors)]
             try:
-                found = judged(found, notes, questions) if asks_for_classes else found
+                found = select_readings(found, notes, questions) if asks_for_classes else found
             except SegkitError:
                 if not unreadable:
                     raise
@@ -95,7 +95,7 @@ def _is_readable(reading: Reading, errors: list[str]) -> bool:
     return not found
 
 
-def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Reading]:
+def _recognised(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Reading]:
     """Yield the readings of a folder by data sets that require the option ``classes``, or by those that do not."""
     for component in segkit.datasets.components():
         try:

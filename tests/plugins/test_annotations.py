@@ -193,7 +193,7 @@ def test_init_asks_in_which_unit_corners_are(tmp_path: Path, capsys: pytest.Capt
     annotations = [{"image_id": number, **cat([number, *FLAT[1:]])} for number in range(12)]
     save(tmp_path / "c.json", {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]})
     assert main(["init", str(tmp_path), "-o", str(tmp_path / "mine.toml")]) == 1
-    assert "in which unit are they?" in " ".join(capsys.readouterr().out.split())
+    assert "in which unit are the coordinates?" in " ".join(capsys.readouterr().out.split())
 
 
 def test_of_two_shapes_of_one_size_the_later_counts(tmp_path: Path) -> None:
@@ -1020,7 +1020,7 @@ def test_a_mask_of_a_class_that_most_images_have_is_missed(tmp_path: Path, capsy
     one("layers", tmp_path / "data", blank_unpaired=True, **options)
     config = tmp_path / "mine.toml"
     assert main(["init", str(tmp_path / "data"), "-o", str(config)]) == 1
-    assert "is anything to be seen there?" in " ".join(capsys.readouterr().out.split())
+    assert "do these images show any object that has no mask?" in " ".join(capsys.readouterr().out.split())
     assert main(["init", str(tmp_path / "data"), "-o", str(config), "--yes"]) == 0
     assert "\nblank_unpaired = true" in config.read_text()
 

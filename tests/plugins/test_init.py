@@ -1092,7 +1092,7 @@ def test_pictures_are_drawn_to_look_at(place: Path, capsys: pytest.CaptureFixtur
         ([], "data holds no files"),
         (["a.h5"], "holds no pictures that can be read, but 1 .h5: data/a.h5: damaged or cut short"),
         (["notes.txt", "all.zip"], "data holds no pictures, but 1 .txt, 1 .zip; unpack archives"),
-        (["masks/1.png", "masks/2.png"], "data holds pictures (2 in masks; in all 2 .png), and nothing says which are"),
+        (["masks/1.png", "masks/2.png"], "data holds pictures (2 in masks; in all 2 .png), but nothing shows which"),
     ],
 )
 def test_a_folder_that_nobody_can_read_is_told_in_a_sentence(
