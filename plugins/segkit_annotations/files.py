@@ -27,7 +27,8 @@ from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, composed, s
 DEPTH = 5  # levels of folders below the root that are searched
 _OF_MASKS = re.compile(r"(?i)mask|label|annot|seg|(?<![a-z])gt")  # words in names of mask folders
 _UPLOAD = re.compile(r"^(?=\d*[a-f])[0-9a-f]{8}-")  # Label Studio's prefix of uploads; eight digits would be a date
-_WORD = re.compile(rf"(?<![a-z])({SPLIT_WORDS})(?=set|(?![a-z]))", re.IGNORECASE)
+_NAMED = r"(?<![^\W\d_])({})(?=set|(?![^\W\d_]))"  # no part of a longer word
+_WORD = re.compile(_NAMED.format(SPLIT_WORDS), re.IGNORECASE)
 
 
 class Record(NamedTuple):
@@ -78,7 +79,7 @@ def patterns(paths: Iterable[str]) -> list[str]:
     found: dict[str, list[str]] = {}
     for path in sorted(paths):
         word = (_WORD.findall(path) or [""])[-1]
-        pattern = re.sub(rf"(?<![a-z]){word}(?=set|(?![a-z]))", "{split}", path, flags=re.IGNORECASE) if word else path
+        pattern = re.sub(_NAMED.format(word), "{split}", path, flags=re.IGNORECASE) if word else path
         found.setdefault(pattern, []).append(path)
     return [pattern if len(those) > 1 else those[0] for pattern, those in found.items()]
 

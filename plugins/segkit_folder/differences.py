@@ -28,7 +28,7 @@ MOST_WORDS = 24  # of a name all of whose runs are compared
 MOST_PARTNERS = 12  # of each, those that have most in common with it
 _PART = re.compile(r"(\.\w+#)")  # what is before it names a file, and what follows a picture in it
 _NUMBER = re.compile(r"[^\W_]*(?:\d[^\W\d_]+\d|[^\W\d_]\d+[^\W\d_])[^\W_]*|\d+")  # also of a hash or a time, as 0ade7
-_IN_A_FILE = re.compile(rf"(?i)(?<![a-z0-9])(?:{ANY_SPLIT})(?![a-z])")  # labelTrainIds is of no split
+_IN_A_FILE = re.compile(rf"(?i)(?<![^\W_])(?:{ANY_SPLIT})(?![^\W\d_])")  # labelTrainIds is of no split
 _SAME = "\0"  # the last word that two paths share, where it stands in a part that only one of them has
 
 

@@ -88,7 +88,7 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
         found = [(match[1], file) for file in there if (match := pattern.fullmatch(file))]
         named = [(split_called(split), f"{folder}/{file}" if folder else file) for split, file in found]
         if not named:
-            names = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
+            names = ", ".join(name for names in SPLIT_NAMES.values() for name in names[:3])
             raise NoFiles(f'"{lists}": no such file in {root / folder} for any of {names}')
     for split, source in named:
         where = str(root / source) if isinstance(source, str) else f"{split} split"

@@ -22,28 +22,45 @@ TABLES = (".txt", ".csv")
 """File types that may hold a mask as a text table of labels."""
 SUFFIXES = tuple(each for each in suffixes() if each not in CONTAINERS)
 SEVERAL = (".tif", ".tiff", ".npy", ".dcm", *CONTAINERS)  # may hold several pictures
+_WORDS = {  # English, German and Dutch, French, Spanish, Italian, Portuguese, Russian, Chinese, Japanese, Korean
+    "train": "train training trn trainings apprentissage entraînement entrenamiento addestramento treinamento treino "
+    "обучение обучающая тренировка тренировочная 训练 訓練 学習 훈련 학습",
+    "val": "val valid validation dev validierung validierungs validatie validación validazione convalida validação "
+    "валидация валидационная 验证 驗證 検証 검증",
+    "test": "test testing essai essais prueba pruebas prova teste тест тестовая 测试 測試 テスト 테스트",
+}
+
+
+def _forms(word: str) -> tuple[str, ...]:
+    """A word as it is, as a Mac stores it, with each accent as a letter, and without accents."""
+    apart = unicodedata.normalize("NFD", word)
+    return word, apart, re.sub("[\u0300-\u036f]", "", apart)
+
+
 SPLIT_NAMES = {
-    "train": ("train", "training", "trn"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
+    split: tuple(dict.fromkeys(form for word in words.split() for form in _forms(word)))
+    for split, words in _WORDS.items()
 }
 """The names that are recognised for each split; case is ignored."""
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 SPLIT_WORDS = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
-ANY_SPLIT = rf"(?:{SPLIT_WORDS})(?:20\d\d)?"
-"""Regular expression for the name of a split, optionally followed by a year: ``val2017``."""
+_ENDINGS = ("daten", "datensatz", "集", "数据", "数据集", "データ", "セット", "데이터", "용데이터", "세트")
+_ENDING = rf"(?:用?(?:{'|'.join(form for word in _ENDINGS for form in _forms(word))})|20\d\d)?"
+ANY_SPLIT = rf"(?:{SPLIT_WORDS}){_ENDING}"
+"""Regular expression for the name of a split, optionally with an ending: ``val2017``, ``Testdaten``."""
 TRAIN_AND_VAL = r"train[-_+ ]?val(?:id|idation)?"
 """Regular expression for a combined split such as ``trainval``; it counts as train if there is no separate train."""
 SPLIT_IN_A_NAME = re.compile(
-    rf"(?:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))(?i:{TRAIN_AND_VAL}|{ANY_SPLIT})"
-    r"(?:(?![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set)))"
+    rf"(?:(?<![^\W_])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))(?i:{TRAIN_AND_VAL}|{ANY_SPLIT})"
+    r"(?:(?![^\W\d_])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set))|(?<=[\u3040-\ud7a3]))"  # no spaces in the Far East
 )
 """Regular expression for the name of a split beside other words: ``Training Images``, ``TrainData``, ``data_val``."""
 
 
 def split_called(name: str) -> str | None:
     """Return train, val or test for any of their names, train for names such as ``trainval``, else None."""
-    return "train" if is_train_and_val(name) else _SPLIT_OF.get(re.sub(r"20\d\d$", "", name.casefold()))
+    match = re.fullmatch(f"({SPLIT_WORDS}){_ENDING}", name.casefold())
+    return "train" if is_train_and_val(name) else _SPLIT_OF[match[1]] if match else None
 
 
 def is_train_and_val(name: str) -> bool:

@@ -15,7 +15,7 @@ from segkit.data.scan import Scan
 from segkit.errors import first_few
 from segkit_folder.lists import partial_lists
 from segkit_folder.pictures import folders_in
-from segkit_folder.splits import SUFFIXES
+from segkit_folder.splits import SUFFIXES, split_in
 from segkit_init.compared import hold_the_same
 from segkit_init.findings import Answer, Question
 from segkit_init.judged import BLANK, lists_question
@@ -73,6 +73,22 @@ def lists_asked(images: Sequence[Path], options: Mapping[str, Any]) -> Iterator[
     if files:
         text = f"{first_few([str(path) for path in files])} look like lists of splits, but cannot be used"
         yield lists_question(text, {})
+
+
+def folders_asked(images: Sequence[Path], root: Path) -> Iterator[Question]:
+    """Whether to deal pictures at random, some of whose folders alone are called as splits."""
+    paths = [path.relative_to(root) for path in images if path.is_relative_to(root)]
+    beside: dict[Path, set[str]] = {}
+    for folder in {folder for path in paths for folder in path.parents[:-1]}:
+        beside.setdefault(folder.parent, set()).add(folder.name)
+    for names in beside.values():
+        called = sorted(name for name in names if split_in(name))
+        if called and len(called) < len(names):
+            others = first_few(sorted(names.difference(called)))
+            text = f"of folders beside each other some are called as splits, {first_few(called)}, and not {others}"
+            mend = Answer("yes: call these train, val and test, and start again")
+            yield Question(f"{text}: are these splits?", [Answer("no: chance deals all pictures"), mend], "fractions")
+            return
 
 
 def twins_asked(reading: Reading) -> Iterator[Question]:

@@ -35,7 +35,10 @@ _FEW = 12  # masks whose edges are looked at
 _MOST_FILES = 20  # files with the name of a class file
 _BACKGROUND = re.compile(r"(?i)back|bg|none|void|null|other|label|normal|ignore|nothing|empty|0")
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
-_NAMES = re.compile(r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset).*\.(txt|[ct]sv|names|json)")
+_NAMES = re.compile(
+    r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset|klassen|clases|классы|类别|類別|クラス|클래스).*"
+    r"\.(txt|[ct]sv|names|json)"
+)
 
 
 def labels_asked(reading: Reading, masks: Sequence[Path], notes: list[str], seen: set[int]) -> Iterator[Question]:

@@ -16,6 +16,7 @@ from segkit_init.asked import (
     bands_asked,
     division_asked,
     few_asked,
+    folders_asked,
     inverted_asked,
     issues_asked,
     lists_asked,
@@ -84,6 +85,7 @@ def look(root: Path) -> Findings:
             look.ask(palette_asked(options, masks or first.masks))
         is_dealt = "split_seed" in known and first.is_dealt
         look.ask(division_asked(options, known) if is_dealt else ())
+        look.ask(folders_asked(first.images, Path(options["root"]).expanduser()) if is_dealt else ())
         if is_dealt and "lists" in known and not of_lists:
             look.ask(lists_asked(first.images, options))
         if not masks or not (unseen := unseen_in(look.scan, {*first.masks} - {*masks}, labels)):

@@ -817,6 +817,25 @@ def test_a_series_in_time_is_refused_as_one(place: Path) -> None:
     assert "in folders such as 20190606, 20190701: a time series, which is not read" in _nothing(Path("data"))
 
 
+@pytest.mark.parametrize(
+    "folders", [("Trainingsdaten", "Validierung", "Testdaten"), ("训练集", "验证集", "测试集"), ("uno", "dos", "Test")]
+)
+def test_folders_of_splits_are_known_in_other_languages_and_asked_about(
+    folders: tuple[str, ...], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        image, labels = scene(number)
+        folder = folders[max(0, number - 9)]
+        save(image, Path(f"data/{folder}/Bilder/{number}.png"))
+        save(labels, Path(f"data/{folder}/Masken/{number}.png"))
+    status, printed = init(capsys)
+    is_known = "uno" not in folders
+    assert status == (not is_known), printed
+    assert ("10 train, 1 val, 1 test" in printed) is is_known
+    text = "of folders beside each other some are called as splits, Test, and not dos, uno: are these splits?"
+    assert (text in " ".join(printed.split())) is not is_known
+
+
 def test_a_file_that_is_called_as_a_list_and_is_none_is_asked_about(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 
 from segkit.errors import ConfigError, DataError
-from segkit_folder.splits import split_by_fraction
+from segkit_folder.splits import split_by_fraction, split_called, split_in
 
 KEYS = [f"image_{index}" for index in range(100)]
 USUAL = (0.7, 0.15, 0.15)
@@ -79,3 +79,29 @@ def test_too_few_or_repeated_keys() -> None:
         split_by_fraction(["a", "b"], USUAL, 0)
     with pytest.raises(DataError, match="3 names of which only 2 differ"):
         split_by_fraction(["a", "b", "a"], USUAL, 0)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Trainingsdaten", "Validierung", "Testdaten"),
+        ("apprentissage", "validation", "essai"),
+        ("Entraînement", "Validación", "pruebas"),
+        ("treino", "VALIDACAO", "teste"),
+        ("обучение", "валидация", "Тест"),
+        ("训练集", "验证集", "测试集"),
+        ("学習データ", "検証用データ", "テスト"),
+        ("훈련", "검증", "테스트"),
+    ],
+)
+def test_splits_are_known_by_their_names_in_other_languages(names: tuple[str, ...], form: str) -> None:
+    names = tuple(unicodedata.normalize(form, name) for name in names)  # type: ignore[arg-type]
+    assert [*map(split_called, names)] == ["train", "val", "test"]
+    assert [*map(split_in, names)] == ["train", "val", "test"]
+    assert [split_in(f"{name} 2") for name in names] == ["train", "val", "test"]
+
+
+@pytest.mark.parametrize("name", ["протест", "機械学習", "provas", "Contest", "détest"])
+def test_words_that_hold_the_name_of_a_split_are_none(name: str) -> None:
+    assert (split_called(name), split_in(name)) == (None, None)
