@@ -81,20 +81,20 @@ def parse(text: str, place: str) -> ClassFile:
     )
     if not all(matches) and _are_numbered(numbered := [re.fullmatch(rf"{_NAME}\s+{_LABEL}", row) for row in rows]):
         matches = numbered
-    found = [match.groupdict() for match in matches if match]
-    if rows and len(found) == len(rows) and _is_table(found):
-        return _table(found)
+    parsed = [match.groupdict() for match in matches if match]
+    if rows and len(parsed) == len(rows) and _is_table(parsed):
+        return _table(parsed)
     odd = [bool(_ODD.search(line)) for _, line in lines]
     if {line.isdecimal() for _, line in lines} == {True, False}:  # the first line is the number of classes
         odd = [line.isdecimal() for _, line in lines]
     if len(lines) == 1 and "," in lines[0][1]:
         odd = [True]
-    if rows and len(found) == len(rows):
+    if rows and len(parsed) == len(rows):
         what = "names and labels must all differ, and colours are 0 to 255"
         raise DataError(f"{place}: its lines are as {lines[0][1][:60]!r}; {what}")
-    if any(odd) or len(found) > 1:
+    if any(odd) or len(parsed) > 1:
         number, line = next(
-            each for each, match, is_odd in zip(lines, matches, odd, strict=True) if (not match if found else is_odd)
+            each for each, match, is_odd in zip(lines, matches, odd, strict=True) if (not match if parsed else is_odd)
         )
         raise DataError(f"{place}, line {number}: {line[:60]!r}; a class file has {KNOWN}")
     return ClassFile([line for _, line in lines])
@@ -168,5 +168,5 @@ def _table(rows: Sequence[Mapping[str, str]]) -> ClassFile:
         rows = sorted(rows, key=lambda row: int(row["label"]))
     labels = [int(row["label"]) for row in rows if "label" in row]
     colours = [tuple(int(row[part]) for part in "rgb") for row in rows if "r" in row]
-    own = labels in ([], list(range(len(rows))))
-    return ClassFile([row["name"].strip() for row in rows], None if own else labels, colours or None)
+    are_default = labels in ([], list(range(len(rows))))
+    return ClassFile([row["name"].strip() for row in rows], None if are_default else labels, colours or None)

@@ -16,7 +16,7 @@ from segkit.errors import ConfigError, DataError
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
 from segkit_folder.layout import Layout, Shares, dealt, read_layout, with_blank, without_unpaired
-from segkit_folder.lists import tell_lists
+from segkit_folder.lists import warn_of_lists
 from segkit_folder.meanings import VOID, meanings_of
 from segkit_folder.pairs import NoFiles
 from segkit_folder.propose import propose_layout, without_splits
@@ -112,9 +112,9 @@ class FolderDataset(PairedFiles):
         self.palette_is_assumed = palette is None and colours is None and listed.colours is None
         self.labels_are_stated = value_map is not None or (threshold is not None and colours is None)
         drawn = {index: colour for colour, index in (colours or {}).items() if index != VOID}
-        own = [drawn[index] for index in sorted(drawn)] or listed.colours or voc_palette(len(listed.names))
+        default = [drawn[index] for index in sorted(drawn)] or listed.colours or voc_palette(len(listed.names))
         super().__init__(
-            [], classes=listed.names, palette=own if palette is None else palette, values=values, colours=colours
+            [], classes=listed.names, palette=default if palette is None else palette, values=values, colours=colours
         )
         self.blank, self.train_on_val = layout.blank, train_on_val
         self.threshold, self.resize_masks = threshold, resize_masks
@@ -202,17 +202,17 @@ def _read(root: Path, options: Mapping[str, Any], fold: int, blank: bool, skip: 
     except NoFiles as error:
         raise NoFiles(f"{error}{_proposed(root, options)}") from None
     if options["lists"] is None and options["pairs"] is None:
-        tell_lists(root)
+        warn_of_lists(root)
     layout = with_blank(layout) if blank else layout
     layout = without_unpaired(layout) if skip else layout
-    alone = {split for split, issue in layout.issues if issue.kind == "image_without_mask"}
-    told = alone and _proposed(root, options, [each.path for each in layout.images], len(layout.masks))
-    if not told:
+    incomplete = {split for split, issue in layout.issues if issue.kind == "image_without_mask"}
+    suggestion = incomplete and _proposed(root, options, [each.path for each in layout.images], len(layout.masks))
+    if not suggestion:
         return layout
     issues = [
-        (split, replace(issue, advice=issue.advice + told) if issue.kind == "image_without_mask" else issue)
+        (split, replace(issue, advice=issue.advice + suggestion) if issue.kind == "image_without_mask" else issue)
         for split, issue in layout.issues
-        if split not in alone or issue.kind != "mask_without_image"  # a consequence of the same options
+        if split not in incomplete or issue.kind != "mask_without_image"  # a consequence of the same options
     ]
     return replace(layout, issues=issues)
 

@@ -22,7 +22,7 @@ from segkit_folder.splits import (
     split_in,
 )
 
-MOST_ASKED = 200  # files whose partners are looked for
+MOST_SAMPLED = 200  # files whose partners are looked for
 MOST_SHARED = 2000  # files a word or number is in that may tell partners
 MOST_WORDS = 24  # of a name all of whose runs are compared
 MOST_PARTNERS = 12  # of each, those that have most in common with it
@@ -89,15 +89,15 @@ def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> It
     places = [_place(root, path) for path in images]
     others = places if images is masks else [_place(root, path) for path in masks]
     several = len({place.split for place in (*places, *others) if place.split}) > 1
-    asked = places[:: max(1, len(places) // MOST_ASKED)]
-    wanted = {run for place in asked for part in place.parts for run in _runs(part)}
+    sampled = places[:: max(1, len(places) // MOST_SAMPLED)]
+    wanted = {run for place in sampled for part in place.parts for run in _runs(part)}
     index: dict[str, list[int]] = defaultdict(list)  # run -> positions in ``others``: hashing a _Place is slow
     for number, place in enumerate(others):
         for run in {run for part in place.parts for run in _runs(part)} & wanted:
             index[run].append(number)
-    most = min(MOST_SHARED, max(MOST_ASKED // 4, len(others) // 2))  # a run in more files does not identify partners
+    most = min(MOST_SHARED, max(MOST_SAMPLED // 4, len(others) // 2))  # a run in more files does not identify partners
     pairs = []
-    for place in asked:
+    for place in sampled:
         near: dict[int, float] = defaultdict(float)  # rare runs that two paths share weigh more
         for run in {run for part in place.parts for run in _runs(part)}:
             for number in index[run] if len(index[run]) <= most else ():
@@ -130,9 +130,9 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
             if several and number < len(place.parts) - 1 and not is_train_and_val(part)
             else part
             for number, part in enumerate(place.parts)
-            if number not in own
+            if number not in split_parts
         ]
-        for place, own in zip((one, other), apart, strict=True)
+        for place, split_parts in zip((one, other), apart, strict=True)
     ]
     in_one_folder, names = rows[0][:-1] == rows[1][:-1], (rows[0][-1], rows[1][-1])
     if in_one_folder and names[0] != names[1] and len({re.sub(r"\d+", "0", name) for name in names}) == 1:
@@ -174,8 +174,8 @@ def _loose(one: str, other: str, word: str) -> tuple[str, str]:
     shared = _common(one, other)[0]
     if re.search(r"\d", shared):
         return one.replace(shared, word, 1), other.replace(shared, word, 1)
-    own = [re.sub(r"\d+", "*", text) for text in (one, other)]
-    return (own[0], own[1]) if (own[0] == one) != (own[1] == other) else (one, other)
+    starred = [re.sub(r"\d+", "*", text) for text in (one, other)]
+    return (starred[0], starred[1]) if (starred[0] == one) != (starred[1] == other) else (one, other)
 
 
 def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) -> Iterator[tuple[str, str]]:
@@ -209,6 +209,6 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
     folders = [re.sub(r"(/\{split\})?/\{id\}(\.\w+)?$", "", text) for text in written]
     ways = []
     for text, folder, other in zip(written, folders, reversed(written), strict=True):
-        is_told = "{" not in folder.replace("{split}", "") and folder != other.rpartition("/")[0]
-        ways.append((text, folder) if is_told else (text,))
+        folder_is_enough = "{" not in folder.replace("{split}", "") and folder != other.rpartition("/")[0]
+        ways.append((text, folder) if folder_is_enough else (text,))
     yield from dict.fromkeys(((ways[0][0], ways[1][0]), (ways[0][-1], ways[1][-1])))

@@ -58,7 +58,7 @@ class Shares(NamedTuple):
             return {key: "val" if key in val else "train" for key in keys}
         fractions = self.fractions if self.val is None else (1 - self.val, self.val)
         dealt = split_by_fraction(keys, fractions, self.seed, what)
-        return {key: split for split, those in dealt.items() for key in those}
+        return {key: split for split, members in dealt.items() for key in members}
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Layout:
 
     def of(self, split: str) -> list[tuple[Path, Path, str]]:
         """Return (image, mask, sample name) of each pair in a split."""
-        those = [each for each in self.images if each.values.get("split") == split and each.path in self.masks]
-        return [(each.path, self.masks[each.path], each.name) for each in those]
+        members = [each for each in self.images if each.values.get("split") == split and each.path in self.masks]
+        return [(each.path, self.masks[each.path], each.name) for each in members]
 
 
 def read_layout(
@@ -134,30 +134,29 @@ def read_layout(
     split_of = {each.path: each.values.get("split") for each in of_masks if "split" not in sides[0].words}
     of_mask = {image.path: split_of.get(mask) for image, mask in paired}
     found = [each.in_split(of_mask.get(each.path)).in_split(named[each.path]) for each in found]
-    told = [(named.get(each.path) or each.values.get("split"), issue) for each, issue in issues]
+    problems = [(named.get(each.path) or each.values.get("split"), issue) for each, issue in issues]
     there = {None, *(each.values.get("split") for each in found)}
-    told = [(split, issue) for split, issue in told if split in there]  # drop issues of splits without images
+    problems = [(split, issue) for split, issue in problems if split in there]  # drop issues of splits without images
     if lists is not None:  # masks of images that are not listed are no issue
-        told = [*missing, *((split, issue) for split, issue in told if issue.kind != "mask_without_image")]
+        problems = [*missing, *((split, issue) for split, issue in problems if issue.kind != "mask_without_image")]
     partner = {image.path: mask for image, mask in paired}
     unlabelled = []
     for split in ("val", "test"):
-        those = [each for each in found if each.values.get("split") == split]
-        if not those or any(each.path in partner for each in those):
+        part = [each for each in found if each.values.get("split") == split]
+        if not part or any(each.path in partner for each in part):
             continue
         if not any(each.values.get("split") == split for each in of_masks):
-            what = (
-                f"no {split} split: {places_of(those[0].path)[0].parent} holds its images, and none of these has a mask"
-            )
+            folder = places_of(part[0].path)[0].parent
+            what = f"no {split} split: {folder} holds its images, and none of these has a mask"
             warnings.warn(f"{what}; `predict` needs no masks", stacklevel=4)
-            unlabelled += those
+            unlabelled += part
             found = [each for each in found if each.values.get("split") != split]
-            told = [each for each in told if each[0] != split]
+            problems = [each for each in problems if each[0] != split]
     if lists is None:
         read = {each.path for each in (*found, *unlabelled, *of_masks)}
         for side in sides if sides[1].is_folder else sides[:1]:
-            side.tell_unread(read)
-    return Layout(found, partner, told)
+            side.warn_unread(read)
+    return Layout(found, partner, problems)
 
 
 def _side(root: Path, option: str, text: str, suffix: str = "", may_be_divided: bool = True) -> Pattern:
@@ -272,8 +271,8 @@ def dealt(layout: Layout, shares: Shares) -> Layout:
         units = {each.path: each.values.get("group", each.name) for each in loose}
         what = "groups" if any("group" in each.values for each in loose) else "images"
         split_of = shares.deal({*units.values()}, what)
-        own = {path: split_of[unit] for path, unit in units.items()}
-        return replace(layout, images=[each.in_split(own.get(each.path)) for each in layout.images])
+        new_split = {path: split_of[unit] for path, unit in units.items()}
+        return replace(layout, images=[each.in_split(new_split.get(each.path)) for each in layout.images])
     sides: dict[str, set[str]] = {}
     for each in layout.images:
         if "group" in each.values:

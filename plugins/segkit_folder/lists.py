@@ -96,8 +96,8 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
         rows = [row for row in rows if row[2].strip()]
         if split == "train" and not rows:
             raise DataError(f"{where} is empty; list the training images, or leave the list out: all others are train")
-        for own, number, text in rows:
-            yield Line(split or own, where, number, text.replace("\\", "/"))
+        for row_split, number, text in rows:
+            yield Line(split or row_split, where, number, text.replace("\\", "/"))
 
 
 def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
@@ -108,12 +108,12 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
     rows = [*enumerate(text.splitlines(), 1)]
     cells = [Line(None, "", number, line).cells for number, line in rows if line.strip()]
     columns = [*zip_longest(*cells, fillvalue="")]  # short rows are padded with empty cells
-    said = [at for at, column in enumerate(columns) if len(columns) > 1 and _says_splits(column[1:])]
-    if len(cells) < 3 or not said:
+    split_at = [at for at, column in enumerate(columns) if len(columns) > 1 and _holds_splits(column[1:])]
+    if len(cells) < 3 or not split_at:
         return [(None, number, line.strip()) for number, line in rows]
     numbers = [number for number, line in rows if line.strip()]
     found = [
-        (split_called(row[said[0]]), number, "\t".join(cell for at, cell in enumerate(row) if at != said[0]))
+        (split_called(row[split_at[0]]), number, "\t".join(cell for at, cell in enumerate(row) if at != split_at[0]))
         for number, row in zip(numbers, zip(*columns, strict=True), strict=True)
     ]
     first = cells[0]
@@ -124,13 +124,13 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
     ):
         found = found[1:]  # the heading
     if odd := next((number for split, number, _ in found if not split), 0):
-        word = columns[said[0]][numbers.index(odd)]
+        word = columns[split_at[0]][numbers.index(odd)]
         advice = "write one of these, or take the line out to leave its image out"
         raise DataError(f"{path}, line {odd}: '{word}' where other lines say train, val or test; {advice}")
     return found
 
 
-def _says_splits(column: Sequence[str]) -> bool:
+def _holds_splits(column: Sequence[str]) -> bool:
     """Whether a column holds only names of splits, or at least two splits beside other words."""
     splits = {*map(split_called, column)}
     return None not in splits or len(splits) > 2
@@ -149,11 +149,11 @@ def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, st
     has_train = any(split_called(name) == "train" and not is_train_and_val(name) for name in lists)
     names = [name for name in lists if not name or (split_called(name) and not (has_train and is_train_and_val(name)))]
     known = [(name, lists[name] if isinstance(lists[name], list) else [lists[name]]) for name in names]
-    of_val = {json.dumps(entry) for name, those in known if split_called(name) == "val" for entry in those}
+    of_val = {json.dumps(entry) for name, entries in known if split_called(name) == "val" for entry in entries}
     found = []
-    for name, those in known:
+    for name, entries in known:
         split = split_called(name)
-        for number, entry in enumerate(those, 1):
+        for number, entry in enumerate(entries, 1):
             if is_train_and_val(name) and json.dumps(entry) in of_val:
                 continue
             cells = [*entry.values()] if isinstance(entry, dict) else entry if isinstance(entry, list) else [entry]
@@ -198,16 +198,16 @@ def listed(
         names = [without_suffix(composed(text.strip(' "'))) for text in (line.text, *cells)]
         names = [name for name in names if name] or [""]
         name = next((each for name in names for each in (name, name.rpartition("/")[2]) if each in known), "")
-        those = known.get(name, [])
-        if len(those) > 1 and name not in several:
-            raise DataError(f"{line} may be {first_few([str(each.path) for each in those])}; list the path")
-        if not those and line.number == 1 and any(map(_HEADING.fullmatch, line.cells)):
+        selected = known.get(name, [])
+        if len(selected) > 1 and name not in several:
+            raise DataError(f"{line} may be {first_few([str(each.path) for each in selected])}; list the path")
+        if not selected and line.number == 1 and any(map(_HEADING.fullmatch, line.cells)):
             continue
-        if not those:
+        if not selected:
             file = pattern.example({"id": names[0].rpartition("/")[2]}) if pattern else names[0]
             advice = "add the image or take it off the list"
             missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.file)))
-        for each in those:
+        for each in selected:
             _, other = found.setdefault(each.path, (each, line))
             if other.split != line.split:
                 raise DataError(f"{line} is in {other.place}, too; a sample is in one split")
@@ -221,7 +221,7 @@ def listed(
     return chosen, named, missing
 
 
-def tell_lists(root: Path) -> None:
+def warn_of_lists(root: Path) -> None:
     """Warn about files that are named like a split: they may be lists, but are not read."""
     if lists := split_lists(root):
         pattern = _pattern(lists[0].relative_to(root))
@@ -257,8 +257,8 @@ def partial_lists(root: Path, names: Collection[str]) -> list[Path]:
             found += [file] * (file.suffix.lower() != ".json")  # JSON may be anything
             continue
         cells = [{*line.cells, *line.text.split()} for line in lines]
-        own = [{without_suffix(cell.rpartition("/")[2]).casefold() for cell in those} & wanted for those in cells]
-        if 2 * sum(map(bool, own)) > len(lines) and len(set().union(*own)) < len(wanted):
+        named = [{without_suffix(cell.rpartition("/")[2]).casefold() for cell in words} & wanted for words in cells]
+        if 2 * sum(map(bool, named)) > len(lines) and len(set().union(*named)) < len(wanted):
             found.append(file)
     return found
 

@@ -70,21 +70,21 @@ def inspected(dataset: PairedFiles, index: int) -> tuple[segkit.Sample, dict[str
     """Return a sample and {kind: detail} for its files' unusual properties; ``palette``: [label, colour] pairs."""
     palette = dataset.check_mask_file(index)  # first, because a damaged file gives wrong labels
     sample = dataset[index]
-    found: dict[str, Any] = {"palette": [*palette.items()]} if palette else {}
+    properties: dict[str, Any] = {"palette": [*palette.items()]} if palette else {}
     with suppress(DataError, ValueError):  # the files are not an image and a mask, such as those of annotations
         image, mask = map(read_header, dataset.files(index))
         # the shapes match whether the mask was drawn on the upright image or on the pixels as they are stored
         square, on_their_sides = image.size[0] == image.size[1], {image.orientation > 4, mask.orientation > 4}
         if image.orientation != mask.orientation and (square or len(on_their_sides) == 1):
-            found["turned_image"] = ""
+            properties["turned_image"] = ""
         is_rgb = sample.image.dtype == torch.uint8 and dataset.channels == RGB
         if is_rgb and not image.has_colours and not image.palette:
-            found["no_colours"] = ""  # grey or CMYK
+            properties["no_colours"] = ""  # grey or CMYK
         if mask.white_is_zero:
-            found["white_zero"] = ""
+            properties["white_zero"] = ""
         if dataset.no_data == "stop" and image.no_data is not None and bool((sample.image == image.no_data).any()):
-            found["declared_no_data"] = f"{image.no_data:g}"
-    return sample, found
+            properties["declared_no_data"] = f"{image.no_data:g}"
+    return sample, properties
 
 
 def judged(

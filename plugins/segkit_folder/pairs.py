@@ -140,8 +140,8 @@ class Pattern:
         """Return the sample's name, from its path below the base."""
         file, _, part = relative.rpartition("#") if self.inside else (relative, "", "")
         name = "/".join(file.split("/")[self._named :])
-        own = zip(part.split("/"), self.inside[1:].split("/"), strict=False)
-        return "_".join([name[: name.rindex(".")], *(word for word, text in own if "{" in text)])
+        pairs = zip(part.split("/"), self.inside[1:].split("/"), strict=False)
+        return "_".join([name[: name.rindex(".")], *(word for word, text in pairs if "{" in text)])
 
     def _expression(self, ignore_case: bool) -> re.Pattern[str]:
         text, seen = "", Counter[str]()
@@ -177,7 +177,7 @@ class Pattern:
         what = f"folder {self} holds no images" if self._text == "{id}" else f"no file is called {self}"
         return f"{what}; {there} holds {held}; read are {', '.join(SUFFIXES)}"
 
-    def tell_unread(self, read: Collection[Path]) -> None:
+    def warn_unread(self, read: Collection[Path]) -> None:
         """Warn about files beside those in ``read`` and, if the pattern is a whole folder, subfolders with images."""
         whole = self.is_folder and "{" not in self.text.removesuffix("/{split}")
         files: dict[str, set[str]] = {}  # folder -> names of files that are read
@@ -280,8 +280,8 @@ def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found
         )
     number = int(images.letters > masks.letters)
     found[number] = [each for each in found[number] if each.path not in both]
-    for pattern, those in zip((images, masks), found, strict=True):
-        if not those and (pattern is images or not pattern.files(ignore_case=True)):
+    for pattern, matched in zip((images, masks), found, strict=True):
+        if not matched and (pattern is images or not pattern.files(ignore_case=True)):
             raise NoFiles(pattern.nothing())
     return found[0], found[1]
 
@@ -384,7 +384,7 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
     found = both_sides(*sides)
     read = {each.path for those in found for each in those}
     for side in sides:
-        side.tell_unread(read)
+        side.warn_unread(read)
     pairs, issues = pair(*found, sides[1], ["id"])
     refuse([issue for _, issue in issues])
     return [(image.path, mask) for image, mask in pairs]

@@ -53,12 +53,12 @@ def _misdrawn_by(dataset: PairedFiles) -> Callable[[Mapping[int, Colour]], dict[
     """
     # a map of the labels is better evidence than a default palette
     classes = () if dataset.palette_is_assumed and not dataset.stores_indices else dataset.palette
-    own = {colour: index for index, colour in enumerate(classes) if classes.count(colour) == 1}
+    of_classes = {colour: index for index, colour in enumerate(classes) if classes.count(colour) == 1}
     greys = {(label, label, label): index for label, index in dataset.values.items() if 0 <= label <= 255}
     readings = [(greys, {(0, 0, 0), (255, 255, 255)})]
-    if own:
+    if of_classes:
         readings.insert(
-            0, ({VOID_COLOUR: dataset.ignore_index, **own}, {(0, 0, 0)} if dataset.palette_is_assumed else set())
+            0, ({VOID_COLOUR: dataset.ignore_index, **of_classes}, {(0, 0, 0)} if dataset.palette_is_assumed else set())
         )
     names = {**dict(enumerate(dataset.classes)), dataset.ignore_index: "void"}
 
@@ -117,8 +117,8 @@ def _first_clash(masks: Mapping[str, Mapping[int, Colour]], void: set[int]) -> I
             if other != label:
                 detail = f"{list(colour)} is label {other} in the first and {label} in the second"
                 return Issue("palettes", f"{first} and {file}", what, "", detail)
-            own, first = colours.setdefault(label, (colour, file))
-            if own != colour and label not in void and not found:
-                detail = f"label {label} is {list(own)} in the first and {list(colour)} in the second"
+            known, first = colours.setdefault(label, (colour, file))
+            if known != colour and label not in void and not found:
+                detail = f"label {label} is {list(known)} in the first and {list(colour)} in the second"
                 found = Issue("label_colours", f"{first} and {file}", what, "", detail)
     return found

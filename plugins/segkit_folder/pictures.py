@@ -71,7 +71,7 @@ def folders_in(root: Path, depth: float = math.inf) -> Iterator[tuple[Path, Sequ
 def pictures_in(root: Path) -> Iterator[Path]:
     """Yield the pictures below a folder, including each picture inside a file that holds several."""
     for folder, names in folders_in(root):
-        own: dict[str, list[Path]] = {}
+        by_kind: dict[str, list[Path]] = {}
         below = folder.relative_to(root).as_posix()
         for name in names if "*" not in below else ():
             suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
@@ -79,8 +79,8 @@ def pictures_in(root: Path) -> Iterator[Path]:
                 path = path_in(folder, name)
                 if os.path.isfile(path):  # noqa: PTH113
                     kind = name[name.index(".") :].lower() if suffix in TABLES else suffix
-                    own.setdefault(kind, []).append(path)
-        for suffix, paths in own.items():
+                    by_kind.setdefault(kind, []).append(path)
+        for suffix, paths in by_kind.items():
             if suffix.endswith(TABLES):
                 yield from paths if all(map(_is_matrix, paths[:MOST_SEEN])) else ()
                 continue

@@ -91,8 +91,8 @@ def without_splits(root: Path) -> list[Proposal]:
     found = []
     for way in [each for each in propose_layout(root) if {*each.options} == {"images", "masks"}]:
         for word in ["*", *(word for split in way.splits for word in SPLIT_NAMES[split])][len(way.splits) == 1 :]:
-            is_said = "{split}" in "".join(way.options.values())  # else it names folders with split subfolders
-            sides = {side: text if is_said else f"{text}/{{split}}/{{id}}" for side, text in way.options.items()}
+            has_split = "{split}" in "".join(way.options.values())  # else it names folders with split subfolders
+            sides = {side: text if has_split else f"{text}/{{split}}/{{id}}" for side, text in way.options.items()}
             sides = {side: text.replace("{split}", word) for side, text in sides.items()}
             read = _read(root, sides)
             found += [read] if read and not read.layout.splits and read.pairs == way.pairs else []
@@ -103,12 +103,12 @@ def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
     """Return the proposal of each pattern, most pairs first; of patterns with the same pairs, only the simplest."""
     found: dict[int, Proposal] = {}  # hash of the pairs -> proposal
     ways = [{"images": images, "masks": masks} for images, masks in patterns]
-    for options in sorted(ways, key=lambda each: -_told(each)):
-        if _told(options) < 0:  # images and masks swapped; the right order is in the list too
+    for options in sorted(ways, key=lambda each: -_word_score(each)):
+        if _word_score(options) < 0:  # images and masks swapped; the right order is in the list too
             break
         read = _read(root, options)
-        if read and (own := _of_one_format(options, read.layout)) != options:
-            read = _read(root, own)
+        if read and (narrowed := _of_one_format(options, read.layout)) != options:
+            read = _read(root, narrowed)
         if read and read.pairs:
             pairs = hash(frozenset(read.layout.masks.items()))
             found[pairs] = min(found.get(pairs, read), read, key=_rank)
@@ -155,25 +155,25 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     colours = lru_cache(None)(colours_in)
     kept: list[tuple[int, Proposal]] = []  # the likelihood first
     for proposal in found:
-        if 5 * proposal.pairs < found[0].pairs or (told := _told(proposal.options)) == -2:
+        if 5 * proposal.pairs < found[0].pairs or (word_score := _word_score(proposal.options)) == -2:
             continue
         pairs = [*proposal.layout.masks.items()]
         seen = [[*map(colours, pair)] for pair in pairs[:: -(-len(pairs) // MOST_SEEN)]]
         likely = [
-            (told > 0 or (image or MOST_COLOURS) >= (mask or 0)) and (mask or 0) <= MOST_OF_A_MASK
+            (word_score > 0 or (image or MOST_COLOURS) >= (mask or 0)) and (mask or 0) <= MOST_OF_A_MASK
             for image, mask in seen
         ]
-        rich = [told == 2 or (image or MOST_COLOURS) > MOST_OF_A_MASK // 4 for image, _ in seen]
+        rich = [word_score == 2 or (image or MOST_COLOURS) > MOST_OF_A_MASK // 4 for image, _ in seen]
         if not any(rich) and _OF_MASKS.search(proposal.options["images"]):
             continue
-        rank = 2 + (2 * sum(rich) > len(seen)) if 4 * sum(likely) >= 3 * len(seen) else told > 0
+        rank = 2 + (2 * sum(rich) > len(seen)) if 4 * sum(likely) >= 3 * len(seen) else word_score > 0
         if rank:
             kept.append((rank, proposal))
     ways = _joined(root, [proposal for rank, proposal in kept if rank == max(each for each, _ in kept)])
     ways = [each for each in ways if 2 * each.pairs >= ways[0].pairs]
     files = [{*each.layout.masks, *each.layout.masks.values()} for each in ways]
     once = [each for place, each in enumerate(ways) if not any(files[place] <= those for those in files[:place])]
-    return sorted(once, key=lambda each: (_told(each.options) < 1, -each.pairs, -_told(each.options)))
+    return sorted(once, key=lambda each: (_word_score(each.options) < 1, -each.pairs, -_word_score(each.options)))
 
 
 def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
@@ -209,7 +209,7 @@ def shared_ends(words: Sequence[str]) -> tuple[str, str]:
     return start, start_of([word[len(start) :][::-1] for word in words])[::-1]
 
 
-def _told(options: Mapping[str, Any]) -> int:
+def _word_score(options: Mapping[str, Any]) -> int:
     """Rate by words in the patterns: 2 if both are right, 1 if one is, negative if images and masks are swapped."""
     images, masks = (re.split(r"[^\w{}]|_", options[side]) for side in ("images", "masks"))
     own = [" ".join(word for word in one if word not in other) for one, other in ((images, masks), (masks, images))]
