@@ -31,10 +31,10 @@ class FolderDataset(PairedFiles):
         split: train, val or test.
         classes: the names of the classes in the order of their labels, or a text file with one name per line; it may
             also have labels and colours, such as ``1 cat 224 64 64`` or CVAT's ``cat:224,64,64::``, which then apply.
-        images: folder of the images; its subfolders train, val and test, or what else people call these (training,
-            valid, Testdaten, 测试集, ...), are the splits where they exist. Or a pattern of paths below ``root``: in
+        images: folder of the images; if it has subfolders train, val and test, or with similar names (training, valid,
+            Testdaten, 测试集, ...), they are the splits. Or a pattern of paths below ``root``: in
             "{split}/{city}/{id}_leftImg8bit.png" ``{split}`` stands for the split, ``{id}`` and other words for text
-            that an image and its mask have in common, and ``*`` for text that they need not.
+            that an image and its mask share, and ``*`` for text that may differ.
             Or a list of patterns, for images whose channels are in several files: ["red/{id}.tif", "nir/{id}.tif"].
         masks: folder of the masks, or a pattern such as "masks/{id}_manual1.gif".
         mask_suffix: what follows the image's name in the mask's name, such as "_mask", if ``masks`` is a folder.

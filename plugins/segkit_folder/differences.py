@@ -22,14 +22,14 @@ from segkit_folder.splits import (
     split_in,
 )
 
-MOST_SAMPLED = 200  # files whose partners are looked for
-MOST_SHARED = 2000  # files a word or number is in that may tell partners
-MOST_WORDS = 24  # of a name all of whose runs are compared
-MOST_PARTNERS = 12  # of each, those that have most in common with it
-_PART = re.compile(r"(\.\w+#)")  # what is before it names a file, and what follows a picture in it
-_NUMBER = re.compile(r"[^\W_]*(?:\d[^\W\d_]+\d|[^\W\d_]\d+[^\W\d_])[^\W_]*|\d+")  # also of a hash or a time, as 0ade7
-_IN_A_FILE = re.compile(rf"(?i)(?<![^\W_])(?:{ANY_SPLIT})(?![^\W\d_])")  # labelTrainIds is of no split
-_SAME = "\0"  # the last word that two paths share, where it stands in a part that only one of them has
+MOST_SAMPLED = 200  # images whose partners are searched
+MOST_SHARED = 2000  # the most files that may share a word or number which identifies partners
+MOST_WORDS = 24  # the most words in a name for which all runs are compared
+MOST_PARTNERS = 12  # candidates per image, those with the most in common
+_PART = re.compile(r"(\.\w+#)")  # separates the name of a file from the name of a picture in it
+_NUMBER = re.compile(r"[^\W_]*(?:\d[^\W\d_]+\d|[^\W\d_]\d+[^\W\d_])[^\W_]*|\d+")  # also in hashes and times: 0ade7
+_IN_A_FILE = re.compile(rf"(?i)(?<![^\W_])(?:{ANY_SPLIT})(?![^\W\d_])")  # labelTrainIds has no split
+_SAME = "\0"  # stands for the last word that two paths share, in a folder that only one of them has
 
 
 @lru_cache(1 << 12)

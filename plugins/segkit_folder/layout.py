@@ -212,7 +212,7 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
         images = [each._replace(name=each.name.rpartition("/")[2]) for each in images]
     if len({*masks.values()}) < len(masks):
         mask, count = Counter(masks.values()).most_common(1)[0]
-        raise DataError(f"{mask} is listed as the mask of {count} images; each has its own")
+        raise DataError(f"{mask} is listed as the mask of {count} images; give each image its own mask")
     return Layout(images, {each.path: masks[each.path] for each in images}, issues)
 
 
@@ -289,7 +289,7 @@ def without_unpaired(layout: Layout) -> Layout:
         files = sorted({issue.file for _, issue in layout.issues if issue.kind == kind})
         if files:
             what = kind.replace("_", " ").replace("image ", "images ", 1).replace("mask ", "masks ", 1)
-            warnings.warn(f"left out, as skip_unpaired says: {len(files)} {what}: {first_few(files)}", stacklevel=3)
+            warnings.warn(f"left out because of skip_unpaired: {len(files)} {what}: {first_few(files)}", stacklevel=3)
     return replace(layout, issues=[each for each in layout.issues if each[1].kind not in kinds])
 
 

@@ -114,7 +114,7 @@ def _black_and_white(dataset: PairedFiles, masks: Masks, left_out: Sequence[Issu
     counts = np.array([each.counts for _, each in masks.values()]).reshape(-1, 3)  # of 0, 1 and 255
     zeros, ones, both = counts[:, 0].any(), np.count_nonzero(counts[:, 1]), (counts[:, 1:] > 0).all(1).any()
     ones += sum(1 in issue.stored for issue in left_out)
-    kind, what = "black_and_white", "the only labels are 0 and 255, and 255 is void where nothing else is said"
+    kind, what = "black_and_white", "the only labels are 0 and 255, and 255 is void by default"
     if ones:
         kind, what = (
             "mixed_void",

@@ -269,8 +269,8 @@ def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found
     for one, other in ((images, masks), (masks, images)):
         if alone := sorted(one.words - other.words - {"split"} - ({"group"} if one is images else set())):
             raise ConfigError(
-                f'{one.option} = "{one.text}": {{{alone[0]}}} stands in it alone; write it into {other.option} too, or '
-                f"* for what the two need not have in common{did_you_mean(alone[0], ('split', 'group', 'id'))}"
+                f'{one.option} = "{one.text}": {{{alone[0]}}} is only in this option; add it to {other.option} too, or '
+                f"use * for text that may differ{did_you_mean(alone[0], ('split', 'group', 'id'))}"
             )
     found = [images.files(), masks.files()]
     both = {each.path for each in found[0]} & {each.path for each in found[1]}

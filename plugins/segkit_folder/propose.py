@@ -177,7 +177,7 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
 
 
 def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
-    """Ways that read parts of one set, as of folders called part_1 and part_2, as one, with * for what differs."""
+    """Merge ways that read parts of one data set, such as folders part_1 and part_2, with * for what differs."""
     for one, other in combinations(ways[:MOST_SEEN], 2):
         pairs = {**one.layout.masks, **other.layout.masks}
         is_apart = len({*pairs, *pairs.values()}) == 2 * (one.pairs + other.pairs)

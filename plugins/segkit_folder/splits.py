@@ -32,7 +32,7 @@ _WORDS = {  # English, German and Dutch, French, Spanish, Italian, Portuguese, R
 
 
 def _forms(word: str) -> tuple[str, ...]:
-    """A word as it is, as a Mac stores it, with each accent as a letter, and without accents."""
+    """Return a word as it is, in Unicode form NFD (as macOS stores names), and without accents."""
     apart = unicodedata.normalize("NFD", word)
     return word, apart, re.sub("[\u0300-\u036f]", "", apart)
 
@@ -52,7 +52,7 @@ TRAIN_AND_VAL = r"train[-_+ ]?val(?:id|idation)?"
 """Regular expression for a combined split such as ``trainval``; it counts as train if there is no separate train."""
 SPLIT_IN_A_NAME = re.compile(
     rf"(?:(?<![^\W_])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))(?i:{TRAIN_AND_VAL}|{ANY_SPLIT})"
-    r"(?:(?![^\W\d_])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set))|(?<=[\u3040-\ud7a3]))"  # no spaces in the Far East
+    r"(?:(?![^\W\d_])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set))|(?<=[\u3040-\ud7a3]))"  # CJK words need no spaces
 )
 """Regular expression for the name of a split beside other words: ``Training Images``, ``TrainData``, ``data_val``."""
 
@@ -139,12 +139,12 @@ def split_by_fraction(
     check_fractions(fractions)
     distinct = {composed(key) for key in keys}
     if len(distinct) != len(keys):
-        raise DataError(f"cannot split {len(keys)} names of which only {len(distinct)} differ")
+        raise DataError(f"cannot split {len(keys)} names: only {len(distinct)} of them differ")
     wanted = [fraction > 0 for fraction in fractions]
     if len(keys) < sum(wanted):
         raise TooFewError(
-            f"cannot split {len(keys)} {what} into {sum(wanted)} parts of which none is empty; "
-            f"label more, some 20 to begin with, or set a fraction to 0"
+            f"cannot split {len(keys)} {what} into {sum(wanted)} parts without an empty one; "
+            f"label more (start with about 20), or set a fraction to 0"
         )
 
     ordered, sizes = _shuffled(keys, seed), _sizes(len(keys), fractions)
@@ -162,7 +162,7 @@ def split_into_folds(keys: Sequence[str], folds: int, seed: int) -> list[list[st
         DataError: there are fewer keys than folds.
     """
     if len(keys) < folds:
-        raise DataError(f"cannot deal {len(keys)} to {folds} folds of which none is empty; set `folds` to fewer")
+        raise DataError(f"cannot divide {len(keys)} into {folds} folds without an empty one; set `folds` to fewer")
     ordered = _shuffled(keys, seed)
     return [sorted(ordered[fold::folds], key=composed) for fold in range(folds)]
 

@@ -1025,7 +1025,7 @@ def test_three_pictures_are_needed_at_least(place: Path, capsys: pytest.CaptureF
     pairs(number)
     status, printed = init(capsys)
     assert status == 2
-    assert "into 3 parts of which none is empty; label more, some 20 to begin with" in printed
+    assert "into 3 parts without an empty one; label more (start with about 20)" in printed
 
 
 def test_masks_of_labels_beside_masks_of_colours_are_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

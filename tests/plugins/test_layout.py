@@ -124,7 +124,7 @@ def test_no_patient_is_on_two_sides(tmp_path: Path) -> None:
         names(tmp_path, **other, group="case{group}")
     with pytest.raises(ConfigError, match=r'group = "patient": it must hold \{group\} once'):
         names(tmp_path, **other, group="patient")
-    with pytest.raises(DataError, match=r"cannot deal 8 to 9 folds"):
+    with pytest.raises(DataError, match=r"cannot divide 8 into 9 folds"):
         names(tmp_path, **sides, folds=9)
     with pytest.raises(ConfigError, match=r"folds = 2, fold = 2: two folds or more, and one of 0, 1"):
         names(tmp_path, **sides, folds=2, fold=2)
@@ -237,7 +237,7 @@ def test_lists_of_pairs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="pairs and lists"):
         names(tmp_path, pairs="train.csv", lists="train.csv")
     for line, message in (
-        ("left/3.png right/masks/2.png", "2.png is listed as the mask of 2 images; each has its own"),
+        ("left/3.png right/masks/2.png", "2.png is listed as the mask of 2 images; give each image its own mask"),
         ("left/0.png", "line 2: 'left/0.png'; a line is an image and its mask, as paths below"),
         ("../x/left/0.png right/masks/0.png", "line 2: .*; a line is an image and its mask, as paths below"),
         ("left/2.png right/masks/3.png", r"line 2: .*: left/2\.png has a mask already, .*masks/2\.png; give one"),
@@ -254,8 +254,8 @@ def test_images_without_a_mask_are_left_out_where_that_is_asked(tmp_path: Path) 
     with pytest.warns(UserWarning, match="left out") as caught:
         assert names(tmp_path, skip_unpaired=True, **options) == [str(number) for number in range(2, 8)]
     assert [str(each.message) for each in caught] == [
-        f"left out, as skip_unpaired says: 2 images without mask: {tmp_path}/images/0.png, {tmp_path}/images/1.png",
-        f"left out, as skip_unpaired says: 2 masks without image: {tmp_path}/masks/8.png, {tmp_path}/masks/9.png",
+        f"left out because of skip_unpaired: 2 images without mask: {tmp_path}/images/0.png, {tmp_path}/images/1.png",
+        f"left out because of skip_unpaired: 2 masks without image: {tmp_path}/masks/8.png, {tmp_path}/masks/9.png",
     ]
     with pytest.raises(DataError, match=r"2 files: image without a mask: 0\.png, 1\.png"):
         names(tmp_path, **options)
@@ -277,8 +277,8 @@ def test_masks_of_all_splits_may_lie_in_one_folder(tmp_path: Path) -> None:
         ({"images": "images/{id"}, r'images = "images/\{id": a placeholder is a word in braces'),
         ({"images": "images/{}.png"}, "a placeholder is a word in braces"),
         ({"images": "images/*.png"}, r'images = "images/\*\.png": no \{id\} in it, which stands for what an image and'),
-        ({"masks": "masks/{id}_{kind}.png"}, r'masks = .*: \{kind\} stands in it alone; write it into images'),
-        ({"images": "{slit}/{id}.png"}, r"\{slit\} stands in it alone; .*; did you mean 'split'"),
+        ({"masks": "masks/{id}_{kind}.png"}, r'masks = .*: \{kind\} is only in this option; add it to images'),
+        ({"images": "{slit}/{id}.png"}, r"\{slit\} is only in this option; .*; did you mean 'split'"),
         ({"masks": "masks/{id}.png", "mask_suffix": "_m"}, r'mask_suffix = "_m": write it into the pattern'),
         ({"images": "{id}.png", "masks": "{id}.png"}, "the same files|holds no|is called"),
     ],

@@ -133,7 +133,7 @@ def test_whether_0_and_255_are_black_and_white_is_seen_from_all_masks(tmp_path: 
         each for each in scan_splits({"train": dataset}, progress=False).errors if each.kind == "black_and_white"
     ]
     assert error.text.endswith(
-        "cat.png: the only labels are 0 and 255, and 255 is void where nothing else is said; "
+        "cat.png: the only labels are 0 and 255, and 255 is void by default; "
         "allowed are 0 to 1 (2 classes) and 255 (void); correct the mask"
     )
     for said in ({"values": {0: 0, 255: 1}}, {"values": {0: 0, 1: 1, 255: 255}}, {"ignore_index": 255}):

@@ -41,7 +41,7 @@ def test_the_form_in_which_a_file_system_stores_names_does_not_matter() -> None:
     decomposed = [unicodedata.normalize("NFD", key) for key in composed]
     first, second = (split_by_fraction(keys, USUAL, seed=0) for keys in (composed, decomposed[::-1]))
     assert second == {name: [unicodedata.normalize("NFD", key) for key in part] for name, part in first.items()}
-    with pytest.raises(DataError, match="2 names of which only 1 differ"):
+    with pytest.raises(DataError, match="2 names: only 1 of them differ"):
         split_by_fraction([composed[0], decomposed[0]], USUAL, seed=0)
 
 
@@ -77,7 +77,7 @@ def test_fractions_that_are_none(fractions: tuple[float, ...]) -> None:
 def test_too_few_or_repeated_keys() -> None:
     with pytest.raises(DataError, match="cannot split 2 images into 3 parts"):
         split_by_fraction(["a", "b"], USUAL, 0)
-    with pytest.raises(DataError, match="3 names of which only 2 differ"):
+    with pytest.raises(DataError, match="3 names: only 2 of them differ"):
         split_by_fraction(["a", "b", "a"], USUAL, 0)
 
 
