@@ -219,7 +219,7 @@ def few_asked(total: int, options: Mapping[str, Any]) -> Iterator[Question]:
 
 
 def others_asked(root: Path, scan: Scan) -> Iterator[Question]:
-    """Ask whether files that no reader can read belong to the set: half as many as the pictures read may.
+    """Ask whether unreadable files belong to the data set, where they are at least half as many as its samples.
 
     Also ask whether masks were compressed without losses, where their format does not show it.
     """

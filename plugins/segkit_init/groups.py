@@ -25,7 +25,7 @@ from segkit_init.text import options_text
 _MOST = 60  # pictures that are compared
 _SIDE = 16  # pixels of a thumbnail
 _MANY = 9  # groups, enough to divide into three splits
-_SAID = re.compile(  # words that name a group or a part of it
+_GROUP_WORDS = re.compile(  # words that name a group or a part of it
     r"(?i)(?<![a-z])((patient|case|subject|person)[-_ ]?\w|(pat|subj|sub|study|volume|vol|series|specimen|slide|scene|"
     r"sequence|seq|video|vid|film|clip|flight|plot|field|site|roi|patch|crop|tile|p|s|slice|frame|view)[-_ ]?\d)"
 )
@@ -40,7 +40,7 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
     dealt = [data for name, data in scan.splits.items() if "val" not in options or name != "test"]
     images = [(data, index, data.files(index)[0]) for data in dealt for index in range(len(data)) if data.files(index)]
     paths = [path.relative_to(root).as_posix() if path.is_relative_to(root) else "" for *_, path in images]
-    pattern, is_told = _pattern(paths) if paths else ("", False)
+    pattern, is_numbered = _pattern(paths) if paths else ("", False)
     if not pattern:
         return
     groups = _grouped(paths, pattern)
@@ -48,11 +48,11 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
     inside, between = _likeness([each[:2] for each in images], groups)
     has_turned = number >= _MANY and any(issue.kind == "turned_picture" for issue in scan.errors)
     is_alike = 1 - between >= 2 * (1 - inside)  # pictures of a group are at least twice as alike as others
-    are_said = all(map(_SAID.search, paths))
-    is_sure = is_alike or has_turned or are_said or pattern.startswith("/") or pattern.endswith("#")  # dates, or pages
+    are_named = all(map(_GROUP_WORDS.search, paths))
+    is_sure = is_alike or has_turned or are_named or pattern.startswith("/") or pattern.endswith("#")  # dates, or pages
     text = f"the names form {number} groups"
     first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]]
-    text += f", one of them {' and '.join(first[:2])}" if is_told or are_said else ""
+    text += f", one of them {' and '.join(first[:2])}" if is_numbered or are_named else ""
     text += ", and some hold one picture turned or mirrored" * has_turned
     if is_alike:
         text += f", and pictures correlate more within a group ({inside:.2f}) than across groups ({between:.2f})"
@@ -61,7 +61,7 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
         keep = Answer("yes: the pictures of a group stay in one split", option | {"fractions": [0.5, 0.5]})
         answers = [keep, Answer("no: single pictures are split at random")]
         yield Question(f"{text}: is each group one patient, scene or film?", answers, "group")
-    elif is_sure or (is_told and not too_few):
+    elif is_sure or (is_numbered and not too_few):
         text += f": {'' if is_sure else 'is each group one patient, scene or film? assumed: '}no group is in two splits"
         yield Question(text, [Answer("", option)], "group", must=False)
     else:

@@ -44,9 +44,9 @@ class _Look:
         self.options = {name: value for name, value in reading.options.items() if name != "threshold"}  # asked about
         self._scanned: tuple[str, Scan] | None = None
 
-    def ask(self, asked: Iterable[Question]) -> None:
+    def ask(self, questions: Iterable[Question]) -> None:
         """Keep the questions and their first answers; skip a question whose first answer is set already."""
-        for question in asked:
+        for question in questions:
             taken = question.answers[0].options if question.answers else {}
             if not taken or not taken.items() <= self.options.items():
                 self.questions.append(question)
@@ -66,16 +66,16 @@ def look(root: Path) -> Findings:
     Raises:
         SegkitError: nothing can be trained from it; with the reason.
     """
-    of_lists: list[Question] = []
-    of_readings: list[str] = []
-    readings = readings_of(root, of_readings, of_lists)
+    list_questions: list[Question] = []
+    reading_notes: list[str] = []
+    readings = readings_of(root, reading_notes, list_questions)
     first = readings[0]
     known = {option.name for option in options_of(segkit.datasets.find(first.dataset))}
     if "val" in known - {*first.options} and [*first.files] in _WITHOUT_VAL:
         first = replace(first, options={**first.options, "val": 0.15})
     masks = some_of(first.masks) if first.asks_for_classes else []
     while True:
-        notes, look = [*of_readings], _Look(first, of_lists)
+        notes, look = [*reading_notes], _Look(first, list_questions)
         if len(readings) > 1:
             answers = [Answer(name_of(each, readings)) for each in readings]
             look.ask([Question("the folder can be read in several ways: which one is meant?", answers, "root")])
@@ -86,7 +86,7 @@ def look(root: Path) -> Findings:
         is_dealt = "split_seed" in known and first.is_dealt
         look.ask(division_asked(options, known) if is_dealt else ())
         look.ask(folders_asked(first.images, Path(options["root"]).expanduser()) if is_dealt else ())
-        if is_dealt and "lists" in known and not of_lists:
+        if is_dealt and "lists" in known and not list_questions:
             look.ask(lists_asked(first.images, options))
         if not masks or not (unseen := unseen_in(look.scan, {*first.masks} - {*masks}, labels)):
             break

@@ -53,7 +53,7 @@ def plan(facts: Facts) -> dict[str, Choice]:
     few = f"all {count} training images" if batch < fitting else f"images per step, for {where}"
     chosen["train.batch_size"] = Choice(batch, few)
     photographs = facts.channels == 3 and facts.is_8_bit
-    more = 'with few photographs "smp" with weights = "imagenet" (a download) scores better'
+    more = 'for few photographs "smp" with weights = "imagenet" (a download) scores better'
     chosen["model.name"] = Choice("unet", more if photographs and count < 1000 else "trained from scratch")
     width = 16 if not card else 64 if facts.card > 10 << 30 else 32
     chosen["model.width"] = Choice(width, "use 16 on a laptop" if card else "use 64 on a GPU: 16 times the work")

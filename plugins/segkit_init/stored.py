@@ -107,8 +107,8 @@ def _has_erased_labels(path: Path) -> bool:
         return False
     seen = np.unique(values[values[..., -1] > 0][:, :-1], axis=0)  # [colours,1 or 3]
     stored = np.unique(values.reshape(-1, values.shape[2]), axis=0)
-    is_told = len(np.unique(stored[:, :-1], axis=0)) == len(stored)  # the colour determines alpha
-    if is_told or not 1 < len(seen) <= _MOST_FLAT:
+    is_redundant = len(np.unique(stored[:, :-1], axis=0)) == len(stored)  # the colour determines the alpha
+    if is_redundant or not 1 < len(seen) <= _MOST_FLAT:
         return False
     return bool(np.ptp(seen, axis=0).max() > JPEG_OFF or seen.max() <= _MOST_FLAT)  # else nearly one colour
 
@@ -161,8 +161,8 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[L
         else:
             masks[path] = mask
     if 2 * len(errors) >= len(paths):
-        told = merged(error.issue for error in errors if error.issue)
-        raise LabelError("\n".join(map(str, told)) or "there are no masks")
+        issues = merged(error.issue for error in errors if error.issue)
+        raise LabelError("\n".join(map(str, issues)) or "there are no masks")
     return _of_one_kind(masks if threshold is not None else _by_palettes(masks))
 
 
@@ -244,7 +244,7 @@ def _blurred(mask: Labels, path: Path) -> LabelError | None:
     number = int(is_odd.sum())
     if number < max(_FEWEST_BLURRED, len(labels) / 3):
         return None
-    what = "values between those of the classes, all along their borders, as made by smooth resizing or JPEG"
+    what = "values between those of the classes, all along their borders, from smooth resizing, anti-aliasing or JPEG"
     advice = (
         "export the masks again, one value per class; resize them by nearest neighbour, and never save them as JPEG"
     )

@@ -12,7 +12,7 @@ from segkit_init.findings import Answer, Findings
 from segkit_init.plan import Choice
 
 _WIDTH = 118
-_TELLING = ("data.resize", "augment.crop", "loss.class_weights")  # where one of these is left out, a comment says why
+_EXPLAINED = ("data.resize", "augment.crop", "loss.class_weights")  # where one of these is left out, a comment says why
 _COMMENT = 36  # the column of a comment beside a line
 
 
@@ -105,7 +105,7 @@ def _planned(table: str, plan: Mapping[str, Choice]) -> Iterator[str]:
             key = path.rpartition(".")[2]
             if value is not None:
                 yield from _entry(key, value, why)
-            elif path in _TELLING:
+            elif path in _EXPLAINED:
                 yield from _comment(f"no {key}: {why}")
 
 
