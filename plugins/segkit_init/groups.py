@@ -52,7 +52,7 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
     is_sure = is_alike or has_turned or are_named or pattern.startswith("/") or pattern.endswith("#")  # dates, or pages
     text = f"the names form {number} groups"
     first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]]
-    text += f", one of them {' and '.join(first[:2])}" if is_numbered or are_named else ""
+    text += f", one of them with {' and '.join(first[:2])}" if is_numbered or are_named else ""
     text += ", and some hold one picture turned or mirrored" * has_turned
     if is_alike:
         text += f", and pictures correlate more within a group ({inside:.2f}) than across groups ({between:.2f})"
@@ -62,8 +62,8 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
         answers = [keep, Answer("no: single pictures are split at random")]
         yield Question(f"{text}: is each group one patient, scene or film?", answers, "group")
     elif is_sure or (is_numbered and not too_few):
-        text += f": {'' if is_sure else 'is each group one patient, scene or film? assumed: '}no group is in two splits"
-        yield Question(text, [Answer("", option)], "group", must=False)
+        text += ": " if is_sure else ": is each group one patient, scene or film? assumed yes: "
+        yield Question(f"{text}every group stays in one split", [Answer("", option)], "group", must=False)
     else:
         text += f": is each group one object, patient or film? then {options_text(option)} keeps it in one split"
         yield Question(text, (), "fractions", must=False)
