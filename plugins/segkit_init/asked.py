@@ -76,7 +76,7 @@ def lists_asked(images: Sequence[Path], options: Mapping[str, Any]) -> Iterator[
 
 
 def folders_asked(images: Sequence[Path], root: Path) -> Iterator[Question]:
-    """Whether to deal pictures at random, some of whose folders alone are called as splits."""
+    """Ask whether to split at random, where only some of the folders of images have names of splits."""
     paths = [path.relative_to(root) for path in images if path.is_relative_to(root)]
     beside: dict[Path, set[str]] = {}
     for folder in {folder for path in paths for folder in path.parents[:-1]}:
@@ -85,9 +85,11 @@ def folders_asked(images: Sequence[Path], root: Path) -> Iterator[Question]:
         called = sorted(name for name in names if split_in(name))
         if called and len(called) < len(names):
             others = first_few(sorted(names.difference(called)))
-            text = f"of folders beside each other some are called as splits, {first_few(called)}, and not {others}"
-            mend = Answer("yes: call these train, val and test, and start again")
-            yield Question(f"{text}: are these splits?", [Answer("no: chance deals all pictures"), mend], "fractions")
+            text = f"some folders have names of splits ({first_few(called)}), others beside them do not ({others})"
+            mend = Answer("yes: name the folders train, val and test, and run init again")
+            yield Question(
+                f"{text}: are these splits?", [Answer("no: split all pictures at random"), mend], "fractions"
+            )
             return
 
 

@@ -832,7 +832,7 @@ def test_folders_of_splits_are_known_in_other_languages_and_asked_about(
     is_known = "uno" not in folders
     assert status == (not is_known), printed
     assert ("10 train, 1 val, 1 test" in printed) is is_known
-    text = "of folders beside each other some are called as splits, Test, and not dos, uno: are these splits?"
+    text = "some folders have names of splits (Test), others beside them do not (dos, uno): are these splits?"
     assert (text in " ".join(printed.split())) is not is_known
 
 
