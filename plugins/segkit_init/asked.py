@@ -87,9 +87,7 @@ def folders_asked(images: Sequence[Path], root: Path) -> Iterator[Question]:
             others = first_few(sorted(names.difference(called)))
             text = f"some folders have names of splits ({first_few(called)}), others beside them do not ({others})"
             mend = Answer("yes: name the folders train, val and test, and run init again")
-            yield Question(
-                f"{text}: are these splits?", [Answer("no: split all pictures at random"), mend], "fractions"
-            )
+            yield Question(f"{text}: are these splits?", [Answer("no: split all images at random"), mend], "fractions")
             return
 
 
