@@ -5,13 +5,14 @@ CamVid, VOC, Carvana, Cityscapes, COCO-Stuff and ``shapes``: the check finds 99 
 quality 50 to 95 or resized by 0.5 to 2, 95 to 100 % with brightness changed by 10 %, about half with 1 % cropped off
 each side, and no pair of different images. CamVid's train ends one second before its test begins, in a moving car
 (correlation 0.969), and two views in Carvana's studio correlate by 0.968; neither is reported. Mirrored and rotated
-copies are searched only among names that begin alike, such as ``7`` and ``7_flip``.
+copies are searched only among names that begin alike, such as ``7`` and ``7_flip``, and images of equal histograms.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from segkit.errors import Issue, first_few
 from segkit_checks.images import no_data_value
 
 SIDE = 16  # pixels of a thumbnail
+_DIGITS = 2 * SIDE**2  # hexadecimal, of a thumbnail
 
 _ALIKE = 0.995  # minimum correlation of two thumbnails
 _APART = 0.4  # standard deviations; a larger difference in any pixel means that an object moved, appeared or vanished
@@ -36,28 +38,33 @@ _AT_ONCE = 1024  # images per matrix product; 100 MB against 25,000 others
 
 
 class Picture(NamedTuple):
-    """The digest of an image's pixels, and its grey thumbnail, uint8 ``[SIDE,SIDE]``."""
+    """The digest of an image's pixels, its grey thumbnail, uint8 ``[SIDE,SIDE]``, and the digest of its histogram."""
 
     digest: str
     thumbnail: NDArray[np.uint8]
+    histogram: str = ""
 
 
 class Duplicates:
     """Images in two splits: equal ones are errors unless ``data.allow_leaks`` is set, similar ones are warnings."""
 
-    version = 1
+    version = 2
 
     def __init__(self, settings: Any) -> None:
         self._allowed = settings.allow_leaks
 
     def measure(self, sample: segkit.Sample) -> str:
-        """Return the thumbnail of an image as hexadecimal digits."""
-        return thumbnail(np.stack([*sample.image.numpy()], axis=-1)).tobytes().hex()
+        """Return the thumbnail of an image, and the digest of its histogram, as hexadecimal digits."""
+        small, histogram = fingerprint(np.stack([*sample.image.numpy()], axis=-1))
+        return small.tobytes().hex() + histogram
 
     def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, str]]]) -> Iterator[Issue]:
         """Yield an issue for each pair of splits with rotated, equal or similar images."""
         pictures = {
-            split: [Picture(each.digest, np.frombuffer(bytes.fromhex(text), np.uint8)) for each, text in those]
+            split: [
+                Picture(each.digest, np.frombuffer(bytes.fromhex(text[:_DIGITS]), np.uint8), text[_DIGITS:])
+                for each, text in those
+            ]
             for split, those in splits.items()
         }
         alike = {pair: alike_pictures(*(pictures[split] for split in pair)) for pair in combinations(splits, 2)}
@@ -98,15 +105,19 @@ class Duplicates:
         )
 
 
-def thumbnail(image: NDArray[np.uint8 | np.float32]) -> NDArray[np.uint8]:
-    """Return the grey thumbnail of an image ``[H,W,C]``; pixels without data are set to the mean."""
+def fingerprint(image: NDArray[np.uint8 | np.float32]) -> tuple[NDArray[np.uint8], str]:
+    """Return the grey thumbnail of an image ``[H,W,C]``, and the digest of its grey values in any order.
+
+    Pixels without data are set to the mean.
+    """
     if image.dtype == np.float32:
         mark = no_data_value(image[..., 0])
         holes = (image == np.float32(mark if mark else np.nan)) | ~np.isfinite(image)
         image = np.where(holes, np.nan_to_num(np.mean(image, axis=(0, 1), where=~holes)), image)
     grey = Image.fromarray(displayable(np.ascontiguousarray(image))).convert("L")
     # resize in one step: reducing first would miss resized copies
-    return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.HAMMING))
+    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.HAMMING))
+    return small, blake2b(repr(grey.histogram()).encode(), digest_size=8).hexdigest()
 
 
 def alike_pictures(earlier: Sequence[Picture], later: Sequence[Picture]) -> list[tuple[int, int]]:
@@ -133,16 +144,18 @@ def alike_pictures(earlier: Sequence[Picture], later: Sequence[Picture]) -> list
 def turned_copies(earlier: Mapping[str, Picture], later: Mapping[str, Picture]) -> list[tuple[str, str]]:
     """Find images that are mirrored or rotated copies of images of an earlier split, as names (earlier, later).
 
-    Only images whose names begin alike are compared (``7.png``, ``7_flip.png``), in groups of ``_MOST_COPIES`` at most.
+    Only images whose names begin alike (``7.png``, ``7_flip.png``), or that have each grey value equally often, are
+    compared, in groups of ``_MOST_COPIES`` at most.
 
     Args:
         earlier: images by name.
         later: images of another split by name.
     """
     begun: dict[str, tuple[list[str], list[str]]] = {}
-    for place, names in enumerate((earlier, later)):
-        for name in names:
-            for beginning in (*(name[: sign.start()] for sign in re.finditer(r"[-_./ ]", name)), name):
+    for place, pictures in enumerate((earlier, later)):
+        for name, picture in pictures.items():
+            beginnings = (name[: sign.start()] for sign in re.finditer(r"[-_./ ]", name))
+            for beginning in (*beginnings, name, f"\0{picture.histogram}"):
                 begun.setdefault(beginning, ([], []))[place].append(name)
     few = [names for names in begun.values() if len(names[0]) + len(names[1]) <= _MOST_COPIES]
     return [

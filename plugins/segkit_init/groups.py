@@ -46,7 +46,9 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
     groups = _grouped(paths, pattern)
     number, option = len({*groups}), {"group": pattern}
     inside, between = _likeness([each[:2] for each in images], groups)
-    has_turned = number >= _MANY and any(issue.kind == "turned_picture" for issue in scan.errors)
+    turned = {Path(name).name for issue in scan.errors if issue.kind == "turned_picture" for name in issue.files}
+    own = [group for path, group in zip(paths, groups, strict=True) if Path(path).stem in turned]
+    has_turned = number >= _MANY and 2 * len({*own}) <= len(own) > 0  # in one group, not in two
     is_alike = 1 - between >= 2 * (1 - inside)  # pictures of a group are at least twice as alike as others
     are_named = all(map(_GROUP_WORDS.search, paths))
     is_sure = is_alike or has_turned or are_named or pattern.startswith("/") or pattern.endswith("#")  # dates, or pages

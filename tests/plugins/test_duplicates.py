@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from segkit_checks.duplicates import Picture, alike_pictures, thumbnail, turned_copies
+from segkit_checks.duplicates import Picture, alike_pictures, turned_copies
+from segkit_checks.duplicates import fingerprint as looks
 
 
 def picture(seed: int, height: int = 90, width: int = 120) -> Image.Image:
@@ -28,7 +29,7 @@ def picture(seed: int, height: int = 90, width: int = 120) -> Image.Image:
 
 
 def fingerprint(image: NDArray[np.uint8]) -> Picture:
-    return Picture(blake2b(repr((image.shape, image.tolist())).encode()).hexdigest(), thumbnail(image))
+    return Picture(blake2b(repr((image.shape, image.tolist())).encode()).hexdigest(), *looks(image))
 
 
 def found(splits: Mapping[str, Sequence[Picture]], equal: bool) -> list[tuple[str, int, str, int]]:
@@ -116,7 +117,15 @@ def test_copies_that_are_turned_or_mirrored_are_found_where_names_begin_alike() 
     assert turned_copies(train, test) == expected
     assert turned_copies(train, {"p7_noise": fingerprint(np.asarray(picture(99)))}) == []
     assert turned_copies(train, {"p7_again": train["p7"]}) == []  # the very same one is another issue
-    assert turned_copies(train, {"other": test["p0_flip"]}) == []
+    other = {"other": fingerprint(np.asarray(brighter(picture(0), 1.01).transpose(Image.Transpose(0))))}
+    assert turned_copies(train, other) == []
+
+
+@pytest.mark.parametrize("way", range(7))
+def test_copies_that_are_turned_or_mirrored_are_found_under_any_names(way: int) -> None:
+    train = {f"a{seed}": fingerprint(np.asarray(picture(seed))) for seed in range(8)}
+    turned = fingerprint(np.asarray(picture(5).transpose(Image.Transpose(way))))
+    assert turned_copies(train, {"x": turned, "y": fingerprint(np.asarray(picture(9)))}) == [("a5", "x")]
 
 
 @pytest.mark.parametrize("mark", [-9999, np.nan])
@@ -125,7 +134,7 @@ def test_pixels_without_data_are_not_compared(mark: float) -> None:
     for seed in range(16):
         image = np.random.default_rng(seed).normal(100, 25, (64, 80, 3)).astype(np.float32)
         image[:16, :20] = mark
-        pictures.append(Picture(str(seed), thumbnail(image)))
+        pictures.append(Picture(str(seed), *looks(image)))
     assert alike_pictures(pictures[:8], pictures[8:]) == []
     alike = np.corrcoef([each.thumbnail.ravel() for each in pictures])
     assert np.abs(alike[np.triu_indices(16, 1)]).max() < 0.3
