@@ -38,7 +38,10 @@ def placed(scan: Scan) -> Iterator[Question]:
                 "from right to left": labels[:, ::-1],
                 "turned by half": labels[::-1, ::-1],
             }
-            ways |= {"mirrored at the diagonal": labels.T} if labels.shape[0] == labels.shape[1] else {}
+            if labels.shape[0] == labels.shape[1]:
+                ways["mirrored at the diagonal"] = labels.T
+                ways["turned by a quarter to the left"] = np.rot90(labels)
+                ways["turned by a quarter to the right"] = np.rot90(labels, 3)
             if own := _contrast(labels, grey):
                 for way, turned in ways.items():
                     gains.setdefault(way, []).append(math.log(max(_contrast(turned, grey), 1e-9) / own))

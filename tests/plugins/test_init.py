@@ -954,7 +954,12 @@ class Drawn(list[Sample]):
     ignore_index = 255
 
 
-@pytest.mark.parametrize("kind", ["upside down", "from right to left", "smaller copies", "right", "void", "anywhere"])
+QUARTERS = {"turned by a quarter to the left": 3, "turned by a quarter to the right": 1}  # what was done to the labels
+
+
+@pytest.mark.parametrize(
+    "kind", ["upside down", "from right to left", *QUARTERS, "smaller copies", "right", "void", "anywhere"]
+)
 def test_labels_that_do_not_lie_where_the_images_show_something_are_asked_about(kind: str) -> None:
     samples = Drawn()
     for number in range(8):
@@ -964,6 +969,8 @@ def test_labels_that_do_not_lie_where_the_images_show_something_are_asked_about(
             small, labels = labels[::2, ::2], np.zeros_like(labels)
             labels[:24, :32] = small
         turned = {"upside down": labels[::-1], "from right to left": labels[:, ::-1]}.get(kind, labels).copy()
+        if kind in QUARTERS:  # of a square image
+            pixels, turned = pixels[:, 8:56], np.rot90(labels[:, 8:56], QUARTERS[kind]).copy()
         if kind == "void":  # alone, and at the wrong place
             turned = np.where(labels[::-1] > 0, 255, 0).astype(np.uint8)
         samples.append(Sample(torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(turned), str(number)))
