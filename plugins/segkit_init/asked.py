@@ -152,17 +152,23 @@ def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
         answer = ways.get(issue.kind)
         if issue.kind == "fourth_channel" and len(issue.files) < total:  # the other images have no fourth channel
             continue
+        leave_out = Answer("leave these files out", {"data.on_bad": "skip"})
         if answer is None and issue.skippable and 5 * len(issue.files) < total:
-            answer = Answer("leave these files out", {"data.on_bad": "skip"})
+            answer = leave_out
+        is_scaled = issue.kind == "scaled"
+        number = sum(len(each.files) for each in scan.errors if each.kind == issue.kind)
+        if is_odd := is_scaled and 2 * number < total:  # most masks fit
+            answer = ways["scaled_or_cut"]
         if answer and all(key.startswith("data.") or key in known for key in answer.options):
             answers = [answer, Answer("correct that first, and run init again")]
             if issue.kind == "image_without_mask" and "blank_unpaired" in known:
                 are_blank = all(map(BLANK.search, issue.files))
                 answers.insert(not are_blank, Answer("they show only the first class", {"blank_unpaired": True}))
+            answers = [leave_out] * (is_odd and issue.skippable) + answers
             key = next(iter(answers[0].options), "root")
-            is_scaled = issue.kind == "scaled"
             text = "images and masks differ in size, not in aspect ratio: masks are resized by nearest neighbour"
-            yield Question(text if is_scaled else str(issue), answers, key, must=not is_scaled)
+            is_noted = is_scaled and not is_odd
+            yield Question(text if is_noted else str(issue), answers, key, must=not is_noted)
 
 
 def _of_another_kind(scan: Scan, files: Sequence[str]) -> list[str]:

@@ -649,6 +649,16 @@ def test_mirrored_copies_stay_together_or_are_asked_about(
         assert dataset(place)["group"] == "{group}_"
 
 
+def test_mirrored_copies_under_unrelated_names_are_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            save(pixels, Path("data", side, f"{997 * number % 101:x}.png"))
+            save(np.ascontiguousarray(pixels[::-1]), Path("data", side, f"{997 * number % 89 + 512:x}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert "turned or mirrored" in printed
+
+
 def test_what_tiffs_declare_as_no_data_is_asked_about_in_masks_and_void_in_images(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -1925,6 +1935,22 @@ def test_what_lies_as_in_public_data_sets_needs_no_answer(
     status, printed = init(capsys)
     assert status == 0, printed
     assert {key: dataset(place)[key] for key in expected} == expected
+
+
+def test_one_mask_of_another_size_than_all_others_is_asked_about(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs(12)
+    mask = Path("data/masks/5.png")
+    save(np.asarray(Image.open(mask))[:24, :32], mask)
+    status, printed = init(capsys)
+    assert status == 1
+    assert "image and mask differ in size" in printed
+    assert "data/masks/5.png" in printed
+    assert 'leave these files out: data.on_bad = "skip"' in printed
+    assert "resize by nearest neighbour: resize_masks = true" in " ".join(printed.split())
+    assert init(capsys, "--yes")[0] == 0
+    assert "resize_masks" not in dataset(place)
 
 
 def test_masks_smaller_than_their_images_are_scaled_and_cut_ones_refused(
