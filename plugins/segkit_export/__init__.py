@@ -1,6 +1,6 @@
-"""The command ``export``: a trained model as ONNX, a torch.export program or safetensors, compared before it is done.
+"""The command ``export``: write a trained model as ONNX, torch.export program or safetensors, checked against PyTorch.
 
-In Python, for models that were given as objects too: ``segkit_export.export(predictor, to="onnx", output="folder")``.
+In Python: ``segkit_export.export(predictor, to="onnx", output="folder")``, also for models passed as objects.
 """
 
 from __future__ import annotations

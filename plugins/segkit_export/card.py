@@ -1,4 +1,4 @@
-"""The model card: README.md with the front matter that the Hugging Face hub reads, made from the run's own files."""
+"""The model card: a README.md with front matter for the Hugging Face hub, generated from the files of the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def card(exported: Exported, origin: Origin, predictor: Predictor) -> str:
-    """The text of README.md."""
+    """Return the text of README.md."""
     scores = [
         (split, name, own[name], _shown(table(own, "floor").get(name)))
         for split, own in ((split, table(origin.splits, split)) for split in origin.splits)
@@ -63,8 +63,8 @@ def card(exported: Exported, origin: Origin, predictor: Predictor) -> str:
 
 
 def escaped(text: object) -> str:
-    """Text that Markdown shows as it is, in a line and in a cell of a table."""
-    return re.sub(r"([\\`*_\[\]<>|~&$#@]|:(?=//)|(?<=www)\.)", r"\\\1", one_line(text))  # no addresses become links
+    """Escape a text so that Markdown shows it literally, in a line or a table cell."""
+    return re.sub(r"([\\`*_\[\]<>|~&$#@]|:(?=//)|(?<=www)\.)", r"\\\1", one_line(text))  # addresses do not become links
 
 
 def _front_matter(exported: Exported, origin: Origin, scores: Iterable[tuple[str, str, float, str]]) -> str:

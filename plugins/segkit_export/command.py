@@ -1,4 +1,4 @@
-"""The command line of ``export``: what is asked for, checked before torch is imported."""
+"""The command line of ``export``: arguments, checked before torch is imported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Export:
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Run, format, and where to write."""
+        """Add the arguments for the run, the format and the output."""
         parser.add_argument("run", type=Path, help="a run folder, or model.safetensors, best.pt or last.pt in it")
         to = parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
         to.completer = lambda **_: FORMATS  # type: ignore[attr-defined]
@@ -44,7 +44,7 @@ class Export:
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Export, compare, and tell."""
+        """Export, compare with PyTorch, and print the result."""
         run, to = arguments.run, arguments.to
         folder = run if run.is_dir() else run.parent
         output = arguments.output or folder / "export" / to

@@ -1,4 +1,4 @@
-"""Whether an exported file predicts what PyTorch does: the same images through both, pixel by pixel."""
+"""Compare an exported file with PyTorch: predict the same images with both and count the equal pixels."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from segkit_export.formats import Runner
 
 Pixels = NDArray[Any]  # [H,W,I]
 COUNT = 3
-LEAST_AGREEMENT = 0.999  # float32 is added up in another order: a tie between two classes may fall otherwise
-MOST_PIXELS = 512  # a side, of what is compared at any size: it is done twice on a CPU
+LEAST_AGREEMENT = 0.999  # float32 sums in another order: a near tie between two classes may be decided differently
+MOST_PIXELS = 512  # per side, where the size is free: each image is predicted twice, on a CPU
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The share of the compared pixels that have the same class, how many they are, and the images they are of."""
+    """The share of pixels with equal classes, the number of compared pixels, and the sizes and source of the images."""
 
     share: float
     pixels: int
@@ -38,17 +38,17 @@ class Agreement:
 
 
 def compare(runner: Runner, predictor: Predictor, images: Sequence[Pixels], source: str, *, several: bool) -> Agreement:
-    """Run images through the file and through PyTorch.
+    """Predict images with the exported file and with PyTorch, and compare the labels.
 
     Args:
-        runner: of the file.
-        predictor: in float32 on the CPU.
+        runner: runs the exported file.
+        predictor: the PyTorch model, in float32 on the CPU.
         images: ``[H,W,I]``.
-        source: what they are, for people.
-        several: the last one also goes through the file as half of a batch of two.
+        source: a description of the images, for messages.
+        several: whether the last image is run together with its mirror image, as a batch of two.
 
     Raises:
-        ModelError: fewer than 99.9 % of the pixels are equal, or the file returns something else than labels or logits.
+        ModelError: fewer than 99.9 % of the pixels are equal, or the output of the file has the wrong shape.
         NotFiniteError: the output is NaN or infinite.
     """
     same = pixels = 0
@@ -62,14 +62,14 @@ def compare(runner: Runner, predictor: Predictor, images: Sequence[Pixels], sour
                 raise NotFiniteError(f"the exported file, image {number} of the {source}")
             labels = labels.argmax(1)  # [B,H,W]
         name = f"in PyTorch, image {number} of the {source}"
-        own = [predictor.predict(each.transpose(1, 2, 0), name=name, tile=0) for each in batch]  # whole, as the file
+        own = [predictor.predict(each.transpose(1, 2, 0), name=name, tile=0) for each in batch]  # untiled, as the file
         expected = np.stack(own)
         if labels.shape != expected.shape:
             raise ModelError(f"the exported file returned {list(labels.shape)} for labels {list(expected.shape)}")
-        known = expected != predictor.ignore_index  # where there is no data, the file has a class all the same
+        known = expected != predictor.ignore_index  # the file predicts a class even where there is no data
         same += int((labels == expected)[known].sum())
         pixels += int(known.sum())
-    share = same / pixels if pixels else 1.0  # images may hold no data at all
+    share = same / pixels if pixels else 1.0  # all pixels may be without data
     found = Agreement(share, pixels, tuple((len(each), len(each[0])) for each in images), source)
     if share < LEAST_AGREEMENT:
         raise ModelError(
@@ -81,7 +81,7 @@ def compare(runner: Runner, predictor: Predictor, images: Sequence[Pixels], sour
 
 
 def fitting(images: Sequence[Pixels], least: int, size: tuple[int, int] | None) -> list[Pixels]:
-    """The images at one size, or cropped to several sizes of at least ``least`` pixels a side."""
+    """Resize the images to ``size``, or else crop each to a different size of at least ``least`` pixels per side."""
     if size is not None:
         return [_resized(image, *size) for image in images]
     found = []
@@ -93,20 +93,20 @@ def fitting(images: Sequence[Pixels], least: int, size: tuple[int, int] | None) 
 
 
 def images_of_run(settings: dict[str, Any]) -> list[Pixels]:
-    """Images of the split val of a run's config; none where its data is not there."""
+    """Return images of the val split of a run's config, or none if its data is unavailable."""
     try:
         options = dict(settings["dataset"])
         options |= {"download": False} if "download" in options else {}
         dataset = build_splits(read_config({**settings, "dataset": options}))[0]["val"]
         return [dataset[number].image.permute(1, 2, 0).numpy() for number in range(min(COUNT, len(dataset)))]
-    except Exception:  # data that is elsewhere, a plugin that is not installed: generated images do as well
+    except Exception:  # data was moved, a plugin is not installed: generated images serve too
         return []
 
 
 def generated_images(least: int, predictor: Predictor) -> list[Pixels]:
-    """Soft coloured blobs with some noise, of several sizes; always the same.
+    """Generate soft coloured blobs with noise, in several sizes, with a fixed seed.
 
-    Of more than 8 bits a channel they have the values that the model has seen, within two deviations.
+    For float32 images the values span two standard deviations around the mean of the training data.
     """
     how = predictor.normalisation
     random, images, count = np.random.default_rng(0), [], len(how.mean)

@@ -1,4 +1,4 @@
-"""An export from the beginning to the end: write, run what was written, compare, and only then give it its name."""
+"""The steps of an export: write to a temporary folder, run the file, compare it with PyTorch, move it into place."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from segkit_export.place import CARD, MARK, Place, filled, find_place
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The result of an export.
 
     Attributes:
-        place: the folder and the files in it.
-        agreement: with PyTorch.
-        bytes: of the file that holds the model.
-        answer: ``labels`` or ``logits``; nothing of weights alone.
-        free: of ``batch``, ``height`` and ``width`` those that may be any.
-        size: the height and width of an image, where they are fixed.
-        least: the fewest pixels a side, where they may be any.
-        fixed_because: why the size is fixed, where nobody asked for that.
-        dtype: of the image.
-        channels: of the image, by name.
+        place: the folder and the names of the files in it.
+        agreement: the agreement with PyTorch.
+        bytes: size of the file that holds the model.
+        answer: name of the graph's output, ``labels`` or ``logits``; empty for safetensors.
+        free: the dynamic dimensions, among ``batch``, ``height`` and ``width``.
+        size: height and width of the image, if fixed.
+        least: the minimum of height and width, if dynamic.
+        fixed_because: why the size is fixed although no size was requested.
+        dtype: dtype of the image.
+        channels: names of the image's channels.
     """
 
     place: Place
@@ -53,14 +53,14 @@ class Exported:
 
     @property
     def signature(self) -> str:
-        """Input and output, as ``image uint8 [B,3,H,W] -> labels uint8 [B,H,W]``."""
+        """Input and output, such as ``image uint8 [B,3,H,W] -> labels uint8 [B,H,W]``."""
         batch = "B" if "batch" in self.free else "1"
         sides = f"{self.size[0]},{self.size[1]}" if self.size else "H,W"
         out = f"logits float32 [{batch},C,{sides}]" if self.answer == "logits" else f"labels uint8 [{batch},{sides}]"
         return f"image {self.dtype} [{batch},{len(self.channels)},{sides}] -> {out}"
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return the lines to print."""
         least = f"; H and W from {self.least}" if self.least else ""
         fixed = f"the size is fixed, and --size H W chooses another: {self.fixed_because}"
         return [
@@ -72,7 +72,7 @@ class Exported:
         ]
 
     def record(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the result as a JSON document."""
         optional = {name: getattr(self, name) or None for name in ("size", "least", "fixed_because")}
         return {
             "to": self.place.to,
@@ -98,23 +98,23 @@ def export(
     images: Sequence[Pixels] = (),
     run: str | Path | None = None,
 ) -> Exported:
-    """Write a model for use elsewhere, and compare what was written with PyTorch.
+    """Write a model for use outside segkit, and compare the written file with PyTorch.
 
-    ``export(segkit.load("runs/mine", model=net), to="onnx", output="mine", run="runs/mine")`` is for a model that was
-    given to :func:`segkit.fit` as an object; the command does the rest.
+    The command ``export`` cannot build a model that was passed to :func:`segkit.fit` as an object. Export it with
+    ``export(segkit.load("runs/mine", model=net), to="onnx", output="mine", run="runs/mine")``.
 
     Args:
-        predictor: the model, its classes and what it resizes images to; it stays as it is.
+        predictor: provides the model, its classes and its resize setting; is not modified.
         to: ``onnx``, ``torch-export`` or ``safetensors``.
         output: a folder, or a ``.onnx`` or ``.pt2`` file.
-        logits: the scores of all classes instead of labels, divided by the temperature of a run that was calibrated.
-        size: (height, width) where the graph is to take one size; left out: any, where the model allows it.
-        images: ``[H,W,I]``, to compare with; left out: those of the run's split val, or generated ones.
-        run: its folder, for the card's data and scores; or a file of its weights.
+        logits: return logits instead of labels, divided by the temperature if the run was calibrated.
+        size: fixed (height, width) of the graph's input; by default any size, if the model allows it.
+        images: images ``[H,W,I]`` for the comparison; by default images of the run's val split, or generated ones.
+        run: the run folder, or a file of weights in it; the model card shows its data and scores.
 
     Raises:
-        ConfigError: no such format, or a place that cannot be written or holds something else.
-        PluginError: ``onnx`` without its packages.
+        ConfigError: the format is unknown, or the output cannot be written or holds files of other origin.
+        PluginError: packages for ``onnx`` are missing.
         ModelError: the model cannot be exported, or fewer than 99.9 % of the pixels agree; nothing is written then.
     """
     place = find_place(to, Path(output))
@@ -123,7 +123,7 @@ def export(
 
 
 class _Export:
-    """One export of a predictor, which stays as it is; the arguments are as :func:`export` has them."""
+    """One export of a predictor, which is not modified; for the arguments see :func:`export`."""
 
     def __init__(self, predictor: Predictor, place: Place, origin: Origin, images: Sequence[Pixels] = ()) -> None:
         self.place, self.origin = place, origin
@@ -132,20 +132,20 @@ class _Export:
         self.source = self.source if self.images else "generated images"
         known = ("classes", "palette", "ignore_index", "resize", "normalisation", "images")
         self.own = Predictor(
-            deepcopy(predictor.model).requires_grad_(False),  # whoever runs the graph wants no gradients
+            deepcopy(predictor.model).requires_grad_(False),  # the graph is for inference
             device="cpu",
             precision="fp32",
             temperature=predictor.inferer.temperature,
             **{name: getattr(predictor, name) for name in known},
         )
-        self.own.model.to(memory_format=torch.contiguous_format)  # channels_last is a question of sizes
+        self.own.model.to(memory_format=torch.contiguous_format)  # checks for channels_last depend on sizes
         facts: dict[str, Any] = {name: getattr(predictor, name) for name in known[:3]}
         facts[MARK] = {"segkit": segkit.__version__, "to": place.to, "model": origin.model_name}
         facts[MARK] |= {"options": origin.options, "dataset": origin.dataset}
         self.metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
 
     def run(self, logits: bool, size: tuple[int, int] | None) -> Exported:
-        """Write, compare, and give what was written its name."""
+        """Write the files, compare them with PyTorch, and move them into place."""
         with filled(self.place) as folder, tqdm(total=3, unit="step", leave=False, disable=None) as self.bar:
             path = folder / self.place.names[0]
             if self.place.to == "safetensors":
@@ -160,7 +160,7 @@ class _Export:
         return found
 
     def _graph(self, path: Path, logits: bool, size: tuple[int, int] | None) -> Exported:
-        """With as much freedom as torch can follow: any size, else any batch, else neither."""
+        """Export with as many dynamic dimensions as torch can trace: batch and size, else batch alone, else none."""
         reasons: list[ModelError] = []
         for free in FREEDOMS[0 if size is None else 1 :]:
             try:

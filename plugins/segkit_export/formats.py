@@ -1,4 +1,4 @@
-"""The three formats: each function writes a file, and returns what runs it again."""
+"""The three formats: each function writes a file and returns a function that runs it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from segkit_export.graph import Free, quiet
 
 Runner = Callable[[NDArray[Any]], NDArray[Any]]  # [B,I,H,W] -> labels [B,H,W] or logits [B,C,H,W]
 
-# The first in which Resize has `antialias`, which data.resize takes, and what torch's exporter itself writes: newer
-# ones need a newer runtime, older ones a conversion that may fail.
+# The first opset in which Resize has `antialias`, which data.resize needs, and the one torch's exporter writes: newer
+# opsets need a newer runtime, older ones a conversion that may fail.
 OPSET = 18
-MOST_BYTES = (1 << 31) - (1 << 24)  # of weights in one ONNX file: protobuf ends at 2 GiB
+MOST_BYTES = (1 << 31) - (1 << 24)  # of weights in one ONNX file: protobuf is limited to 2 GiB
 
 
 def write_onnx(
     program: torch.export.ExportedProgram, path: Path, answer: str, free: Free, metadata: Mapping[str, str]
 ) -> Runner:
-    """Write a graph as one ONNX file, its output called ``answer``, to be run by onnxruntime on the CPU.
+    """Write a graph as one ONNX file whose output is named ``answer``, and run it with onnxruntime on the CPU.
 
     Raises:
         ModelError: torch.onnx cannot convert it, it is too large, or onnxruntime cannot load or run it.
@@ -45,7 +45,7 @@ def write_onnx(
         converted.model.producer_name = "segkit"
         converted.save(str(path), external_data=False)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised too
+    options.log_severity_level = 4  # failures are raised anyway
     with quiet("onnxruntime cannot load the file"):
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
@@ -57,7 +57,7 @@ def write_onnx(
 
 
 def write_program(program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, str]) -> Runner:
-    """Write a graph as a ``.pt2`` file, the metadata as its extra files.
+    """Write a graph as a ``.pt2`` file, with the metadata as extra files.
 
     Raises:
         ModelError: torch.export cannot save it, load it or run it.
@@ -77,12 +77,12 @@ def write_program(program: torch.export.ExportedProgram, path: Path, metadata: M
 def write_weights(
     model: nn.Module, path: Path, config: Mapping[str, Any], metadata: Mapping[str, str], anew: nn.Module | None
 ) -> Runner:
-    """Write a model's weights, and beside them the ``config.json`` that builds it again, to be run by ``segkit.load``.
+    """Write a model's weights and the ``config.json`` from which ``segkit.load`` builds it again.
 
-    They are loaded into ``anew`` where ``config.json`` does not say which model it is.
+    The weights are loaded into the model ``anew`` if ``config.json`` does not name a model.
     """
     state = {key: value.clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()}
-    path.write_bytes(save(state, {"format": "pt", **metadata}))  # save_file would let nobody else read it
+    path.write_bytes(save(state, {"format": "pt", **metadata}))  # save_file would make it readable by its owner only
     write_json(path.with_name("config.json"), config)
     predictor = segkit.load(path, model=anew, device="cpu", precision="fp32")
     return lambda images: np.stack([predictor.predict(image.transpose(1, 2, 0)) for image in images])  # [B,H,W]

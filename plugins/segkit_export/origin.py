@@ -1,4 +1,4 @@
-"""Where an exported model comes from: what its run folder says of the model, the data, the training and the scores."""
+"""The origin of an exported model: the model, data, training and scores recorded in its run folder."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from segkit_export.place import MARK
 
 
 class Origin:
-    """What is known of a model, from its run folder if there is one; of whatever type, as it may be a stranger's.
+    """Facts about a model, from its run folder if there is one; types are unchecked, as others may have written it.
 
     Args:
-        predictor: the model and its classes.
-        place: a run folder or a file of its weights, if it is known; the scores are not those of ``last.pt``.
+        predictor: provides the model and its classes.
+        place: the run folder or a file of weights in it, if known; for ``last.pt`` there are no scores.
 
     Attributes:
-        config: ``config.json``, as the predictor has it.
-        record: ``run.json``.
+        config: content of the exported ``config.json``, with the predictor's own values.
+        record: content of ``run.json``.
         settings: the tables of the run's config.
-        splits: the scores by split; the last one is test, or val where there is none.
-        model: how the model is built; empty where it was given as an object.
-        model_name: as a config names it, else the name of its class.
-        options: of the model, but for ``weights``: what it began with was replaced, and may be a path of somebody's.
-        dataset: its name, or nothing.
+        splits: scores by split; the last split is test, or val if there is no test.
+        model: the entry from which the model is built; empty for a model passed as an object.
+        model_name: name of the model in a config, else the name of its class.
+        options: the model's options except ``weights``: training replaced them, and the value may be a private path.
+        dataset: name of the dataset, or empty.
 
     Raises:
         RunFolderError: a file of the run is damaged.
@@ -55,6 +55,6 @@ class Origin:
 
 
 def table(content: dict[str, Any], name: str) -> dict[str, Any]:
-    """A table of a JSON file, empty where there is none."""
+    """Return a table of a JSON file, or an empty one if it is missing or not a table."""
     found = content.get(name)
     return found if isinstance(found, dict) else {}

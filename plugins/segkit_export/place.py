@@ -1,4 +1,4 @@
-"""Where an export is written: checked before the work begins, filled at its end, nothing of others replaced."""
+"""The output of an export: checked before the work begins, written at its end; only earlier exports are replaced."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from segkit.errors import ConfigError, PluginError, did_you_mean, first_few
 
-MARK = "segkit_export"  # in all that is written, by which the next export knows what it may replace
+MARK = "segkit_export"  # stands in every written file; a later export replaces only files that contain it
 CARD = "README.md"
 FORMATS = {"onnx": "model.onnx", "torch-export": "model.pt2", "safetensors": "model.safetensors"}
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder and the names of the files that come into it, the model's first."""
+    """An output folder and the names of the files to write, the model's file first."""
 
     to: str
     folder: Path
@@ -26,10 +26,10 @@ class Place:
 
 
 def find_place(to: str, output: Path) -> Place:
-    """The place that ``--output`` names.
+    """Return the place that ``--output`` names.
 
     Raises:
-        ConfigError: there is no such format, a file's name is another format's, or what is there is not an export's.
+        ConfigError: the format is unknown, the suffix belongs to another format, or a file there is not from an export.
         PluginError: packages that the format needs are not installed.
     """
     if to not in FORMATS:
@@ -64,10 +64,10 @@ def _is_replaceable(path: Path) -> bool:
 
 @contextlib.contextmanager
 def filled(place: Place) -> Iterator[Path]:
-    """A temporary folder; what is in it at the end of the block comes into the place, and nothing after an error.
+    """Yield a temporary folder whose files are moved into the place at the end of the block; after an error none are.
 
     Raises:
-        ConfigError: the place cannot be written.
+        ConfigError: the output folder cannot be written.
     """
     near = next(each for each in (place.folder, *place.folder.absolute().parents) if each.exists())
     try:

@@ -1,4 +1,4 @@
-"""The code in a model card: what loads the exported file and predicts, to be run in its folder as it stands."""
+"""The code in a model card: loads the exported file and predicts; runs unchanged in the folder of the export."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from PIL import Image, ImageOps
 classes, palette = json.loads(facts["classes"]), json.loads(facts["palette"])
 print({{classes[label]: int((labels == label).sum()) for label in np.unique(labels)}})"""
 
-_GRAPHS = {  # format -> the library, what loads a graph, and what runs it
+_GRAPHS = {  # format -> library, code that loads the graph, code that runs it
     "onnx": (
         "onnxruntime",
         'session = onnxruntime.InferenceSession({name}, providers=["CPUExecutionProvider"])\n'
@@ -62,7 +62,7 @@ _NEEDS = {"onnx": "numpy pillow onnxruntime", "torch-export": "numpy pillow torc
 
 
 def snippet(exported: Exported, origin: Origin) -> str:
-    """A line to install what is needed, a block of Python, and what the file's metadata hold."""
+    """Return the line that installs the packages, a block of Python, and a sentence about the file's metadata."""
     to, more = exported.place.to, ""
     needs = _NEEDS[to]
     if to == "safetensors":

@@ -1,4 +1,4 @@
-"""The files that are written for each image; they take the place of earlier predictions, and of nothing else."""
+"""The names of the output files of each image; they may replace earlier predictions, and no other files."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from segkit.errors import ConfigError, first_few, one_line
 from segkit_folder.splits import composed
 from segkit_samples.sheets import is_prediction
 
-ENDINGS = {  # what is written -> how its name ends
+ENDINGS = {  # kind of output -> ending of its file name
     "mask": ".png",
     "overlay": "_overlay.jpg",  # the image under the colours of its classes
-    "geotiff": ".tif",  # of images that say where on Earth they lie, the mask at the same place
-    "probabilities": ".npz",  # float16 [C,H,W] and the names of the classes
+    "geotiff": ".tif",  # the mask with the georeference of the image, if it has one
+    "probabilities": ".npz",  # float16 [C,H,W] and the class names
     "errors": "_error.png",  # image, ground truth, prediction and errors side by side
 }
-_WITH_A_PLACE = (".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c")  # what may say where on Earth it lies
-LONGEST_STEM = 200  # bytes: most file systems allow 255, and a number, an ending and a temporary one are added
+_WITH_A_PLACE = (".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c")  # may hold a georeference
+LONGEST_STEM = 200  # bytes: most file systems allow 255; a number, an ending and a temporary suffix are added
 
 
 def name_outputs(
     images: Mapping[Path, str], out: Path, kinds: Sequence[str], quiet: bool = False
 ) -> list[dict[str, Path]]:
-    """The files of each image by kind; long names are cut, and no image is written over.
+    """Choose the output files of each image, by kind; long names are cut, and no input image is overwritten.
 
-    Where images of several folders have one name, the files lie in the folders that the images have below the folder
-    they share; what is of one name even so is numbered.
+    If images share a name, the output repeats their subfolders below their common folder; names that are still equal
+    get a number.
 
     Args:
-        images: that are predicted -> what they are called.
-        out: the folder for the files.
-        kinds: of :data:`ENDINGS`.
-        quiet: whether images that get another name are not told of.
+        images: images to predict -> their names.
+        out: the output folder.
+        kinds: keys of :data:`ENDINGS`.
+        quiet: do not report images whose output gets another name.
 
     Raises:
-        ConfigError: a file would take the place of an image, or of one that is no prediction.
+        ConfigError: a file would overwrite an input image, or a file that is not a prediction.
     """
     taken: set[str] = set()
-    numbers: dict[str, int] = {}  # the last one that was given to a stem
+    numbers: dict[str, int] = {}  # stem -> the last number used
     outputs = []
     folders = [Path(os.path.abspath(places_of(image)[0])).parent for image in images]  # noqa: PTH100  (that leaves "..")
     alike = len({composed(called).casefold() for called in images.values()}) < len(images)
@@ -65,7 +65,7 @@ def name_outputs(
         raise ConfigError(f"--out {out} would write over {first_few(written)}; give another folder")
     try:
         foreign = [str(path) for each in outputs for kind, path in each.items() if not _replaceable(kind, path, each)]
-    except OSError as error:  # a path that is too long, a folder that others may not look into
+    except OSError as error:  # the path is too long, or a folder may not be read
         raise ConfigError(f"--out {out} cannot be written: {error.strerror}") from error
     if foreign:
         raise ConfigError(f"--out {out} holds files that are no predictions: {first_few(foreign)}; give another folder")
@@ -73,19 +73,19 @@ def name_outputs(
 
 
 def _reserved(name: str, kinds: Sequence[str]) -> set[str]:
-    """Stems of the PNGs of an image; some file systems know no difference between a and A, or how ä is written."""
+    """Return the stems of an image's PNGs, normalised: some file systems ignore case and Unicode composition."""
     return {composed(each).casefold() for each in (name, *([f"{name}_error"] if "errors" in kinds else []))}
 
 
 def _replaceable(kind: str, path: Path, outputs: dict[str, Path]) -> bool:
-    """Whether nothing is there, or an earlier prediction; a link would be written through."""
+    """Whether the path is free or holds an earlier prediction; never a link, whose target would be overwritten."""
     if path.is_symlink() or not path.exists():
         return not path.is_symlink()
-    if kind == "overlay":  # ours are never without their mask
+    if kind == "overlay":  # an overlay is never written without its mask
         return outputs["mask"].exists()
     if kind != "probabilities":
         return is_prediction(path)
-    if not path.is_file():  # to open a pipe would wait for ever
+    if not path.is_file():  # opening a pipe would block
         return False
     try:
         with zipfile.ZipFile(path) as archive:
