@@ -131,12 +131,8 @@ class AnnotatedImages(PairedFiles):
             told = f"; these annotated images do not exist: {first_few(absent)}" if absent else ""
             raise DataError(f"{base}: no image with annotations; expected {self.expected}{told}")
         _warn_unread(entries)
-        blank = [entry.image.name for entry in entries if not entry.shapes]
-        if blank and self.may_be_undrawn and not blank_unpaired:
-            # COCO itself has 1 %; more than a quarter may mean that images are not annotated yet
-            end = "; if that is right, set blank_unpaired = true" * (4 * len(blank) > len(entries))
-            what = "images have no object and are all background"
-            warnings.warn(f"{len(blank)} of {len(entries)} {what}: {first_few(blank)}{end}", stacklevel=2)
+        if self.may_be_undrawn and not blank_unpaired:
+            _warn_blank(entries)
         unit = unit or self.unit or guessed_unit(entries)
         labels, classes = self._class_indices(names, entries, classes, class_map or {}, background)
         layout = self._layout_of(entries, lists, group, Shares(fractions, split_seed, val, folds, fold))
@@ -366,6 +362,14 @@ class AnnotatedImages(PairedFiles):
 def is_there(image: Path) -> bool:
     """Whether the image's file exists."""
     return file_of(image)[0].is_file()
+
+
+def _warn_blank(entries: Sequence[Record]) -> None:
+    """Warn of images without a shape; COCO itself has 1 %, more than a quarter may not be annotated yet."""
+    if blank := [entry.image.name for entry in entries if not entry.shapes]:
+        end = "; if that is right, set blank_unpaired = true" * (4 * len(blank) > len(entries))
+        what = "images have no object and are all background"
+        warnings.warn(f"{len(blank)} of {len(entries)} {what}: {first_few(blank)}{end}", stacklevel=3)
 
 
 def _warn_unread(entries: Sequence[Record]) -> None:

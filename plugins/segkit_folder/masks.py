@@ -80,14 +80,19 @@ def read_mask(
                 what, advice = "a threshold divides greys, and the palette holds colours", "give a colour_map"
                 raise LabelError(Issue("threshold", str(path), what, advice))
             values = values.mean(2)
-        known = np.isfinite(values)
-        divided = np.where(values < threshold, np.uint8(0), np.uint8(255))
-        if colours is None and not known.all():
-            return np.where(known, divided, np.int32(NO_NUMBER))
-        values = divided if known.all() else values  # NaN: refused below, as not uint8
+        values = _divide(values, threshold, colours is not None)
     if colours is not None or values.ndim == 3:
         return _labels_of_colours(path, values, colours)
     return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
+
+
+def _divide(values: NDArray[Any], threshold: float, has_channels: bool) -> NDArray[Any]:
+    """Return 0 below a threshold and 255 elsewhere, :data:`NO_NUMBER` for NaN; channels with NaN stay as they are."""
+    known = np.isfinite(values)
+    divided = np.where(values < threshold, np.uint8(0), np.uint8(255))
+    if known.all():
+        return divided
+    return values if has_channels else np.where(known, divided, np.int32(NO_NUMBER))
 
 
 def without_alpha(values: NDArray[Any], is_matte: bool) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -39,13 +39,7 @@ def question_of(
     if labels[-1] >= COLOUR:
         return _of_colours(stored, names, _mixtures(stored) if is_divided else [])
     if near := _left_by_jpeg(labels, stored.thin):
-        beside = _listed(sorted({*near.values()}))
-        text = f"{_listed([*near])} cover no area, and lie near {beside}: did JPEG compression make them?"
-        kept = [label for label in labels if label not in near]
-        drawn = answer_of("yes: each becomes the label that it lies near", kept, names)
-        value_map = {str(label): kept.index(near.get(label, label)) for label in labels}
-        rounded = Answer(drawn.text, {**drawn.options, "value_map": value_map})
-        return Question(text, (rounded, answer_of("no: each is a class", labels, ())), "value_map")
+        return _of_jpeg(labels, near, names)
     if stored.kinds and not stored.of_objects and len(names) < len({*labels} - {0, VOID}):
         return _of_two_kinds(labels, stored.kinds, names)
     if stored.of_objects or _divisor(labels):
@@ -81,6 +75,31 @@ def question_of(
         ordered = (background, unlabelled) if most == [-1] else (unlabelled, background)
         share = sum(stored.pixels[label] for label in most) / stored.pixels.total()
         return Question(f"{_listed(most)} covers {share:.0%} of the masks: what is it?", ordered, "classes")
+    if doubtful := _of_doubtful(stored, rest, names, void, no_data):
+        return doubtful
+    if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
+        background = answer_of("0 is the background class", rest, ["background", *names], void)
+        unlabelled = answer_of("0 marks unlabelled pixels", rest[1:], names, [0, *void])
+        answers = (unlabelled, background) if from_1 else (background, unlabelled)
+        return Question(f"{len(names)} names for {len(rest)} labels: what is 0?", answers, "classes")
+    return _plain(rest, names, void)
+
+
+def _of_jpeg(labels: Sequence[int], near: Mapping[int, int], names: Sequence[str]) -> Question:
+    """Ask whether JPEG compression made the labels that cover no area and lie near another label, ``near``."""
+    beside = _listed(sorted({*near.values()}))
+    text = f"{_listed([*near])} cover no area, and lie near {beside}: did JPEG compression make them?"
+    kept = [label for label in labels if label not in near]
+    drawn = answer_of("yes: each becomes the label that it lies near", kept, names)
+    value_map = {str(label): kept.index(near.get(label, label)) for label in labels}
+    rounded = Answer(drawn.text, {**drawn.options, "value_map": value_map})
+    return Question(text, (rounded, answer_of("no: each is a class", labels, ())), "value_map")
+
+
+def _of_doubtful(
+    stored: StoredLabels, rest: Sequence[int], names: Sequence[str], void: Sequence[int], no_data: float | None
+) -> Question | None:
+    """Ask whether labels that look like no data, borders or strays are classes; None without such labels."""
     strays = [label for label in rest if label in stored.strays and len(names) != len(rest)]
     number = sum(stored.pixels[label] for label in strays)
     doubtful = {
@@ -96,12 +115,7 @@ def question_of(
             is_next = odd == strays and rest == [*range(len(rest))]  # the label that continues the count is meant
             answers = (own, unlabelled) if is_next else (unlabelled, own)
             return Question(f"{text.format(_listed(odd))}: is it a class?", answers, "classes")
-    if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
-        background = answer_of("0 is the background class", rest, ["background", *names], void)
-        unlabelled = answer_of("0 marks unlabelled pixels", rest[1:], names, [0, *void])
-        answers = (unlabelled, background) if from_1 else (background, unlabelled)
-        return Question(f"{len(names)} names for {len(rest)} labels: what is 0?", answers, "classes")
-    return _plain(rest, names, void)
+    return None
 
 
 def _of_two_kinds(labels: Sequence[int], kinds: Sequence[Sequence[int]], names: Sequence[str]) -> Question:

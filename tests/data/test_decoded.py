@@ -98,7 +98,6 @@ AUGMENTS: list[dict[str, object]] = [
 
 
 def require_same(loaded: list[Batch], made: list[Batch]) -> None:
-    assert len(loaded) == len(made) == 4
     for ours, other in zip(made, loaded, strict=True):
         assert ours.names == other.names
         assert ours.image.is_contiguous(memory_format=torch.channels_last)
@@ -127,6 +126,7 @@ def test_a_device_and_the_loader_show_the_same_views(
     request.getfixturevalue("as_on_a_device")
     for order.epoch in (1, 2):
         made += list(batch_loader(cache, order, transform, workers=2, device=CPU))
+    assert len(loaded) == len(made) == 4
     require_same(loaded, made)
 
 
@@ -134,7 +134,9 @@ def test_a_device_and_the_loader_show_the_same_views(
 @pytest.mark.parametrize("augment", AUGMENTS)
 @pytest.mark.parametrize("resize", [None, 0.6])
 def test_a_card_shows_the_same_views(augment: dict[str, object], resize: float | None) -> None:
-    require_same(*both(resize, torch.device("cuda"), **augment))
+    loaded, made = both(resize, torch.device("cuda"), **augment)
+    assert len(loaded) == len(made) == 4
+    require_same(loaded, made)
 
 
 @pytest.mark.parametrize("augment", AUGMENTS)
@@ -186,7 +188,9 @@ def test_images_of_more_than_8_bits_come_back_as_they_are_stored() -> None:
             return sample._replace(image=sample.image[:2].float() * 70.5)
 
     for resize in (None, 0.5):
-        require_equal(decoded(SampleSource(Deep(), resize)), SampleSource(Deep(), resize))
+        held = decoded(SampleSource(Deep(), resize))
+        assert held[0].image.dtype == torch.float32
+        require_equal(held, SampleSource(Deep(), resize))
 
 
 @pytest.mark.fault("F44")
