@@ -238,8 +238,11 @@ class Trainer:
         wanted = [bool(STOP.received), self.main and self.checkpoints.due(), planned != loop.steps]
         stop, save, replan = PROCESSES.any_process(wanted)
         if replan:
-            loop.steps = planned
+            before, loop.steps = loop.steps, planned
             self._agree()
+            if 2 * loop.steps < before:
+                text = f"the machine has become slower: {loop.steps} steps fit into train.minutes, not {before}"
+                self.console.warn(f"{text}; close other programs, or train again with more time")
         if stop or save:
             PROCESSES.broadcast_from_main(self.checkpoints.save)
         if stop:  # several processes stop together; in a single one, a component may have swallowed the Interrupted

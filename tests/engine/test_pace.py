@@ -265,6 +265,16 @@ def test_a_run_that_becomes_slower_is_shortened_and_ends_in_time(slow: MakeJob, 
     assert rate < 0.2 * job.train.lr  # the schedule ends where the run does
 
 
+def test_a_run_that_loses_most_of_its_steps_says_so(slow: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    train_and_evaluate(slow("well"))
+    assert "slower" not in capsys.readouterr().err
+    train_and_evaluate(slow(later=20.0, change=8.0))
+    planned, done = read(slow().folder)["plan"]["steps"], lines(slow().folder)[-1][0]
+    assert 2 * done < planned
+    said = f"the machine has become slower: {done} steps fit into train.minutes, not {planned}; close other programs"
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize("minutes", [3, 10])
 def test_observers_that_take_long_are_called_seldom_and_counted_at_the_end(
     slow: MakeJob, clock: Clock, minutes: float
