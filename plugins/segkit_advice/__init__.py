@@ -17,21 +17,12 @@ if TYPE_CHECKING:
 
 
 @segkit.hookimpl(tryfirst=True)
-def segkit_run_started(run: Run) -> None:
-    """Remove the advice of an earlier run in the same folder, unless it is resumed."""
-    if run.first_epoch == 1:
-        (run.folder / "advice.txt").unlink(missing_ok=True)
-
-
-@segkit.hookimpl(tryfirst=True)
 def segkit_epoch_ended(run: Run, metrics: Mapping[str, Any]) -> None:
-    """Write advice in the epoch in which the run is declared collapsed; remove it once the run has recovered."""
+    """Print and write advice in the epoch in which the run is declared collapsed."""
     from segkit_advice import remedies
 
     if metrics.get("collapsed"):
         run.warn(remedies.write(run.folder, remedies.for_collapse(run.folder)))
-    elif not remedies.stuck(metrics["val"]):  # the run has recovered
-        remedies.write(run.folder, "")
 
 
 @segkit.hookimpl(tryfirst=True)

@@ -16,14 +16,13 @@ import segkit
 from segkit.data.resize import resized_size
 from segkit.engine.history import stuck as stuck
 from segkit.files import write_atomically
-from segkit.registry import REGISTRIES
 
 _OVERLAP = ("dice", "tversky", "lovasz", "dice_cross_entropy")  # losses that weight all classes equally
 _MOVED = 0.02  # relative change of the training loss; below it the learning rate is too small for other remedies
 _FEW = 200  # steps of a run; even an easy dataset needs hundreds
 _IMBALANCED = 0.2  # the largest class's share of the pixels minus the share of a balanced class
 _WILD = 3.0  # times log(classes), the loss of a uniform prediction; randomly initialised networks stay below
-_FAST = 10.0  # times the optimizer's usual learning rate
+_USUAL = 0.01  # the largest of the optimizers' default learning rates
 _LITTLE = {"mean_iou": 0.03, "mean_accuracy": 0.1}  # share of the range from floor to 1 that a full run should exceed
 _WIDTH = 80  # characters of a line of advice
 _UNSEEN = {  # kinds of scan issues that make learning impossible
@@ -34,18 +33,18 @@ Remedy = tuple[str, str]  # overrides, reason
 
 
 def for_collapse(folder: Path) -> str:
-    """Return advice for a collapsed run, one remedy per line; as ``segkit.fit`` arguments for a run begun with it."""
+    """Return advice for a collapsed run, one remedy per line."""
     run = segkit.read_run(folder)
     height, width = run.run["data"]["train"]["size"]
     side = min(resized_size(height, width, run.config.get("data", {}).get("resize")))
     found = remedies(run.config, run.epochs, side, {each["kind"] for each in run.run["warnings"]})
-    python = "dataset" not in run.config
-    where = "as arguments of segkit.fit" if python else "added to the command or set in the config"
+    where = "added to the command or set in the config"
+    if "dataset" not in run.config:  # begun by segkit.fit
+        where = 'for segkit.fit as lr=1, augment={"crop": 64}'
     lines = [f"What helps{', in this order' if len(found) > 1 else ''}, {where}:"]
     for number, (what, why) in enumerate(found, 1):
-        what = f"  {number}. {_as_arguments(what) if python else what}"
-        line = f"{what}  # {why}"
-        lines += [line] if len(line) <= _WIDTH else [what, f"     # {why}"]
+        line = f"  {number}. {what}  # {why}"
+        lines.append(line if len(line) <= _WIDTH else line.replace("  # ", "\n     # "))
     return "\n".join(lines)
 
 
@@ -85,16 +84,19 @@ def remedies(
         side: the shorter side of the training images, in pixels.
         issues: the kinds of the scan's warnings.
     """
-    if why := diverged(config, lines):
-        return [(f"train.lr={lower_rate(config):g}", why)]
     train, model, steps = config.get("train", {}), config.get("model", {}), lines[-1]["step"]
-    more = _more_steps(train, lines), f"{steps} step{'s' * (steps != 1)} so far"
-    soon = _planned(train, lines) < _FEW or _still_learning(lines)
+    rate = train.get("lr", 1e-3)
+    if why := _diverged(config, lines):
+        return [(f"train.lr={min(rate / 10, _USUAL):g}", why)]
+    longer, planned = _longer(train, lines)
+    more = longer, f"{steps} step{'s' * (steps != 1)} so far"
+    losses, scores = [line["train"]["loss"] for line in lines], [line["val"]["mean_iou"] for line in lines]
+    falls = losses[-1] < (1 - _MOVED) * losses[len(losses) * 2 // 3 - 1]
+    soon = planned < _FEW or (falls and scores[-1] == max(scores) > scores[0])
     found = [more] if soon else []
-    first, last = lines[0]["train"]["loss"], lines[-1]["train"]["loss"]
-    if len(lines) > 1 and abs(last - first) < _MOVED * abs(first):
+    if len(lines) > 1 and abs(losses[-1] - losses[0]) < _MOVED * abs(losses[0]):
         times = 2 if train.get("optimizer") == "muon" else 10
-        found.append((f"train.lr={train.get('lr', 1e-3) * times:g}", "the training loss hardly moves"))
+        found.append((f"train.lr={rate * times:g}", "the training loss hardly moves"))
     found += [
         (f"look at the data: {text}", "the scan warned of them") for kind, text in _UNSEEN.items() if kind in issues
     ]
@@ -109,73 +111,31 @@ def remedies(
     return found
 
 
-def diverged(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return why the learning rate is too high (training diverged, or the rate is far above the usual one), or "".
-
-    Args:
-        config: the config in ``run.json``; without component tables if the run was given objects.
-        lines: the lines of ``metrics.jsonl``.
-    """
-    train = config.get("train", {})
-    losses = [float(line["train"]["loss"]) for line in lines]
-    classes = len(lines[-1]["val"].get("class_iou", ())) if lines else 0
-    scale = sum(float(loss.get("scale", 1.0)) for loss in config.get("loss", ()))  # 0: a custom loss of unknown scale
-    unknowing = scale * math.log(max(2, classes))
-    if losses and math.isnan(losses[0]):  # no step ever succeeded, so the rate has had no effect yet
+def _diverged(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return how the training loss shows that the learning rate is too high, or ""."""
+    first, last = (lines[place]["train"]["loss"] for place in (0, -1))
+    scale = sum(loss.get("scale", 1.0) for loss in config.get("loss", ()))  # 0: a custom loss of unknown scale
+    uniform = scale * math.log(max(2, len(lines[-1]["val"]["class_iou"])))
+    if math.isnan(first):  # no step ever succeeded, so the rate has had no effect yet
         return ""
-    if losses and math.isnan(losses[-1]):
-        return "no step of the last epoch had a finite loss and gradient"
-    if losses and scale and not losses[-1] <= _WILD * unknowing:
-        return f"the training loss is {losses[-1]:.3g}; a uniform prediction has about {unknowing:.2g}"
-    if losses and losses[-1] > _WILD * losses[0] > 0:
-        return f"the training loss rose from {losses[0]:.3g} to {losses[-1]:.3g}"
-    optimizer, rate = train.get("optimizer", "adamw"), train.get("lr", 0)
-    usual = _usual_rate(optimizer, rate)
-    return f"{rate:g} is far above {usual:g}, the usual rate of {optimizer}" if rate >= _FAST * usual > 0 else ""
+    if scale and not last <= _WILD * uniform:
+        return f"the training loss is {last:.3g}; a uniform prediction has about {uniform:.2g}"
+    return "" if last <= _WILD * abs(first) else f"the training loss rose from {first:.3g} to {last:.3g}"
 
 
-def lower_rate(config: Mapping[str, Any]) -> float:
-    """Return a replacement for a learning rate that is too high: the optimizer's default, or a tenth."""
-    train = config.get("train", {})
-    rate = train.get("lr", 1e-3)
-    usual = _usual_rate(train.get("optimizer", "adamw"), rate)
-    return float(usual if rate > usual else rate / 10)
-
-
-def _usual_rate(optimizer: str, rate: float) -> float:
-    """Return the default learning rate of an optimizer, or ``rate`` if the optimizer is no longer installed."""
-    known = REGISTRIES["optimizer"]
-    return float(getattr(known[optimizer], "default_lr", 1e-3)) if optimizer in known else rate
-
-
-def _planned(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> float:
-    """Return the number of steps of the whole run."""
-    if train.get("minutes"):  # a time budget: only the steps taken so far are known
-        return float(lines[-1]["step"])
-    steps = (train.get("epochs", 50) or math.inf) * lines[-1]["step"] / len(lines)  # no epochs: max_steps ends the run
-    return float(min(steps, train.get("max_steps") or math.inf))
-
-
-def _still_learning(lines: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the training loss still falls and the last val score is the best so far."""
-    losses, scores = [line["train"]["loss"] for line in lines], [line["val"]["mean_iou"] for line in lines]
-    before = losses[len(losses) * 2 // 3 - 1] if len(losses) > 2 else -math.inf
-    return bool(losses[-1] < (1 - _MOVED) * before and scores[-1] > scores[0] and scores[-1] == max(scores))
-
-
-def _more_steps(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return an override that makes the run longer, for the limit that ends it."""
-    epochs, most, patience = train.get("epochs", 50) or math.inf, train.get("max_steps"), train.get("patience", 0)
-    if patience and len(lines) < epochs and not any(line.get("best") for line in lines[-patience:]):
-        return f"train.patience={2 * patience}"
-    factor = max(2, math.ceil(_FEW / max(1.0, _planned(train, lines))))
-    if train.get("minutes") and not (most and lines[-1]["step"] >= most):
-        return f"train.minutes={factor * train['minutes']:g}"
-    per_epoch = lines[-1]["step"] / len(lines)
-    if most and most <= epochs * per_epoch:
-        needed = math.ceil(most * factor / per_epoch)
-        return f"train.max_steps={most * factor}" + (f" train.epochs={needed}" if needed > epochs else "")
-    return f"train.epochs={factor * epochs}"
+def _longer(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
+    """Return overrides that make the run longer, and how many steps it has; a time limit tells only those so far."""
+    step, patience = lines[-1]["step"], train.get("patience")
+    units = {"max_steps": 1.0, "epochs": step / len(lines)}  # in steps
+    limits = {name: train[name] * unit for name, unit in units.items() if train.get(name)}
+    if train.get("minutes") and step < min(limits.values(), default=math.inf):
+        units, limits = {"minutes": step / train["minutes"]}, {"minutes": step}
+    planned = min(limits.values(), default=step)
+    if patience and not any(line.get("best") for line in lines[-patience:]):
+        return f"train.patience={2 * patience}", planned
+    wanted = planned * max(2, math.ceil(_FEW / planned))
+    ends = [name for name, limit in limits.items() if limit < wanted]
+    return " ".join(f"train.{name}={math.ceil(wanted / units[name])}" for name in ends), planned
 
 
 def _balance(config: Mapping[str, Any], side: int) -> list[Remedy]:
@@ -195,16 +155,3 @@ def _balance(config: Mapping[str, Any], side: int) -> list[Remedy]:
     if "cross_entropy" in losses and not weighted and augment.get("class_balanced", 0) < 0.3:
         found.append((f"loss.{losses.index('cross_entropy')}.class_weights=median_frequency", instead))
     return found
-
-
-def _as_arguments(overrides: str) -> str:
-    """Convert ``train.lr=0.1 augment.crop=64`` to ``lr=0.1, augment={"crop": 64}``; return other text unchanged."""
-    tables: dict[str, list[str]] = {}
-    for override in overrides.split():
-        path, equals, value = override.partition("=")
-        if not equals:
-            return overrides
-        table, _, key = path.partition(".")
-        tables.setdefault(table, []).append(f"{key}={value}" if table == "train" else f'"{key}": {value}')
-    plain = tables.pop("train", [])
-    return ", ".join([*plain, *(f"{table}={{{', '.join(rows)}}}" for table, rows in tables.items())])
