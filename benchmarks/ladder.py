@@ -9,7 +9,7 @@ device or config cannot have says so. With --json a line a measurement, with all
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,14 +19,15 @@ from typing import Any
 
 import torch
 from arithmetic import arithmetic, outcome, precision_of, row, unavailable
-from trainers import opened, prepared
+from trainers import introduced, opened, prepared
 
 from segkit.config import read_config
 from segkit.data.sample import Batch
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.step import TrainingLoop
-from segkit_bench.clock import Amount, endless, throughput
-from segkit_bench.report import Report, gibibytes
+from segkit_bench.clock import endless, throughput
+from segkit_bench.measure import compile_seconds
+from segkit_bench.text import gibibytes
 
 WIDTHS = (20, 9, 9, 8)
 
@@ -62,19 +63,19 @@ def rungs(cuda: bool) -> list[Rung]:
     ]
 
 
-def climb(inputs: TrainerInputs, batch: Batch, amount: Amount, report: Report) -> None:
+def climb(inputs: TrainerInputs, batch: Batch, seconds: float, add: Callable[[Mapping[str, Any]], None]) -> None:
     """A row for each rung, reported as soon as it is there."""
     print(row(("rung", "images/s", "memory", "ratio"), WIDTHS), flush=True)
     before, best, speed, device = 0.0, Rung("", "fp32"), 0.0, inputs.precision.device
     for rung in rungs(device.type == "cuda"):
         if rung.cache:
             rung = Rung(rung.name, best.arithmetic, best.fused, rung.cache, best.settings)
-        facts = outcome(partial(_measured, inputs, batch, rung, amount))
+        facts = outcome(partial(_measured, inputs, batch, rung, seconds))
         about = {"rung": rung.name, "arithmetic": rung.arithmetic, "fused": rung.fused, **rung.settings}
         about["precision"] = precision_of(rung.arithmetic, device).name
         about["cache"] = rung.cache or "resident batch"
         if "left_out" in facts:
-            report.add("rung", about | facts)
+            add(about | facts)
             print(f"{rung.name:{WIDTHS[0]}}  left out: {facts['left_out']}", flush=True)
             continue
         images = facts["images_per_second"]
@@ -82,14 +83,14 @@ def climb(inputs: TrainerInputs, batch: Batch, amount: Amount, report: Report) -
             best, speed = rung, images
         facts["ratio"] = images / before if before else None
         before = images
-        report.add("rung", about | facts)
+        add(about | facts)
         ratio = f"{facts['ratio']:.2f}" if facts["ratio"] else ""
         cells = (rung.name, f"{images:.1f}", gibibytes(facts["peak_memory_bytes"]), ratio)
         print(row(cells, WIDTHS), flush=True)
     print("\nratio to the row before; a measure that costs is kept all the same, but for compile and cuda_graph")
 
 
-def _measured(inputs: TrainerInputs, batch: Batch, rung: Rung, amount: Amount) -> dict[str, Any]:
+def _measured(inputs: TrainerInputs, batch: Batch, rung: Rung, seconds: float) -> dict[str, Any]:
     device = inputs.precision.device
     missing = unavailable(rung.arithmetic, device)
     if missing:
@@ -103,12 +104,12 @@ def _measured(inputs: TrainerInputs, batch: Batch, rung: Rung, amount: Amount) -
         if not rung.fused:
             loop.optimizer = unfused(loop)
         if rung.cache:
-            return throughput(trainer, endless(trainer), amount, rung.name)
-        facts = throughput(trainer, repeat(batch), amount, rung.name)
+            return throughput(trainer, endless(trainer), seconds, rung.name)
+        facts = throughput(trainer, repeat(batch), seconds, rung.name)
         if rung.settings["compile"] or rung.settings["cuda_graph"]:
             if loop.forward._call is loop.forward.model:
                 return {"left_out": "it failed, see above"}
-            facts["compile_seconds"] = facts["first_step_seconds"] - len(batch.names) / facts["images_per_second"]
+            facts["compile_seconds"] = compile_seconds(facts, batch)
         return facts
 
 
@@ -128,17 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("config", help="a TOML file, as for segkit run")
     parser.add_argument("overrides", nargs="*", metavar="table.key=value")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--warmup", type=int, default=10 if torch.cuda.is_available() else 2)
-    parser.add_argument("--steps", type=int, default=50 if torch.cuda.is_available() else 5)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     given = parser.parse_intermixed_args(arguments)
     config = read_config(given.config, given.overrides)
     inputs, batch = prepared(config)
-    amount = Amount(given.warmup, given.steps, given.repeats)
     with given.json.open("w", encoding="utf-8") if given.json else nullcontext() as file:
-        report = Report(config.name, inputs, batch, amount, file, table=True)
-        report.introduce()
-        climb(inputs, batch, amount, report)
+        climb(inputs, batch, given.seconds, introduced(config, inputs, batch, file, "rung"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice, repeat
@@ -21,13 +21,13 @@ import torch
 from arithmetic import NAMES, arithmetic, outcome, precision_of, row, unavailable
 from torch import Tensor
 from tqdm import tqdm
-from trainers import opened, prepared
+from trainers import introduced, opened, prepared
 
 from segkit.config import read_config
 from segkit.data.sample import Batch
 from segkit.engine.inputs import TrainerInputs
-from segkit_bench.clock import Amount, endless, throughput
-from segkit_bench.report import Report, gibibytes
+from segkit_bench.clock import endless, throughput
+from segkit_bench.text import gibibytes
 
 SCORES = ("mean_iou", "pixel_accuracy")
 HEAD = ("", "images/s", "GiB", "loss", "val loss", "mean_iou", "accuracy", "max diff", "argmax")
@@ -35,7 +35,12 @@ WIDTHS = (4, 8, 6, 7, 8, 8, 8, 8, 7)
 
 
 def compare(
-    inputs: TrainerInputs, batch: Batch, names: Sequence[str], amount: Amount, steps: int, report: Report
+    inputs: TrainerInputs,
+    batch: Batch,
+    names: Sequence[str],
+    seconds: float,
+    steps: int,
+    add: Callable[[Mapping[str, Any]], None],
 ) -> None:
     """A row for each precision, reported as soon as it is there."""
     print(row(HEAD, WIDTHS), flush=True)
@@ -44,9 +49,9 @@ def compare(
         missing = unavailable(name, inputs.precision.device)
         facts: dict[str, Any] = {"left_out": missing}
         if not missing:
-            facts = outcome(partial(_measured, inputs, batch, reference, name, amount, steps))
+            facts = outcome(partial(_measured, inputs, batch, reference, name, seconds, steps))
         base = "fp32" if name == "tf32" else name
-        report.add("precision", {"precision": base, "arithmetic": name, "compare_steps": steps, **facts})
+        add({"precision": base, "arithmetic": name, "compare_steps": steps, **facts})
         print(_line(name, facts), flush=True)
     print(
         f"\nloss of the last of {steps} steps and scores of val after them; diff and argmax, before any of them: the\n"
@@ -55,7 +60,7 @@ def compare(
 
 
 def _measured(
-    inputs: TrainerInputs, batch: Batch, reference: Tensor, name: str, amount: Amount, steps: int
+    inputs: TrainerInputs, batch: Batch, reference: Tensor, name: str, seconds: float, steps: int
 ) -> dict[str, Any]:
     precision = precision_of(name, inputs.precision.device).name
     logits = _logits(inputs, batch, name)
@@ -67,7 +72,7 @@ def _measured(
     }
     with arithmetic(name, inputs.train.deterministic):
         with opened(inputs, precision=precision, lr=1e-6, schedule="constant") as trainer:
-            facts |= throughput(trainer, repeat(batch), amount, name)
+            facts |= throughput(trainer, repeat(batch), seconds, name)
         return facts | _trained(inputs, precision, steps)
 
 
@@ -117,20 +122,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precisions", default=",".join(NAMES), help="by commas")
     parser.add_argument("--compare-steps", type=int, default=100 if cuda else 20)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--warmup", type=int, default=10 if cuda else 2)
-    parser.add_argument("--steps", type=int, default=50 if cuda else 5)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement of a speed")
     given = parser.parse_intermixed_args(arguments)
     names = [name.strip() for name in given.precisions.split(",")]
     if wrong := [name for name in names if name not in NAMES]:
         parser.error(f"--precisions {given.precisions}: '{wrong[0]}' is none; allowed are {', '.join(NAMES)}")
     config = read_config(given.config, given.overrides)
     inputs, batch = prepared(config)
-    amount = Amount(given.warmup, given.steps, given.repeats)
     with given.json.open("w", encoding="utf-8") if given.json else nullcontext() as file:
-        report = Report(config.name, inputs, batch, amount, file, table=True)
-        report.introduce()
-        compare(inputs, batch, names, amount, given.compare_steps, report)
+        add = introduced(config, inputs, batch, file, "precision")
+        compare(inputs, batch, names, given.seconds, given.compare_steps, add)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 import torch
 
+from segkit.cli.output import print_json
 from segkit.compose import build_inputs
 from segkit.config import Config
 from segkit.data.sample import Batch
@@ -18,6 +19,8 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.engine.launch import open_trainer
 from segkit.engine.trainer import Trainer
 from segkit_bench.clock import endless
+from segkit_bench.measure import conditions
+from segkit_bench.text import text_of
 
 
 @contextmanager
@@ -38,3 +41,17 @@ def prepared(config: Config) -> tuple[TrainerInputs, Batch]:
     with opened(inputs) as trainer:
         own = replace(trainer.inputs, model=inputs.model, data=inputs.data)
         return own, next(endless(trainer)).to(own.precision.device)
+
+
+def introduced(
+    config: Config, inputs: TrainerInputs, batch: Batch, file: IO[str] | None, kind: str
+) -> Callable[[Mapping[str, Any]], None]:
+    """Print what is measured; return a function that writes a measurement of this kind as a line of JSON, if asked."""
+    about = {"config": config.name, **conditions(inputs, batch)}
+    print("\n".join(text_of("conditions", {"conditions": about})), flush=True)
+
+    def add(facts: Mapping[str, Any]) -> None:
+        if file:
+            print_json({"measurement": kind, **about, **facts}, indent=None, file=file)
+
+    return add

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count
 from statistics import median
 from typing import Any
@@ -16,28 +14,7 @@ from tqdm import tqdm
 from segkit.engine.precision import peak_memory
 
 PARTS = ("data", "transfer", "forward", "backward", "optimizer")
-
-
-@dataclass(frozen=True)
-class Amount:
-    """Numbers of warm-up steps, timed steps and repeats; fewer if they would take longer than ``seconds``."""
-
-    warmup: int
-    steps: int
-    repeats: int
-    seconds: float = math.inf
-
-    @property
-    def total(self) -> int:
-        """The number of all steps."""
-        return self.warmup + self.steps * self.repeats
-
-    def within(self, step: float) -> Amount:
-        """Return the amount that fits into ``seconds`` if a step takes ``step`` seconds; at least one step is timed."""
-        most = max(2, int(self.seconds / step)) if self.total * step > self.seconds else self.total
-        repeats = max(1, min(self.repeats, most - 1))
-        warmup = max(1, min(self.warmup, most - repeats))
-        return Amount(warmup, max(1, min(self.steps, (most - warmup) // repeats)), repeats, self.seconds)
+REPEATS = 3
 
 
 def synchronise(device: torch.device) -> None:
@@ -52,13 +29,15 @@ def endless(trainer: Any) -> Iterator[Any]:
         yield from trainer.batches
 
 
-def throughput(trainer: Any, batches: Iterator[Any], amount: Amount, description: str) -> dict[str, Any]:
+def throughput(trainer: Any, batches: Iterator[Any], seconds: float, description: str) -> dict[str, Any]:
     """Measure images per second over whole steps, as in a run.
 
     Args:
         trainer: the trainer whose loop is timed.
         batches: an endless iterator.
-        amount: the steps to take; the median of the repeats is reported, because loaders have prefetched the first.
+        seconds: how long to measure: a tenth of it is warm-up, followed by three repeats of as many steps as fit, whose
+            median is reported, because loaders have prefetched the first batches. A step that takes most of this time
+            is repeated less often; three steps are taken at least.
         description: of the progress bar.
     """
     loop, images, device = trainer.loop, trainer.order.images, trainer.inputs.precision.device
@@ -70,29 +49,34 @@ def throughput(trainer: Any, batches: Iterator[Any], amount: Amount, description
         return images_per_second
 
     peak_memory(device, restart=True)
-    first = images / speed(1)
-    amount = amount.within(first)
-    if amount.warmup > 1:
-        speed(amount.warmup - 1)
-    speeds = [speed(amount.steps) for _ in range(amount.repeats)]
+    first = images / speed(1)  # with compilation, if any
+    step = images / speed(1)
+    warmup = int(seconds / 10 / step)
+    if warmup:
+        step = images / speed(warmup)
+    repeats = max(1, min(REPEATS, int((seconds - 2 * step) / step)))
+    steps = max(1, int(0.9 * seconds / REPEATS / step))
+    speeds = [speed(steps) for _ in range(repeats)]
     return {
         "images_per_second": median(speeds),
         "images_per_second_of_repeats": speeds,
         "first_step_seconds": first,
-        **vars(amount),
+        "warmup_steps": warmup,
+        "steps": steps,
         "peak_memory_bytes": peak_memory(device),
     }
 
 
-def parts_of_step(trainer: Any, batches: Iterator[Any], warmup: int, steps: int) -> dict[str, float]:
+def parts_of_step(trainer: Any, batches: Iterator[Any], steps: int) -> dict[str, float]:
     """Measure the mean milliseconds of each part of a step and of the ``step``, synchronising after each part.
 
     Args:
         trainer: the trainer whose loop is timed; ``forward`` includes normalisation and loss.
         batches: batches of the loader: ``data`` is waiting for one, ``transfer`` is copying it to the device.
-        warmup, steps: the numbers of untimed and timed steps.
+        steps: the number of timed steps; a third as many are taken before, untimed.
     """
     loop, device, spent = trainer.loop, trainer.inputs.precision.device, dict.fromkeys(PARTS, 0.0)
+    warmup = -(-steps // 3)
     last = time.perf_counter()
 
     def mark(part: str) -> None:

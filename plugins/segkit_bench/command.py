@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import ExitStack
-from pathlib import Path
+from typing import Any
 
-from segkit.cli.output import add_output_options
+from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.config import read_config
-from segkit.errors import ConfigError, reason
+from segkit.errors import ConfigError
 
 
 class Bench:
@@ -27,36 +26,27 @@ class Bench:
         """Config, overrides, and how long to measure."""
         parser.add_argument("config", help="a TOML file, as for run")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. train.batch_size=16")
-        told = "write one JSON object per measurement to FILE; without FILE, print them instead of the table"
-        parser.add_argument("--json", metavar="FILE", nargs="?", const=True, help=told)
-        parser.set_defaults(_document=True)
-        add_output_options(parser)
-        parser.add_argument("--warmup", type=_count, metavar="N", help="untimed steps; default 10, on a CPU 2")
-        parser.add_argument("--steps", type=_count, metavar="N", help="steps timed together; default 50, on a CPU 5")
-        parser.add_argument("--repeats", type=_count, default=3, metavar="N", help="the median is reported; default 3")
+        told = "of each measurement: resident batch, pipeline; default 20"
+        parser.add_argument("--seconds", type=float, default=20.0, metavar="N", help=told)
+        parser.add_argument("--warmup", "--steps", "--repeats", dest="counts", help=argparse.SUPPRESS)  # of 0.1
+        add_output_options(parser, document="conditions, resident, pipeline, split and limits")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Measure the config and report the results."""
+        """Measure the config; print each measurement as soon as it is there, or all as one JSON document."""
         config = read_config(arguments.config, arguments.overrides)
+        if arguments.counts is not None:
+            raise ConfigError("bench measures for a time and not a number of steps: --seconds N")
         if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
             raise ConfigError("bench measures one process, and torchrun has started several: run it without torchrun")
-        printed = arguments.json in (True, "-")
-        with ExitStack() as stack:
-            file = None
-            if arguments.json and not printed:
-                try:
-                    file = stack.enter_context(Path(arguments.json).open("w", encoding="utf-8"))
-                except OSError as error:
-                    raise ConfigError(f"--json {arguments.json} cannot be written: {reason(error)}") from error
-            from segkit_bench.measure import measure
+        from segkit_bench.measure import measure
+        from segkit_bench.text import text_of
 
-            counts = arguments.warmup, arguments.steps, arguments.repeats
-            measure(config, *counts, file=file, table=not printed)
+        document: dict[str, Any] = {}
+        for name, facts in measure(config, arguments.seconds):
+            document[name] = facts
+            if not arguments.json:
+                print("\n".join(hanging(line, 20) for line in text_of(name, document)), flush=True)
+        if arguments.json:
+            print_json(document)
         return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
-    return int(text)

@@ -24,6 +24,8 @@ TIMINGS = 5
 def least_work(trainer: Any, batch: Any) -> dict[str, Any]:
     """Count the FLOPs of matrix products and convolutions, and the bytes, of one step without compile or CUDA graph.
 
+    The trainer's later steps are without them too.
+
     Returns:
         ``forward_flops_per_image``, ``step_flops_per_image`` (a multiply-add is two FLOPs; recomputation in the
         backward pass counts too), and ``least_bytes_per_step``, see :data:`COUNTS`.
@@ -51,6 +53,8 @@ def least_work(trainer: Any, batch: Any) -> dict[str, Any]:
             known.update(seen)
         last = total
 
+    plain = loop.settings.model_copy(update={"compile": False, "cuda_graph": False})
+    loop.forward = type(loop.forward)(loop.model, loop.criterion, plain, loop.precision)
     loop.mark = mark
     with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
         loop.train_step(batch)

@@ -33,7 +33,7 @@ device = "{device}"
 precision = "fp32"
 workers = 0
 """
-SHORT = ["--warmup", "1", "--steps", "2"]
+SHORT = ["--seconds", "0.2"]
 
 Run = Callable[..., list[Any]]
 
