@@ -154,7 +154,7 @@ class AnnotatedImages(PairedFiles):
         names: dict[str, None] = {}
         entries: list[Record] = []
         issues: list[Issue] = []
-        blank: list[str] = []
+
         finder = cache(partial(image_finder, root, images))
         for split, place in places(root, annotations):
             for path in self._files(place):
@@ -162,21 +162,16 @@ class AnnotatedImages(PairedFiles):
                     own, records = self._content(path)
                     names |= own
                     for each in records:
-                        if isinstance(each, str):
-                            blank.append(each)
-                            continue
                         of, image = each.split or split, each.image
                         image = image if isinstance(image, Path) else finder(path.parent, of, each.folder)(image)
                         height, width = (int(float(side or 0)) for side in each.size or (0, 0))
                         size = (height, width) if height and width else None
                         entries.append(Record(image, each.shapes, size, of, sources=each.sources or (path,)))
         refuse(issues)
-        if blank:
-            what = "images that are not annotated, or whose annotation was cancelled"
-            warnings.warn(f"not read: {len(blank)} {what}: {first_few(blank)}", stacklevel=4)
+
         return [*names] or sorted({shape.label for entry in entries for shape in entry.shapes}), entries
 
-    def _content(self, path: Path) -> tuple[dict[str, None], list[Record | str]]:
+    def _content(self, path: Path) -> tuple[dict[str, None], list[Record]]:
         """Return the class names and records of a file; a file is read again only after it has changed."""
         key, version = (type(self), path, self.attribute), version_of(path)
         version = object() if path.suffix == ".txt" else version  # masks beside CVAT's labelmap.txt may have changed
@@ -189,8 +184,8 @@ class AnnotatedImages(PairedFiles):
         """Return the annotation files that a path of ``annotations`` stands for."""
         return [place]
 
-    def _records(self, path: Path, names: dict[str, None]) -> Iterable[Record | str]:
-        """Yield a record per annotated image of a file, and the name of each image that nobody has annotated.
+    def _records(self, path: Path, names: dict[str, None]) -> Iterable[Record]:
+        """Yield a record per annotated image of a file.
 
         Adds the file's classes to ``names``. The result is cached by file and ``self.attribute``.
 

@@ -21,35 +21,30 @@ _PICTURE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})(\?|$)", re.IGNOR
 
 
 class LabelStudioDataset(AnnotatedImages):
-    """Label Studio's exports "JSON" and "JSON-MIN": the first annotation of each task; later shapes over earlier ones.
+    """Label Studio's export "JSON": the first annotation of each task that is not cancelled; later shapes over earlier.
 
-    labelstud.io/guide/export. Cancelled annotations are skipped. Polygons are drawn as in COCO.
+    labelstud.io/guide/export. Tasks without an annotation are skipped. Polygons are drawn as in COCO.
     """
 
     tool = "Label Studio"
     signs: ClassVar = {"*.json": ('"polygonlabels"', '"rectanglelabels"', '"ellipselabels"', '"brushlabels"')}
     expected = "the JSON that Label Studio exports, beside the images or a folder of them"
 
-    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record | str]:
+    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         for task in files.load(path):
-            data = task.get("data", task)  # in JSON-MIN the task itself holds everything
-            image = next((str(each) for each in data.values() if _PICTURE.search(str(each))), None)
+            image = next((str(each) for each in task["data"].values() if _PICTURE.search(str(each))), None)
             if image is None:
                 raise ValueError("a task without a picture")
-            made = [each["result"] for each in task.get("annotations", ()) if not each.get("was_cancelled")]
-            lists = [each for each in data.values() if isinstance(each, list)] if data is task else []
-            made += [[each for those in lists for each in those if isinstance(each, dict)]] if lists else []
+            made = [each["result"] for each in task["annotations"] if not each.get("was_cancelled")]
             if not made:
-                yield image
                 continue
-            named = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", each))]
-            drawn = [each for each in named if each.get("type") != "relation"]
+            drawn = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", ()))]
             if any(each.get("image_rotation") for each in drawn):
                 raise DataError(f"{path}: {image} was rotated in Label Studio; rotate it back there, or remove it")
             if len({each.get("to_name") for each in drawn}) > 1:
                 raise DataError(f"{path}: the task of {image} has shapes of several images; use one image per task")
             sizes = [(float(each["original_height"]), float(each["original_width"])) for each in drawn]
-            shapes = [_shape(each.get("value", each), *size) for each, size in zip(drawn, sizes, strict=True)]
+            shapes = [_shape(each["value"], *size) for each, size in zip(drawn, sizes, strict=True)]
             yield Record(image, shapes, (*sizes, None)[0])
 
     @classmethod

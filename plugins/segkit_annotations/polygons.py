@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from os.path import commonpath
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from segkit.errors import DataError, Issue, first_few
+from segkit.errors import DataError, Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, bounds, numbers
@@ -54,10 +53,7 @@ class PolygonsDataset(AnnotatedImages):
                 called = next(filter(None, (pictures.get(stem) for stem in _stems(path))), [path.with_suffix(".png")])
                 image = files.nearest(root, path, called, split)
             entries[number] = entry._replace(image=image, split=split if len({*splits}) > 1 else None)
-        others = {path for entry in entries for path in pictures.get(entry.image.stem, ())}
-        if passed := sorted({str(path.parent) for path in others - {entry.image for entry in entries}}):
-            what = f"images of the same names in {first_few(passed)} lie further from the polygons, and are not read"
-            warnings.warn(f"{what}; set images = FOLDER to read those", stacklevel=4)
+
         return [name for name in names if name != _HOLE], entries
 
     def _files(self, place: Path) -> list[Path]:

@@ -60,10 +60,8 @@ class RleDataset(AnnotatedImages):
         for split, path in files.places(root, annotations):
             found, absent = dict[Path, list[tuple[str, str]]](), set[str]()
             lines = [*_lines(path, named)]
-            classes, names = {line.label for line in lines}, {line.image for line in lines}
+            names = {line.image for line in lines}
             for image, label, runs, size in lines:
-                if (plain := f"class_{label.partition('_')[0]}") in classes and re.fullmatch(r"\d+(_\d+)+", label):
-                    label = plain  # the rest of the label is attributes
                 labels |= {label} if runs else set()
                 called = [each for each in named(image) if image in (own := {each.stem, each.name}) or not own & names]
                 if called:  # pictures that another line names exactly are excluded

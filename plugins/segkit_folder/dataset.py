@@ -57,8 +57,8 @@ class FolderDataset(PairedFiles):
         resize_masks: whether a mask with another size than its image but the same aspect ratio is resized to the image,
             by the nearest label.
         threshold: for masks with values between two labels, such as mattes, smooth edges or JPEG: smaller values become
-            0, all others 255 (in each channel if there is a ``colour_map``); these are the labels of the two classes,
-            and NaN is void. Palettes and 1-bit masks are compared by the grey values that they show.
+            0, all others 255, which are the labels of the two classes. Palettes and 1-bit masks are compared by the
+            grey values that they show.
         void: stored labels that mean "not labelled"; default: 255.
         value_map: stored label -> class index or 255 (void), such as {"0" = 0, "255" = 1}; default: label = index.
         colour_map: class name (or "void") -> RGB, for masks that hold colours.
@@ -110,7 +110,7 @@ class FolderDataset(PairedFiles):
         masks_of = [*layout.masks.values()]
         values, colours = meanings_of(listed, masks_of, void, value_map, colour_map, threshold)
         self.palette_is_assumed = palette is None and colours is None and listed.colours is None
-        self.labels_are_stated = value_map is not None or (threshold is not None and colours is None)
+        self.labels_are_stated = value_map is not None or threshold is not None
         drawn = {index: colour for colour, index in (colours or {}).items() if index != VOID}
         default = [drawn[index] for index in sorted(drawn)] or listed.colours or voc_palette(len(listed.names))
         super().__init__(

@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -148,18 +148,13 @@ def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, st
     lists = content if isinstance(content, dict) else {"": content}
     has_train = any(split_called(name) == "train" and not is_train_and_val(name) for name in lists)
     names = [name for name in lists if not name or (split_called(name) and not (has_train and is_train_and_val(name)))]
-    known = [(name, lists[name] if isinstance(lists[name], list) else [lists[name]]) for name in names]
-    of_val = {json.dumps(entry) for name, entries in known if split_called(name) == "val" for entry in entries}
     found = []
-    for name, entries in known:
-        split = split_called(name)
-        for number, entry in enumerate(entries, 1):
-            if is_train_and_val(name) and json.dumps(entry) in of_val:
-                continue
+    for name in names:
+        for number, entry in enumerate(lists[name] if isinstance(lists[name], list) else [lists[name]], 1):
             cells = [*entry.values()] if isinstance(entry, dict) else entry if isinstance(entry, list) else [entry]
             if not all(isinstance(cell, str) for cell in cells):
                 raise DataError(f"{path}: {entry!r:.60} is no name; lists are as {{'train': ['a', 'b'], 'val': ['c']}}")
-            found.append((split, number, "\t".join(cells)))
+            found.append((split_called(name), number, "\t".join(cells)))
     if not found:
         raise DataError(f"{path} lists no names under train, val or test")
     return found
@@ -240,27 +235,6 @@ def split_lists(root: Path, depth: int = 2) -> list[Path]:
     """Return files named like a split (``train.txt``, ``val_list.csv``), up to ``depth`` levels below the root."""
     named = [folder / name for folder, names in folders_in(root, depth) for name in names if _LIST.fullmatch(name)]
     return sorted(named, key=lambda path: (len(path.parts), path))
-
-
-def partial_lists(root: Path, names: Collection[str]) -> list[Path]:
-    """Return files named like a split that list some of the pictures but not all, or that cannot be read as a list.
-
-    Args:
-        root: the folder to search.
-        names: names of the pictures, without folders and suffixes.
-    """
-    wanted, found = {name.casefold() for name in names}, []
-    for file in split_lists(root):
-        try:
-            lines = [*lines_of(root, str(file.relative_to(root)))] if file.stat().st_size < _MOST_BYTES else []
-        except DataError:
-            found += [file] * (file.suffix.lower() != ".json")  # JSON may be anything
-            continue
-        cells = [{*line.cells, *line.text.split()} for line in lines]
-        named = [{without_suffix(cell.rpartition("/")[2]).casefold() for cell in words} & wanted for words in cells]
-        if 2 * sum(map(bool, named)) > len(lines) and len(set().union(*named)) < len(wanted):
-            found.append(file)
-    return found
 
 
 def candidates(root: Path) -> Iterator[tuple[Lists, bool, bool]]:

@@ -18,12 +18,9 @@ from segkit.errors import Issue, LabelError, first_few
 
 MOST_COUNTED = 64
 """The most colours, or labels not allowed, that are listed for a mask; more mean a photograph or blended edges."""
-NO_NUMBER = -1
-"""The label of NaN and infinite pixels in masks that are read with a threshold."""
 AT_ENDS = 0.85
 """The least share of pixels of a mask with soft edges that are black or white, or nearly so."""
-_GREY = 16  # the most by which red, green and blue of a grey may differ
-_TINTED = 0.005  # the largest share of pixels of a grey mask that may not be grey
+_GREY = 16  # the most by which the greys of an object cut out in one colour may differ
 
 
 def read_mask(
@@ -42,14 +39,13 @@ def read_mask(
         path: PNG, GIF, BMP, TIFF or lossless WebP, or a format that a plugin reads.
         colours: RGB -> label. If given, the mask is read by its colours, however it stores them.
         most_pixels: the largest size that is decoded, as in :func:`segkit.data.read.read_picture`.
-        threshold: smaller values become 0, all others 255: in each channel with ``colours``, else in their mean. Values
-            are those a viewer shows: the greys of a palette, and alpha for an object cut out of a photograph. NaN is
-            :data:`NO_NUMBER`. JPEG is accepted.
+        threshold: smaller values become 0, all others 255. Values are those a viewer shows, the mean of its colours, or
+            alpha for an object cut out of a photograph. JPEG is accepted; not with ``colours``.
 
     Raises:
-        LabelError: the mask is lossily compressed, has colours without ``colours`` or colours that it lacks, has a
-            palette that is not grey (``threshold`` without ``colours``), has an alpha channel that differs where the
-            colour is the same (no ``threshold``), or holds values other than whole numbers of -32768..65535.
+        LabelError: the mask is lossily compressed, has colours without ``colours`` or colours that it lacks, has an
+            alpha channel that differs where the colour is the same (no ``threshold``), or holds values other than whole
+            numbers of -32768..65535.
         DataError: missing, empty, damaged, of another format or too large, or of several pages or bands.
     """
     path = Path(path)
@@ -59,7 +55,7 @@ def read_mask(
         stored = np.asarray(raster.labels() if hasattr(raster, "labels") and threshold is None else raster[...])
         if threshold is not None and getattr(raster, "white_is_zero", False) and stored.dtype.kind == "u":
             stored = np.invert(stored)  # undoes the inversion on reading
-        palette = getattr(raster, "palette", None) if colours is not None or threshold is not None else None
+        palette = getattr(raster, "palette", None) if colours is not None else None
     values = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
     if values.ndim == 3 and not (values.dtype == np.uint8 and values.shape[2] <= 4):
         what, advice = "a mask of several bands", "save the labels alone, as a PNG"
@@ -68,31 +64,19 @@ def read_mask(
         if threshold is None:
             _refuse_alpha(path, values)
         values = without_alpha(values, threshold is not None)
-    if palette is not None and threshold is None:
+    if palette is not None:
         table = np.zeros((256, 3), np.uint8)
         table[: len(palette)] = palette
         values = table[values]  # [H,W,3]
     if values.dtype == bool and (colours is not None or threshold is not None):
         values = values * np.uint8(255)  # black and white
     if threshold is not None:
-        if colours is None and values.ndim == 3:
-            if palette is not None and (np.ptp(values, axis=2) > _GREY).mean() > _TINTED:
-                what, advice = "a threshold divides greys, and the palette holds colours", "give a colour_map"
-                raise LabelError(Issue("threshold", str(path), what, advice))
-            values = values.mean(2)
-        values = _divide(values, threshold, colours is not None)
+        grey = values.mean(2) if values.ndim == 3 else values
+        _refuse_no_numbers(path, grey)
+        return np.where(grey < threshold, np.uint8(0), np.uint8(255))
     if colours is not None or values.ndim == 3:
         return _labels_of_colours(path, values, colours)
     return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
-
-
-def _divide(values: NDArray[Any], threshold: float, has_channels: bool) -> NDArray[Any]:
-    """Return 0 below a threshold and 255 elsewhere, :data:`NO_NUMBER` for NaN; channels with NaN stay as they are."""
-    known = np.isfinite(values)
-    divided = np.where(values < threshold, np.uint8(0), np.uint8(255))
-    if known.all():
-        return divided
-    return values if has_channels else np.where(known, divided, np.int32(NO_NUMBER))
 
 
 def without_alpha(values: NDArray[Any], is_matte: bool) -> NDArray[Any]:
@@ -131,12 +115,16 @@ def _lossy_issue(path: Path, container: str) -> Issue:
     return Issue("lossy_mask", str(path), what, advice, detail)
 
 
-def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    low, high = values.min(), values.max()
-    if not np.isfinite((low, high)).all():
-        what = "labels are whole numbers, and the mask holds NaN or infinity"
+def _refuse_no_numbers(path: Path, values: NDArray[Any]) -> None:
+    if not np.isfinite((values.min(), values.max())).all():
+        what = "the mask holds NaN or infinity"
         advice = "give the pixels without a value a separate label, such as with np.nan_to_num(mask, nan=255)"
         raise LabelError(Issue("not_integers", str(path), what, advice))
+
+
+def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
+    _refuse_no_numbers(path, values)
+    low, high = values.min(), values.max()
     between = values.dtype.kind == "f" and (values != np.rint(values)).any()
     if low < LABELS[0] or high > LABELS[-1] or between:
         what = f"labels are whole numbers of {LABELS[0]} to {LABELS[-1]}"

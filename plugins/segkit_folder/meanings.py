@@ -10,7 +10,7 @@ from segkit.data.read import read_header
 from segkit.data.sample import Colour
 from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder.class_file import ClassFile
-from segkit_folder.masks import NO_NUMBER, read_mask
+from segkit_folder.masks import read_mask
 
 VOID = 255
 VOID_NAME = "void"
@@ -34,7 +34,9 @@ def meanings_of(
     Raises:
         ConfigError: the options contradict each other or the classes.
     """
-    if listed.colours and colour_map is None and value_map is None:
+    if colour_map is not None and threshold is not None:
+        raise ConfigError("threshold and colour_map: a threshold divides greys; give one of the two")
+    if listed.colours and colour_map is None and value_map is None and threshold is None:
         colour_map = _colours_of_file(listed, sorted(masks))  # the same for every split
     if colour_map is not None:
         return None, _colours(colour_map, listed.names)
@@ -42,8 +44,7 @@ def meanings_of(
         value_map = {"0": 0, str(VOID): 1}
     if void is None and value_map is None and not listed.labels:
         return None, None
-    values = _values(listed, (VOID,) if void is None else void, value_map)
-    return values | ({NO_NUMBER: VOID} if threshold is not None else {}), None
+    return _values(listed, (VOID,) if void is None else void, value_map), None
 
 
 def _colours_of_file(listed: ClassFile, masks: Sequence[Path]) -> dict[str, Sequence[int]] | None:

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 import segkit
 from segkit.data.issues import merged
 from segkit.data.read import read_header
-from segkit.data.sample import RGB
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import DataError, Issue, first_few
 from segkit_folder.palettes import OF_PALETTES
@@ -77,9 +75,7 @@ def inspected(dataset: PairedFiles, index: int) -> tuple[segkit.Sample, dict[str
         square, on_their_sides = image.size[0] == image.size[1], {image.orientation > 4, mask.orientation > 4}
         if image.orientation != mask.orientation and (square or len(on_their_sides) == 1):
             properties["turned_image"] = ""
-        is_rgb = sample.image.dtype == torch.uint8 and dataset.channels == RGB
-        if is_rgb and not image.has_colours and not image.palette:
-            properties["no_colours"] = ""  # grey or CMYK
+
         if mask.white_is_zero:
             properties["white_zero"] = ""
         if dataset.no_data == "stop" and image.no_data is not None and bool((sample.image == image.no_data).any()):
@@ -130,23 +126,14 @@ def _odd_files(splits: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Iss
     """Report files with unusual properties, and splits that mix TIFF masks whose 0 is white with other masks."""
     if not (every := [each for those in splits.values() for each in those]):
         return
-    white, grey = (_first_usual(kind, every) for kind in ("white_zero", "no_colours"))
+    odd = ["white_zero" in each.inspected for each in every]
+    white = every[odd.index(2 * sum(odd) > len(odd))]  # the first of the majority
     for split, those in splits.items():
         for kind, (what, advice) in _ODD.items():
             if odd := [(each.name, each.inspected[kind]) for each in those if kind in each.inspected]:
                 yield about(kind, split, odd, len(those), what, advice)
-        if other := [(each.name, "") for each in those if "no_colours" in each.inspected.keys() - grey.inspected]:
-            what = f"are grey or CMYK, unlike {grey.name}, and are read as RGB: grey as three equal channels, CMYK "
-            what += "without its colour profile"
-            advice = "where that is not meant, save all images alike"
-            yield about("no_colours", split, other, len(those), what, advice)
+
         is_white = "white_zero" in white.inspected
         if other := [(each.name, "") for each in those if ("white_zero" in each.inspected) != is_white]:
             what = f"have masks unlike that of {white.name}: TIFFs whose 0 is white, or not"
             yield about("mixed_white_zero", split, other, len(those), what, "save all masks alike, as PNG", error=True)
-
-
-def _first_usual(kind: str, samples: Sequence[SampleStatistics]) -> SampleStatistics:
-    """Return the first sample of the majority: the samples that have this property, or those that lack it."""
-    odd = [kind in each.inspected for each in samples]
-    return samples[odd.index(2 * sum(odd) > len(odd))]

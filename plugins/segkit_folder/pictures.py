@@ -125,7 +125,7 @@ def _stacks(paths: Sequence[Path]) -> set[int]:
 def _is_matrix(path: Path) -> bool:
     """Whether a text file begins with rows of whole numbers, all of the same length."""
     with suppress(OSError, ValueError), path.open(encoding="utf-8-sig") as file:
-        rows = [[float(cell) for cell in re.split(r"[,\s]+", line.strip())[1:]] for line in islice(file, 8)]
+        rows = [[float(cell) for cell in re.split(r"[,;\s]+", line.strip())] for line in islice(file, 8)]
         return (
             len(rows) > 7 and {*map(len, rows)} == {len(rows[0])} and len(rows[0]) > 6 and not np.any(np.mod(rows, 1))
         )

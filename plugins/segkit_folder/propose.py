@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, islice, zip_longest
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segkit.data.issues import gathered
 from segkit.data.read import opened
@@ -21,12 +19,11 @@ from segkit_folder.differences import patterns_of
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
 from segkit_folder.pictures import MOST_FILES, pictures_in
-from segkit_folder.splits import SPLIT_NAMES, split_in
+from segkit_folder.splits import SPLIT_NAMES
 
 MOST_COLOURS = 4096  # colours that are counted in a picture
 MOST_OF_A_MASK = 256  # the most colours in a mask
-_FEW_DRAWN = 16  # number of the most frequent colours that drawn_share counts
-_DRAWN = 0.8  # the least share of pixels in these colours for a mask with blended edges; photographs have less
+
 SIDE_LOOKED_AT = 512  # the most pixels in a row or column that are compared
 MOST_TRIED = 60  # patterns whose pairs are counted
 MOST_SEEN = 5  # pairs of a pattern that are opened
@@ -70,20 +67,7 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
         found = ways if ways and (not found or ways[0].pairs > found[0].pairs) else found
         if found and not found[0].layout.issues:  # looser patterns cannot pair more files
             break
-    found = [_by_folders(root, each) for each in found]
     return [*_with_lists(root, found), *found]
-
-
-def _by_folders(root: Path, way: Proposal) -> Proposal:
-    """Use folders whose names contain a split, such as Train4K and Test, as the splits of a way that has none."""
-    for word in ("folder", "folder2") if not way.splits else ():
-        split_of = {name: split_in(name) for each in way.layout.images if (name := each.values.get(word))}
-        if None not in split_of.values() and {"train"} < {*split_of.values()}:
-            counts = Counter(split_of[each.values[word]] for each in way.layout.images if each.path in way.layout.masks)
-            read = _read(root, {side: text.replace(f"{{{word}}}", "*{split}*") for side, text in way.options.items()})
-            if read and read.splits == counts:
-                return read
-    return way
 
 
 def without_splits(root: Path) -> list[Proposal]:
@@ -107,8 +91,7 @@ def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
         if _word_score(options) < 0:  # images and masks swapped; the right order is in the list too
             break
         read = _read(root, options)
-        if read and (narrowed := _of_one_format(options, read.layout)) != options:
-            read = _read(root, narrowed)
+
         if read and read.pairs:
             pairs = hash(frozenset(read.layout.masks.items()))
             found[pairs] = min(found.get(pairs, read), read, key=_rank)
@@ -121,19 +104,6 @@ def _rank(way: Proposal) -> tuple[int, ...]:
     """Sort key: most pairs first, then fewest issues, then simplest patterns."""
     text = "".join(way.options.values())
     return -way.pairs, len(way.layout.issues), way.options["images"].count("{folder"), len(text)
-
-
-def _of_one_format(options: dict[str, Any], layout: Layout) -> dict[str, Any]:
-    """Restrict the options to one folder, with PNG or the first, if all hold the same pictures in different formats."""
-    held: dict[str, set[tuple[str, str | None]]] = defaultdict(set)
-    formats: dict[str, set[str]] = defaultdict(set)
-    for each in layout.images if "{folder}" in options["images"] else ():
-        held[each.values["folder"]].add((each.values["id"], each.values.get("split")))
-        formats[each.values["folder"]].add(each.path.suffix.lower())
-    if len(held) < 2 or len(set(map(frozenset, held.values()))) > 1 or len(set(map(frozenset, formats.values()))) == 1:
-        return options
-    chosen = min(formats, key=lambda folder: ".png" not in formats[folder])
-    return {side: text.replace("{folder}", chosen) for side, text in options.items()}
 
 
 def _read(root: Path, options: dict[str, Any]) -> Proposal | None:
@@ -223,24 +193,6 @@ def colours_in(path: Path) -> int | None:
 
     A picture with fractional values has :data:`MOST_COLOURS`, because labels are whole numbers.
     """
-    counts = _counts_of_colours(path)
-    return None if counts is None else min(len(counts), MOST_COLOURS)
-
-
-def drawn_share(path: Path) -> float:
-    """Return the share of the most frequent colours in a picture that looks like a mask with blended edges.
-
-    It is 0 if the picture has few colours, or if too many pixels have other colours, such as in a photograph.
-    """
-    counts = _counts_of_colours(path)
-    if counts is None or len(counts) <= MOST_OF_A_MASK // 4:
-        return 0
-    share = np.sort(counts)[-_FEW_DRAWN:].sum() / counts.sum()
-    return float(share) if share > _DRAWN else 0
-
-
-def _counts_of_colours(path: Path) -> NDArray[np.integer[Any]] | None:
-    """Return the number of sampled pixels of each colour; None if the picture cannot be read."""
     try:
         with opened(path) as raster:
             stored = np.asarray(raster[...])
@@ -250,9 +202,8 @@ def _counts_of_colours(path: Path) -> NDArray[np.integer[Any]] | None:
     bands = np.atleast_3d(stored)[::step, ::step, :3]  # [h,w,at most 3]
     if bands.dtype == np.uint8:  # each colour as one number: much faster
         bands = (bands.astype(np.int32) << 8 * np.arange(bands.shape[2])).sum(2, keepdims=True)
-    values, counts = np.unique(bands.reshape(-1, bands.shape[2]), axis=0, return_counts=True)
-    is_whole = (values == np.rint(values)).all()
-    return counts if is_whole else np.ones(MOST_COLOURS, int)
+    values = np.unique(bands.reshape(-1, bands.shape[2]), axis=0)
+    return min(len(values), MOST_COLOURS) if (values == np.rint(values)).all() else MOST_COLOURS
 
 
 def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:

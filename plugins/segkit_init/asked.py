@@ -13,12 +13,11 @@ import torch
 
 from segkit.data.scan import Scan
 from segkit.errors import first_few
-from segkit_folder.lists import partial_lists
 from segkit_folder.pictures import folders_in
 from segkit_folder.splits import SUFFIXES, split_in
 from segkit_init.compared import hold_the_same
 from segkit_init.findings import Answer, Question
-from segkit_init.judged import BLANK, lists_question
+from segkit_init.judged import BLANK
 from segkit_init.reading import Reading
 from segkit_init.readings import pictures_in
 
@@ -36,11 +35,6 @@ _OPEN: Mapping[str, Any] = {  # option that a data set's warning names -> the qu
         "do these images show any object that has no mask",
         Answer("no", {"blank_unpaired": True}),
         Answer("yes: add these masks or remove the images, and run init again"),
-    ),
-    "images = FOLDER": (
-        "were the polygons drawn on the images that are read",
-        Answer("yes"),
-        Answer("no: remove these images, and run init again"),
     ),
     'unit = "percent"': (
         "in which unit are the coordinates",
@@ -64,28 +58,18 @@ def division_asked(options: Mapping[str, Any], known: Collection[str]) -> Iterat
         yield Question(text, [Answer("", {"fractions": [0.7, 0.15, 0.15]})], "fractions", must=False)
 
 
-def lists_asked(images: Sequence[Path], options: Mapping[str, Any]) -> Iterator[Question]:
-    """Ask whether files that look like lists of splits, but cannot be used, are such lists."""
-    if {"lists", "pairs"} & {*options}:
-        return
-    root, named = Path(options["root"]).expanduser(), {str(value) for value in options.values()}
-    files = [path for path in partial_lists(root, {path.stem for path in images}) if path.name not in named]
-    if files:
-        text = f"{first_few([str(path) for path in files])} look like lists of splits, but cannot be used"
-        yield lists_question(text, {})
-
-
 def folders_asked(images: Sequence[Path], root: Path) -> Iterator[Question]:
-    """Ask whether to split at random, where only some of the folders of images have names of splits."""
+    """Ask whether to split at random, where folders of images have names of splits that do not divide them."""
     paths = [path.relative_to(root) for path in images if path.is_relative_to(root)]
     beside: dict[Path, set[str]] = {}
     for folder in {folder for path in paths for folder in path.parents[:-1]}:
         beside.setdefault(folder.parent, set()).add(folder.name)
     for names in beside.values():
         called = sorted(name for name in names if split_in(name))
-        if called and len(called) < len(names):
-            others = first_few(sorted(names.difference(called)))
-            text = f"some folders have names of splits ({first_few(called)}), others beside them do not ({others})"
+        if called:
+            text = f"some folders have names of splits ({first_few(called)})"
+            if others := sorted(names.difference(called)):
+                text += f", others beside them do not ({first_few(others)})"
             mend = Answer("yes: name the folders train, val and test, and run init again")
             yield Question(f"{text}: are these splits?", [Answer("no: split all images at random"), mend], "fractions")
             return

@@ -89,7 +89,6 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
     plain = {label for label in stored.pixels if 0 <= label != VOID or len(stored.pixels) < 3}
     names: Sequence[str] = ()
     from_1 = False
-    threshold = reading.options.get("threshold")
     for file, stored_as in _class_files(reading, notes):
         known = {*map(_number, stored_as)}
         if plain <= known and len(known) <= max(2 * len(plain), (len(plain) > _SOME) * 256):
@@ -98,7 +97,7 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
             return _nameless_0(stored, {_number(label): name for label, name in stored_as.items()}, Path(file).name)
         from_1 = from_1 or (not names and next(iter(stored_as)) == 1)
         names = names or [*stored_as.values()]
-    return question_of(stored, names, from_1, threshold is not None, _declared(reading.masks))
+    return question_of(stored, names, from_1, _declared(reading.masks))
 
 
 def _class_files(reading: Reading, notes: list[str]) -> Iterator[tuple[str, dict[Any, str]]]:

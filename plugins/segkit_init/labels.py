@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import Any
 
 from segkit.data.visualize import VOID_COLOUR
@@ -20,7 +20,6 @@ def question_of(
     stored: StoredLabels,
     names: Sequence[str] = (),
     from_1: bool = False,
-    is_divided: bool = False,
     no_data: float | None = None,
 ) -> Question:
     """Ask what the labels of masks mean.
@@ -29,15 +28,15 @@ def question_of(
         stored: what the masks store.
         names: class names that a file gives, in the order of the labels; empty without such a file.
         from_1: whether that file counts the labels from 1.
-        is_divided: whether a threshold has set each channel to 0 or 255, which can mix two colours into others.
+
         no_data: value that, as the masks declare, marks pixels without data.
 
     Raises:
-        LabelError: there are too many labels for a config, mostly ids of objects; or several colours are mixtures.
+        LabelError: there are too many labels for a config, mostly ids of objects.
     """
     labels = sorted(stored.pixels)
     if labels[-1] >= COLOUR:
-        return _of_colours(stored, names, _mixtures(stored) if is_divided else [])
+        return _of_colours(stored, names)
     if near := _left_by_jpeg(labels, stored.thin):
         return _of_jpeg(labels, near, names)
     if stored.kinds and not stored.of_objects and len(names) < len({*labels} - {0, VOID}):
@@ -213,29 +212,15 @@ def _of_objects(labels: Sequence[int], names: Sequence[str]) -> Question:
     return Question(f"{text}: what are these?", (merged, each), "value_map")
 
 
-def _mixtures(stored: StoredLabels) -> list[int]:
-    """Return the colours that cover no area and take each channel from one of two drawn colours."""
-    drawn = [*combinations(stored.pixels.keys() - stored.thin, 2)]
-    return [label for label in stored.thin if not all((label ^ one) & (label ^ other) for one, other in drawn)]
-
-
-def _of_colours(stored: StoredLabels, names: Sequence[str], mixed: Sequence[int]) -> Question:
-    """Ask about colours: black first (mostly background), then by frequency; VOC's cream or a mixture is void.
-
-    Raises:
-        LabelError: there are several mixtures, but only one colour can be void.
-    """
-    ordered = sorted(stored.pixels, key=lambda label: (label in mixed, label > COLOUR, -stored.pixels[label], label))
+def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
+    """Ask about colours: black first (mostly background), then by frequency; VOC's cream is void."""
+    ordered = sorted(stored.pixels, key=lambda label: (label > COLOUR, -stored.pixels[label], label))
     colours = [[label >> 16 & 255, label >> 8 & 255, label & 255] for label in ordered]
-    kept, blends = colours[: len(colours) - len(mixed)], colours[len(colours) - len(mixed) :]
-    if len(blends) > 1:
-        what = f"{_listed(blends)}, mixtures of the other colours on their borders, as made by JPEG and smooth edges"
-        raise LabelError(f"the masks hold {what}: export them again as PNG, one colour per class")
-    known = [colour for colour in kept if colour != [*VOID_COLOUR]]
+    known = [colour for colour in colours if colour != [*VOID_COLOUR]]
     called = [*names] if len(names) == len(known) == 2 else _made_up(len(known), not any(known[0]))
-    mapped = dict(zip([*called, "void"], [*known, *(blends or [[*VOID_COLOUR]])][: len(colours)], strict=False))
+    mapped = dict(zip([*called, "void"], [*known, [*VOID_COLOUR]][: len(colours)], strict=False))
     if stored.of_objects:
-        text = f"the masks hold {len(kept)} colours, as if each object had its own: what are these?"
+        text = f"the masks hold {len(colours)} colours, as if each object had its own: what are these?"
         each = Answer("each is a class", {"classes": called, "colour_map": mapped})
         mend = Answer("export the class of each pixel: one colour or number for all objects of a class")
         merged = Answer("objects of one class", {"classes": ["background", "object"], "threshold": 0.1})
@@ -244,7 +229,7 @@ def _of_colours(stored: StoredLabels, names: Sequence[str], mixed: Sequence[int]
         of_one = not any(known[0]) and (varying == 1 or not are_counted([*stored.pixels]))
         return Question(text, (merged, each) if of_one else (each, mend), "colour_map")
     text = "what are the classes called, in both `classes` and `colour_map`? (void: unlabelled) the masks hold colours"
-    text += f"; {_listed(blends)} is void: it lies only on borders, as mixtures do" if blends else ""
+
     return Question(text, (Answer("", {"classes": called, "colour_map": mapped}),), "classes", must=False)
 
 

@@ -19,7 +19,6 @@ from segkit_init.asked import (
     folders_asked,
     inverted_asked,
     issues_asked,
-    lists_asked,
     others_asked,
     twins_asked,
     unread_noted,
@@ -86,8 +85,7 @@ def look(root: Path) -> Findings:
         is_dealt = "split_seed" in known and first.is_dealt
         look.ask(division_asked(options, known) if is_dealt else ())
         look.ask(folders_asked(first.images, Path(options["root"]).expanduser()) if is_dealt else ())
-        if is_dealt and "lists" in known and not list_questions:
-            look.ask(lists_asked(first.images, options))
+
         if not masks or not (unseen := unseen_in(look.scan, {*first.masks} - {*masks}, labels)):
             break
         masks += unseen

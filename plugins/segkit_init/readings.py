@@ -15,7 +15,6 @@ from segkit.data.read import opened
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
 from segkit_folder.pictures import folders_in
-from segkit_folder.propose import drawn_share
 from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix
 from segkit_init.findings import Question
 from segkit_init.judged import select_readings
@@ -138,12 +137,7 @@ def _nothing(root: Path) -> str:
     if len(dates) > 1:
         series = f"{root} holds pictures of several dates, in folders such as {first_few(dates, 3)}: a time series"
         return f"{series}, which is not read; save one date, or all dates as bands of one file, beside the masks"
-    for folder in found:
-        path = min(path for path in (root / folder).iterdir() if path.name.lower().endswith(SUFFIXES))
-        if share := drawn_share(path):
-            what = f"{path} has a few colours in {share:.0%} of its pixels and many mixtures in the others"
-            advice = "export the masks again without smooth edges, one colour or number per class"
-            return f"{root}: {what}, like masks with blended edges; {advice}"
+
     return (
         f"{root} holds pictures ({held}; in all {beside}), but nothing shows which mask belongs to which image: "
         "save labels in text files or other programs' formats as PNG; give image and mask the same name in two "

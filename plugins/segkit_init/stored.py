@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ Labels = NDArray[np.integer[Any]]
 """The labels of a mask ``[H,W]``; a colour is :data:`COLOUR` + 65536 red + 256 green + blue."""
 
 COLOUR = 1 << 24  # above all labels
-_CORNERS: list[Colour] = sorted(((r, g, b) for r, g, b in product((0, 255), repeat=3)), key=lambda each: len({*each}))
 _LOOKED_AT = 40  # masks whose edges are looked at
 _MOST_HELD = 1000  # masks that are read at most
 _MOST_PIXELS = 1 << 27  # pixels of these masks together
@@ -84,19 +82,21 @@ def threshold_of(paths: Sequence[Path]) -> float | None:
         return None
     largest, ends = 255.0, np.zeros((len(paths), 2))
     for place, path in enumerate(paths):
-        values = _values(path)
-        largest = 255.0 if values.dtype == np.uint8 else max(float(values.max()), largest * (place > 0), 1e-9)
-        ends[place] = (values < largest / 16).mean(), (values > largest * 15 / 16).mean()
+        grey, is_deep = _greys(path)
+        largest = max(float(grey.max()), largest * (place > 0), 1e-9) if is_deep else 255.0
+        ends[place] = (grey < largest / 16).mean(), (grey > largest * 15 / 16).mean()
     of_both = ends.sum(1).min(initial=1) > AT_ENDS and bool((ends.mean(0) > _THIN).all())
     return (128 if largest == 255 else largest / 2) if of_both else None
 
 
-def _values(path: Path) -> NDArray[Any]:
-    """Return the values of a mask ``[H,W]`` or ``[H,W,C]`` without alpha, or the alpha of a cut-out object."""
+def _greys(path: Path) -> tuple[NDArray[np.float32], bool]:
+    """Return the greys of a mask ``[H,W]``, or the alpha of a cut-out object; and whether it has more than 8 bits."""
     with opened(path) as raster:
         values = np.asarray(raster[...])
-    has_alpha = values.ndim == 3 and values.dtype == np.uint8 and values.shape[2] in (2, 4)
-    return without_alpha(values, True) if has_alpha else values
+    is_deep = values.dtype != np.uint8
+    has_alpha = values.ndim == 3 and not is_deep and values.shape[2] in (2, 4)
+    values = without_alpha(values, True) if has_alpha else values
+    return values.reshape(*values.shape[:2], -1).mean(2, dtype=np.float32), is_deep
 
 
 def _has_erased_labels(path: Path) -> bool:
@@ -117,8 +117,7 @@ def are_edges(paths: Sequence[Path], threshold: float) -> bool:
     """Whether the values between black and white in masks cover no area, and so cannot be a class."""
     flat = total = 0
     for path in paths:
-        values = _values(path).astype(np.float32)
-        grey = torch.from_numpy(values.reshape(*values.shape[:2], -1).mean(2))[None] / (2 * threshold)  # [1,H,W]
+        grey = torch.from_numpy(_greys(path)[0])[None] / (2 * threshold)  # [1,H,W]
         high, low = max_pool2d(grey, 3, 1, 1), -max_pool2d(-grey, 3, 1, 1)
         flat += int(((low > 1 / 16) & (high < 15 / 16) & (high - low < 1 / 16)).sum())
         total += grey.numel()
@@ -202,10 +201,7 @@ def _of_one_kind(masks: Mapping[Path, Labels]) -> list[Labels]:
 def _read(path: Path, threshold: float | None) -> Labels | DataError:
     try:
         if threshold is not None:
-            corners: Labels = read_mask(path, {colour: at for at, colour in enumerate(_CORNERS)}, threshold=threshold)
-            has_colours = (corners > 1).mean() > _THIN
-            labels: Labels = _packed(_CORNERS)[corners] if has_colours else read_mask(path, threshold=threshold)
-            return labels
+            return read_mask(path, threshold=threshold)
         mask: Labels = read_mask(path)
         return _blurred(mask, path) or mask
     except DataError as error:

@@ -23,7 +23,6 @@ from segkit.inference.predictor import Predictor
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.metric.scores import split_scores
 from segkit_folder.files import VOID, PairedFiles
-from segkit_folder.masks import NO_NUMBER
 from segkit_folder.splits import composed
 
 _BAND = 1 << 20  # pixels counted at once: counting takes 8 bytes per pixel
@@ -188,7 +187,7 @@ def _as_recorded(run: Path, predictor: Predictor) -> PairedFiles:
         if not has_colours:
             own = [int(key) for key, index in labels.items() if index == void]
             meaning = dict.fromkeys([*([void] if voids is None else voids), *own], void)
-            meaning |= {} if threshold is None else {NO_NUMBER: void}
+
         meaning |= {key: index for index, keys in enumerate(stored) for key in keys}
     how: dict[str, Any] = {"colours" if has_colours else "values": meaning}
     ignored = None if void == VOID else void

@@ -35,7 +35,7 @@ def read(path: Path) -> Any:
 
 
 def matrix(path: Path) -> NDArray[Any]:
-    """Read labels from text, one row per line, split at spaces, commas or semicolons, less pandas' index and header.
+    """Read labels from text, one row per line, with numbers split at spaces, commas or semicolons.
 
     Raises:
         ValueError: the text is no numbers, or rows differ in length.
@@ -43,9 +43,5 @@ def matrix(path: Path) -> NDArray[Any]:
     with path.open(encoding="utf-8-sig") as file:
         first = file.readline()
     comma = next((each for each in ",;" if each in first), None)
-    is_table = first.startswith((",0,1,2,", ";0;1;2;"))
-    places = first[is_table:].split(comma or ",")
-    is_headed = len(places) > 3 and [each.strip() for each in places] == [*map(str, range(len(places)))]
-    values = np.loadtxt(path, delimiter=comma, skiprows=int(is_headed), ndmin=2, encoding="utf-8-sig")
-    values = values[:, 1:] if is_table else values
+    values = np.loadtxt(path, delimiter=comma, ndmin=2, encoding="utf-8-sig")
     return values.astype(np.int32) if (values == np.rint(values)).all() else values

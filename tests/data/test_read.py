@@ -375,10 +375,8 @@ def test_a_damaged_png_is_named(tmp_path: Path) -> None:
         (b"<!DOCTYPE html><html>404", "HTML"),
         (b"\n  <html>", "HTML"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
-        (b"8BPS\0\x01" + bytes(40), "Photoshop"),
-        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF"),
-        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image of a known format"),
+        (b"8BPS\0\x01" + bytes(40), "not an image of a known format"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "not an image of a known format"),  # FPX
         (b"just text", "not an image of a known format"),
     ],
@@ -404,7 +402,7 @@ def test_an_empty_file_is_called_so(tmp_path: Path) -> None:
 def test_eps_and_psd_that_pillow_could_open_are_refused(tmp_path: Path) -> None:
     noise().save(tmp_path / "picture.eps")
     (tmp_path / "picture.eps").rename(tmp_path / "picture.png")
-    with pytest.raises(DataError, match="PostScript"):
+    with pytest.raises(DataError, match="known format"):
         read_image(tmp_path / "picture.png")
     noise().save(tmp_path / "picture.pcx")
     with pytest.raises(DataError, match="known format"):

@@ -301,21 +301,6 @@ def test_images_of_8_and_of_more_bits_in_one_data_set_are_refused_by_name(root: 
     assert "train: 1 of 6 images have more or fewer bits a channel than train1: train0; " in texts(check())
 
 
-def test_grey_and_cmyk_images_among_colours_are_told_by_name(root: Path, check: Check) -> None:
-    for index, mode in ((1, "L"), (4, "CMYK")):
-        path = root / "images" / "train" / f"train{index}.png"
-        picture = Image.open(path).convert(mode)
-        path.unlink()
-        picture.save(path.with_suffix(".tif"))
-    (finding,) = check().issues
-    assert (finding.kind, finding.severity, finding.files) == ("no_colours", "warning", ("train1", "train4"))
-    assert "train: 2 of 6 images are grey or CMYK, unlike train0, and are read as RGB: grey as three" in str(finding)
-    for path in sorted((root / "images").glob("*/*.*")):
-        Image.open(path).convert("L").save(path.with_suffix(".png"))
-        path.unlink(missing_ok=path.suffix == ".tif") if path.suffix != ".png" else None
-    assert not check().issues  # all alike
-
-
 @pytest.mark.fault("F51")
 def test_masks_whose_zero_is_white_are_read_as_stored_and_told(root: Path, check: Check) -> None:
     masks = sorted((root / "masks").glob("*/*.png"))

@@ -175,7 +175,10 @@ def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
     of_both = {"lists": "ImageSets/{split}.txt", **sides}
     assert (names(tmp_path, **of_both), names(tmp_path, "val", **of_both)) == (["1", "3"], ["2"])
     assert FolderDataset(tmp_path, "train", ["a", "b"], **of_both).splits == ("train", "val")
-    (lists / "all.json").write_text('{"trainval": ["1", "2", "3"], "val": ["2"]}')  # what is in both is val
+    (lists / "all.json").write_text('{"trainval": ["1", "2", "3"], "val": ["2"]}')
+    with pytest.raises(DataError, match=r"entry 1: '2' is in .*all\.json, entry 2, too; a sample is in one split"):
+        names(tmp_path, lists="ImageSets/all.json", **sides)
+    (lists / "all.json").write_text('{"trainval": ["1", "3"], "val": ["2"]}')
     of_json = {"lists": "ImageSets/all.json", **sides}
     assert (names(tmp_path, **of_json), names(tmp_path, "val", **of_json)) == (["1", "3"], ["2"])
     (lists / "trainaug.txt").write_text("5\n6\n4\n1\n")
@@ -396,30 +399,17 @@ def test_a_threshold_divides_what_a_mask_shows(tmp_path: Path) -> None:
     Image.fromarray(255 - ramp).save(tmp_path / "white.tif", tiffinfo={262: 0})
     for name in ("a.png", "a.gif", "b.png", "b.tif"):
         assert read_mask(tmp_path / name, threshold=120)[0].tolist() == divided, name
-        corners = read_mask(tmp_path / name, {(0, 0, 0): 3, (255, 255, 255): 4}, threshold=120)
-        assert corners[0].tolist() == [3] * 8 + [4] * 8, name
     np.save(tmp_path / "b.npy", ramp >= 128)
     assert read_mask(tmp_path / "b.npy", threshold=120)[0].tolist() == divided
     as_stored = read_mask(tmp_path / "white.tif")[0]
     assert read_mask(tmp_path / "white.tif", threshold=120)[0].tolist() == np.where(as_stored < 120, 0, 255).tolist()
-    indices = Image.fromarray(ramp // 128)
-    indices.putpalette([0, 0, 0, 128, 0, 0])
-    indices.save(tmp_path / "red.png")
-    with pytest.raises(LabelError, match=r"red\.png: a threshold divides greys, and the palette holds colours"):
-        read_mask(tmp_path / "red.png", threshold=120)
-
-
-def test_of_masks_with_a_threshold_what_is_no_number_is_void(tmp_path: Path) -> None:
-    for number in range(4):
-        put(tmp_path, f"images/{number}.png")
-        values = np.tile(np.linspace(0, 1, 16, dtype=np.float32), (16, 1))
-        values[:, :2], values[:, 14:] = np.nan, np.inf
-        (tmp_path / "masks").mkdir(exist_ok=True)
-        np.save(tmp_path / f"masks/{number}.npy", values)
-    mask = FolderDataset(tmp_path, "train", ["a", "b"], threshold=0.5).mask(0)
-    assert mask[0].tolist() == [255] * 2 + [0] * 6 + [1] * 6 + [255] * 2
-    with pytest.raises(LabelError, match="a colour map was given, but the mask holds no colours"):
-        read_mask(tmp_path / "masks/0.npy", {(0, 0, 0): 0, (255, 255, 255): 1}, threshold=0.5)
+    np.save(tmp_path / "nan.npy", np.where(ramp < 16, np.nan, ramp))
+    with pytest.raises(LabelError, match=r"nan\.npy: the mask holds NaN or infinity"):
+        read_mask(tmp_path / "nan.npy", threshold=120)
+    colours = {"a": [0, 0, 0], "b": [255, 0, 0]}
+    put(tmp_path, "images/1.png", "masks/1.png")
+    with pytest.raises(ConfigError, match="threshold and colour_map: a threshold divides greys"):
+        FolderDataset(tmp_path, "train", ["a", "b"], threshold=120, colour_map=colours, fractions=[1, 0])
 
 
 def test_images_without_a_mask_may_be_blank(tmp_path: Path) -> None:

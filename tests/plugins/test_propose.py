@@ -420,21 +420,6 @@ def test_pictures_of_more_than_8_bits_are_told_from_masks_by_what_they_store(
     assert [found.options for found in propose_layout(tmp_path)] == [{"images": "images", "masks": "annotated"}]
 
 
-def test_of_copies_in_several_formats_one_is_read(tmp_path: Path) -> None:
-    for number in range(5):
-        for folder, ending in (("TIF", "tif"), ("PNG", "png")):
-            for side, kind in (("Original", "RGB"), ("Ground Truth", "L")):
-                path = tmp_path / folder / side / f"{number}.{ending}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                pixels = RANDOM.integers(
-                    0, 2 if kind == "L" else 256, (32, 32) if kind == "L" else (32, 32, 3), np.uint8
-                )
-                Image.fromarray(pixels).save(path)
-    found = [(each.options["images"], each.options["masks"]) for each in propose_layout(tmp_path)]
-    assert ("PNG/Original/{id}", "PNG/Ground Truth/{id}") in found
-    assert not any("{folder}" in images for images, _ in found)
-
-
 def test_two_stacks_of_grey_pictures_and_groups_of_arrays_are_pairs(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     truth = random.integers(0, 3, (9, 16, 20)).astype(np.uint8)  # [N,H,W]
