@@ -87,7 +87,7 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     The optional members are declared in :class:`segkit.data.sample.Dataset`, which a dataset need not subclass;
     :class:`segkit_folder.files.PairedFiles` implements all of them for image and mask files. With ``files(i)`` and
     ``reading``, samples are read in several threads and the next scan reads only changed files; without them it reads
-    everything again, in one thread, unless ``data.scan = "once"``.
+    everything again, in one thread.
     """
 
 
@@ -120,9 +120,11 @@ def segkit_checks() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Checks of a data set: ``{"name": "package.module:Class"}``; every scan runs all of them.
 
     A constructor parameter ``settings`` receives the table ``[data]``, a parameter ``augment`` the table ``[augment]``.
-    ``measure(sample)`` is called once for each version of a sample's files, in several threads, and returns a JSON
-    value that is cached with the scan. ``judge(splits)`` receives, for each split, one pair per sample, its
-    :class:`segkit.data.statistics.SampleStatistics` and its measurement, and returns issues
+    ``measure(sample, dataset, index)`` is called once for each version of a sample's files, in several threads, and
+    returns a JSON value that is cached with the scan; the sample is ``dataset[index]``, and a
+    :class:`segkit.errors.DataError` says that it cannot be used. ``judge(splits, datasets, left_out)`` receives, for
+    each split, one pair per sample, its :class:`segkit.data.statistics.SampleStatistics` and its measurement; the
+    datasets, without the samples that cannot be used; and the issues of those. It returns issues
     (:class:`segkit.errors.Issue`); an issue of severity ``error`` stops a run. Changing the attribute ``version``, a
     number, makes the next scan measure all samples again. A check that cannot be loaded, or fails, stops the scan.
     """
@@ -137,12 +139,14 @@ def segkit_readers() -> Mapping[str, str]:  # type: ignore[empty-body]
     readers, and for images that Pillow has opened in memory. It returns None to leave the file to the next reader; or
     the upright image: a NumPy array ``[H,W]`` or ``[H,W,C]``, or an object that has its ``shape`` and ``dtype`` and
     gives an array when sliced, so that headers need no decoding. 8-bit values stay as they are, others become float32;
-    the values of a mask are its labels. The object may have the attributes of :class:`segkit.data.read.Header`, such as
-    ``no_data``, with ``alpha`` as the last of its ``channels`` for transparency; ``is_lossy`` (true, or a text such as
-    "a JPEG": a mask is then refused); ``labels()``, where the labels of a mask differ from its values as an image;
-    ``verify()``, which raises an error for a wrong checksum that decoding ignores; and ``close()``. A file of several
-    images has ``parts``, a mapping from names to images, and a ``shape`` only where it can also be one image;
-    ``file#name`` is the path of a part. Errors are reported with the file's name.
+    the values of a mask are its labels. The suffix ``joined`` stands for paths of several files that hold the channels
+    of one image, ``red.tif | nir.tif``. The object may have the attributes of :class:`segkit.data.read.Header`, such as
+    ``no_data`` (bool ``[H,W]`` is allowed once the image is sliced), with ``alpha`` as the last of its ``channels`` for
+    transparency; ``is_lossy`` (true, or a text such as "a JPEG": a mask is then refused); ``labels()``, where the
+    labels of a mask differ from its values as an image; ``verify()``, which raises an error for a wrong checksum that
+    decoding ignores; and ``close()``. A file of several images has ``parts``, a mapping from names to images, and a
+    ``shape`` only where it can also be one image; ``file#name`` is the path of a part. Errors are reported with the
+    file's name.
     """
 
 

@@ -29,7 +29,8 @@ def _as_written(number: Any) -> Any:
 
 
 Number = Annotated[int, BeforeValidator(_number_or_auto), PlainSerializer(_as_written)]
-RENAMED = {"train": {"encoder_lr": "encoder_lr_mult"}}  # by table: old key of version 0.1 -> new key
+# by table: key of version 0.1 -> new key, or "" where it has gone
+RENAMED = {"data": {"scan": ""}, "train": {"encoder_lr": "encoder_lr_mult"}}
 
 
 class Settings(BaseModel):
@@ -47,8 +48,6 @@ class DataSettings(Settings):
         cache: where decoded images are kept: none; ram; device; auto: on CUDA the device if they fit into 40 % of its
             free memory, else ram if they fit into 70 % of its free part; on a CPU none, because it saves little there.
         on_bad: stop at files that cannot be used, or skip them with a warning that names them.
-        scan: for a dataset that does not name its files: all reads every sample at each start; once reads them at the
-            first start, and later only checks that eight samples of each split are unchanged.
         bands: the image channels to use, in this order, counted from 1; default: all.
         rgb: the channels, among those used, that pictures show as red, green and blue, or one channel as grey, counted
             from 1 and stretched from the 1st to the 99th percentile; default: the first three, or the first of two.
@@ -60,7 +59,6 @@ class DataSettings(Settings):
     resize: Annotated[float, Field(gt=0, le=8)] | Pair | None = None
     cache: Literal["auto", "none", "ram", "device"] = "auto"
     on_bad: Literal["stop", "skip"] = "stop"
-    scan: Literal["all", "once"] = "all"
     bands: Counts | None = None
     rgb: Annotated[Counts, Field(max_length=3)] | None = None
     no_data: Annotated[float, Field(strict=True)] | Literal["stop", "void"] = "stop"

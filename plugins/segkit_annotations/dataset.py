@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-import segkit
 from segkit.data.issues import refuse
-from segkit.data.read import check_place, file_of, read_header, version_of
+from segkit.data.read import Header, file_of
 from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import Size
@@ -30,7 +29,9 @@ from segkit_folder.files import PairedFiles, stem_of
 from segkit_folder.layout import Layout, Shares, divided
 from segkit_folder.masks import check_checksums
 from segkit_folder.pairs import Found
+from segkit_folder.pictures import version_of
 from segkit_folder.splits import SUFFIXES, composed
+from segkit_readers.place import aligned_headers
 
 VOID_NAME = "void"
 CROWD = " (crowd)"
@@ -305,25 +306,31 @@ class AnnotatedImages(PairedFiles):
         entry = self._entries.get(self.pairs[index])
         return (entry.image, *entry.sources) if entry else super().files(index)
 
-    def check_mask_file(self, index: int) -> Mapping[int, Colour]:
-        """Check the checksums of masks that are stored as pictures."""
-        if self.pairs[index] not in self._entries:
-            return super().check_mask_file(index)
-        for path in self.files(index)[1:]:
-            if path.suffix.lower() in SUFFIXES:
-                check_checksums(path)
-                check_place(self.pairs[index][0], path)
-        return {}
+    def _pictures(self, index: int) -> Sequence[Path]:
+        """Return the pictures that the mask of a sample is read from."""
+        masks = self.files(index)[1:]
+        is_drawn = self.pairs[index] in self._entries
+        return [path for path in masks if path.suffix.lower() in SUFFIXES] if is_drawn else masks
 
-    def inspect(self, index: int) -> tuple[segkit.Sample, dict[str, Any]]:
-        """See :meth:`segkit.data.sample.Dataset.inspect`; also mark EXIF-turned images whose shapes may be unturned."""
-        sample, found = super().inspect(index)
-        if entry := self._entries.get(self.pairs[index]):
-            image = read_header(entry.image)
-            fits_raw = image.orientation < 5 or image.size[0] == image.size[1]
-            if image.orientation != 1 and (fits_raw or not (entry.size or self._size(entry))):
-                found["turned_image"] = ""
-        return sample, found
+    def verify(self, index: int) -> None:
+        """Check the checksums of masks that are stored as pictures."""
+        for path in self._pictures(index):
+            check_checksums(path, self.most_pixels)
+
+    def headers(self, index: int) -> list[Header]:
+        """See :meth:`PairedFiles.headers`."""
+        return aligned_headers([self.pairs[index][0], *self._pictures(index)], self.most_pixels)
+
+    def drawn(self, index: int, masks: Sequence[Header]) -> Mapping[int, Colour]:
+        """See :meth:`PairedFiles.drawn`; the colours of annotated masks do not identify their labels."""
+        return {} if self.pairs[index] in self._entries else super().drawn(index, masks)
+
+    def is_turned(self, index: int, image: Header, masks: Sequence[Header]) -> bool:
+        """See :meth:`PairedFiles.is_turned`; also for EXIF-turned images whose shapes may be unturned."""
+        entry = self._entries.get(self.pairs[index])
+        if entry is None or image.orientation == 1:
+            return super().is_turned(index, image, masks)
+        return image.orientation < 5 or image.size[0] == image.size[1] or not (entry.size or self._size(entry))
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         entry, own = self._entries.get(self.pairs[index]), (size[0], size[1])

@@ -53,12 +53,12 @@ class Duplicates:
     def __init__(self, settings: Any) -> None:
         self._allowed = settings.allow_leaks
 
-    def measure(self, sample: segkit.Sample) -> str:
+    def measure(self, sample: segkit.Sample, *_: Any) -> str:
         """Return the thumbnail of an image, and the digest of its histogram, as hexadecimal digits."""
         small, histogram = fingerprint(np.stack([*sample.image.numpy()], axis=-1))
         return small.tobytes().hex() + histogram
 
-    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, str]]]) -> Iterator[Issue]:
+    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, str]]], *_: Any) -> Iterator[Issue]:
         """Yield an issue for each pair of splits with rotated, equal or similar images."""
         pictures = {
             split: [

@@ -16,7 +16,7 @@ from segkit.data.normalise import Normalisation
 from segkit.data.resize import resized_size
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue
-from segkit_folder.files import about
+from segkit_folder.files import PairedFiles, about
 
 _ODD = {
     "no_data": (
@@ -37,17 +37,19 @@ _MOSTLY = 0.5  # share of the pixels of a crop
 class Images:
     """Images that are blank, hold a value that may mark pixels without data, or are of another depth or unit."""
 
-    def measure(self, sample: segkit.Sample) -> dict[str, str]:
+    def measure(self, sample: segkit.Sample, dataset: Any, index: int) -> dict[str, str]:
         """Return the problems of an image by kind, with a detail or ""."""
         image, found = sample.image.numpy(), {}
         if image.dtype == np.float32:
-            if mark := no_data_value(image[0]):
+            if (mark := no_data_value(image[0])) and mark != _declared(dataset, index):
                 found["no_data"] = mark
             if holes := int(np.isnan(image).any(0).sum()):
                 found["holes"] = f"{holes / image[0].size:.1%}"
         return found if (image != image[:, :1, :1]).any() else found | {"constant_image": ""}
 
-    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, dict[str, str]]]]) -> Iterator[Issue]:
+    def judge(
+        self, splits: Mapping[str, Sequence[tuple[SampleStatistics, dict[str, str]]]], *_: Any
+    ) -> Iterator[Issue]:
         """Yield an issue for each kind and split."""
         every = [each for those in splits.values() for each, _ in those]
         train = [each for each, _ in splits.get("train", ())]
@@ -56,9 +58,6 @@ class Images:
         for split, those in splits.items():
             for kind, (what, advice) in _ODD.items():
                 odd = [(each.name, found[kind]) for each, found in those if kind in found]
-                if kind == "no_data":  # the dataset reports declared no-data values
-                    declared = {each.name for each, _ in those if "declared_no_data" in each.inspected}
-                    odd = [each for each in odd if each[0] not in declared]
                 if odd:
                     stop = (kind, split, len(odd)) == ("constant_image", "train", len(those))
                     yield about(kind, split, odd, len(those), what, advice, error=stop)
@@ -84,10 +83,10 @@ class Crops:
     def __init__(self, settings: Any, augment: Any) -> None:
         self._resize, self._augment = settings.resize, augment
 
-    def measure(self, sample: segkit.Sample) -> None:
+    def measure(self, sample: segkit.Sample, *_: Any) -> None:
         """Measure nothing; the scan has recorded the sizes."""
 
-    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, None]]]) -> Iterator[Issue]:
+    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, None]]], *_: Any) -> Iterator[Issue]:
         """Yield a warning if at least half of the pixels of all crops would be void."""
         crop, scale = self._augment.crop, math.sqrt(math.prod(self._augment.scale))
         sizes = [resized_size(*each.size, self._resize) for each, _ in splits.get("train", ())]  # [N,2]
@@ -97,6 +96,12 @@ class Crops:
         if void >= _MOSTLY:
             text = f"augment.crop = {crop} is larger than most images (after data.resize and augment.scale): "
             yield Issue("large_crop", what=f"{text}{void:.0%} of the crops is void", severity="warning", split="train")
+
+
+def _declared(dataset: Any, index: int) -> str:
+    """Return the value that an image's file declares as no data, about which the check ``classes`` warns, or ""."""
+    value = dataset.headers(index)[0].no_data if isinstance(dataset, PairedFiles) else None
+    return "" if value is None else f"{value:g}"
 
 
 def no_data_value(channel: NDArray[Any]) -> str | None:

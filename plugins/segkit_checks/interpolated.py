@@ -37,11 +37,11 @@ class Borders(NamedTuple):
 class Interpolated:
     """Masks that look interpolated or saved as JPEG: in-between labels along the borders of two others."""
 
-    def measure(self, sample: segkit.Sample) -> tuple[int, int]:
+    def measure(self, sample: segkit.Sample, *_: Any) -> tuple[int, int]:
         """Return the numbers of suspicious and possible places of a mask."""
         return borders(sample.mask.numpy())
 
-    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Sequence[int]]]]) -> Iterator[Issue]:
+    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Sequence[int]]]], *_: Any) -> Iterator[Issue]:
         """Yield one warning for each split with such masks."""
         for split, samples in splits.items():
             found = interpolated([Borders(*counted) for _, counted in samples])

@@ -119,7 +119,6 @@ class FolderDataset(PairedFiles):
         self.blank, self.train_on_val = layout.blank, train_on_val
         self.threshold, self.resize_masks = threshold, resize_masks
         self.reading += f" {threshold}{' blank' * bool(self.blank)}{' resized' * resize_masks}"
-        self.image_files = () if isinstance(images, str) else tuple(images)
         self.choose(layout, split)
 
     def choose(self, layout: Layout, split: str) -> None:

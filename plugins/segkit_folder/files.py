@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import segkit
-from segkit.data.read import ALPHA, LABELS, MAX_PIXELS, check_place, file_of, places_of, read_header, read_picture
+from segkit.data.read import ALPHA, LABELS, MAX_PIXELS, Header, file_of, read_header, read_picture
 from segkit.data.sample import RGB, Colour, Dataset
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_folder import misread, palettes
@@ -26,6 +26,8 @@ from segkit_folder.misread import MISREAD as MISREAD
 from segkit_folder.misread import about as about
 from segkit_folder.palettes import telling_colours as telling_colours
 from segkit_folder.splits import composed, require_split
+from segkit_readers.joined import places_of
+from segkit_readers.place import aligned_headers
 
 if TYPE_CHECKING:
     from segkit_folder.layout import Layout
@@ -218,27 +220,43 @@ class PairedFiles(Dataset):
         """Return the files of sample ``index``: one or more of the image, then the mask."""
         return tuple(file for place in self.pairs[index] for file in places_of(place))
 
-    def check_mask_file(self, index: int) -> Mapping[int, Colour]:
-        """Check the mask's checksums and georeference; return the colours of its labels if it has a palette, else {}.
+    def verify(self, index: int) -> None:
+        """See :meth:`segkit.data.sample.Dataset.verify`: check the mask's checksums."""
+        check_checksums(self.pairs[index][1], self.most_pixels)
+
+    def headers(self, index: int) -> list[Header]:
+        """Return the headers of the image and of the pictures that its mask is read from.
 
         Raises:
-            DataError: the mask cannot be read, is corrupt, or has another georeference than its image.
+            DataError: a file cannot be read, or a mask has another georeference than its image.
         """
-        image, path = self.pairs[index]
-        check_checksums(path, self.most_pixels)
-        if image not in self.blank:
-            check_place(image, path, self.most_pixels)
-        has_none = self.colours is not None or self.threshold is not None or image in self.blank
-        palette = None if has_none else read_header(path, self.most_pixels).palette
+        image, mask = self.pairs[index]
+        return aligned_headers([image] if image in self.blank else [image, mask], self.most_pixels)
+
+    def drawn(self, index: int, masks: Sequence[Header]) -> Mapping[int, Colour]:
+        """Return the colours of the mask's labels if it has a palette, else {}; ``masks``: headers of its pictures."""
+        palette = masks[0].palette if masks and self.colours is None and self.threshold is None else None
         if palette is None:
             return {}
-        return telling_colours(palette, [*self.values], read_mask(path, most_pixels=self.most_pixels))
+        mask = read_mask(self.pairs[index][1], most_pixels=self.most_pixels)
+        return telling_colours(palette, [*self.values], mask)
+
+    def is_turned(self, index: int, image: Header, masks: Sequence[Header]) -> bool:
+        """Whether image and mask differ in their EXIF orientation, and one of the two may lack it.
+
+        Their shapes match whether the mask was drawn on the upright image or on the pixels as they are stored.
+        """
+        square = image.size[0] == image.size[1]
+        return any(
+            image.orientation != mask.orientation and (square or (image.orientation > 4) == (mask.orientation > 4))
+            for mask in masks
+        )
 
     def advice(self, kind: str) -> str:
         """Return what the user can do about masks that are refused, by the kind of the issue."""
         return f"allowed are {self._allowed()}; {self.label_advice}"
 
-    palette_issues, inspect, judge = palettes.palette_issues, misread.inspected, misread.judged
+    palette_issues, facts, judge = palettes.palette_issues, misread.facts, misread.judged
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         image_path, mask_path = self.pairs[index]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,9 +11,8 @@ import numpy as np
 
 import segkit
 from segkit.data.issues import merged
-from segkit.data.read import read_header
 from segkit.data.statistics import SampleStatistics
-from segkit.errors import DataError, Issue, first_few
+from segkit.errors import Issue, first_few
 from segkit_folder.palettes import OF_PALETTES
 
 if TYPE_CHECKING:
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
 
 Masks = Mapping[str, tuple[str, SampleStatistics]]
 """Path of a mask -> split and statistics of its sample."""
+Measured = tuple[Sequence[Path], SampleStatistics, Mapping[str, Any]]
+"""The files of a sample, its statistics, and the result of :func:`facts`."""
 
 MISREAD = (*OF_PALETTES, "black_and_white")
 """Kinds of issues that put the labels of all masks in doubt."""
@@ -64,42 +64,38 @@ def about(
     return Issue(kind, what=text, severity=severity, split=split, files=tuple(name for name, _ in odd))
 
 
-def inspected(dataset: PairedFiles, index: int) -> tuple[segkit.Sample, dict[str, Any]]:
-    """Return a sample and {kind: detail} for its files' unusual properties; ``palette``: [label, colour] pairs."""
-    palette = dataset.check_mask_file(index)  # first, because a damaged file gives wrong labels
-    sample = dataset[index]
-    properties: dict[str, Any] = {"palette": [*palette.items()]} if palette else {}
-    with suppress(DataError, ValueError):  # the files are not an image and a mask, such as those of annotations
-        image, mask = map(read_header, dataset.files(index))
-        # the shapes match whether the mask was drawn on the upright image or on the pixels as they are stored
-        square, on_their_sides = image.size[0] == image.size[1], {image.orientation > 4, mask.orientation > 4}
-        if image.orientation != mask.orientation and (square or len(on_their_sides) == 1):
-            properties["turned_image"] = ""
-
-        if mask.white_is_zero:
-            properties["white_zero"] = ""
-        if dataset.no_data == "stop" and image.no_data is not None and bool((sample.image == image.no_data).any()):
-            properties["declared_no_data"] = f"{image.no_data:g}"
-    return sample, properties
+def facts(dataset: PairedFiles, sample: segkit.Sample, index: int) -> dict[str, Any]:
+    """Return {kind: detail} for unusual properties of a sample's files; ``palette``: [label, colour] pairs."""
+    image, *masks = dataset.headers(index)
+    palette = dataset.drawn(index, masks)
+    found: dict[str, Any] = {"palette": [*palette.items()]} if palette else {}
+    if dataset.is_turned(index, image, masks):
+        found["turned_image"] = ""
+    if any(mask.white_is_zero for mask in masks):
+        found["white_zero"] = ""
+    if dataset.no_data == "stop" and image.no_data is not None and bool((sample.image == image.no_data).any()):
+        found["declared_no_data"] = f"{image.no_data:g}"
+    return found
 
 
 def judged(
     dataset: PairedFiles,
-    splits: Mapping[str, Sequence[tuple[Sequence[Path], SampleStatistics]]],
+    splits: Mapping[str, Sequence[Measured]],
     left_out: Sequence[Issue],
 ) -> Iterator[Issue]:
-    """Yield the issues of all splits (see :meth:`segkit.data.sample.Dataset.judge`)."""
-    masks = {str(files[-1]): (split, each) for split, those in splits.items() for files, each in those}
+    """Yield the issues of all splits; ``left_out``: those of samples that cannot be used."""
+    masks = {str(files[-1]): (split, each) for split, those in splits.items() for files, each, _ in those}
     colours = {
-        file: {label: tuple(colour) for label, colour in each.inspected.get("palette", ())}
-        for file, (_, each) in masks.items()
+        str(files[-1]): {label: tuple(colour) for label, colour in found.get("palette", ())}
+        for those in splits.values()
+        for files, _, found in those
     }
     for issue in merged(dataset.palette_issues(colours) if any(colours.values()) else []):
         files = tuple(file for pair in issue.files for file in pair.split(" and ") if file in masks)
         yield replace(issue, split=", ".join(dict.fromkeys(masks[file][0] for file in files)), files=files)
     if "train" in splits and len(dataset.classes) == 2 and dataset.void_is_assumed:
         yield from merged(_black_and_white(dataset, masks, left_out))
-    yield from _odd_files({split: [each for _, each in those] for split, those in splits.items()})
+    yield from _odd_files({split: [(each.name, found) for _, each, found in those] for split, those in splits.items()})
 
 
 def _black_and_white(dataset: PairedFiles, masks: Masks, left_out: Sequence[Issue]) -> Iterator[Issue]:
@@ -122,18 +118,21 @@ def _black_and_white(dataset: PairedFiles, masks: Masks, left_out: Sequence[Issu
             yield Issue(kind, file, what, advice, severity="warning" if ones else "error", split=split)
 
 
-def _odd_files(splits: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:
-    """Report files with unusual properties, and splits that mix TIFF masks whose 0 is white with other masks."""
+def _odd_files(splits: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]) -> Iterator[Issue]:
+    """Report files with unusual properties, and splits that mix TIFF masks whose 0 is white with other masks.
+
+    Args:
+        splits: for each split, the name and the result of :func:`facts` of each sample.
+    """
     if not (every := [each for those in splits.values() for each in those]):
         return
-    odd = ["white_zero" in each.inspected for each in every]
-    white = every[odd.index(2 * sum(odd) > len(odd))]  # the first of the majority
+    whites = ["white_zero" in found for _, found in every]
+    is_white = 2 * sum(whites) > len(whites)
+    usual = every[whites.index(is_white)][0]  # the first of the majority
     for split, those in splits.items():
         for kind, (what, advice) in _ODD.items():
-            if odd := [(each.name, each.inspected[kind]) for each in those if kind in each.inspected]:
+            if odd := [(name, found[kind]) for name, found in those if kind in found]:
                 yield about(kind, split, odd, len(those), what, advice)
-
-        is_white = "white_zero" in white.inspected
-        if other := [(each.name, "") for each in those if ("white_zero" in each.inspected) != is_white]:
-            what = f"have masks unlike that of {white.name}: TIFFs whose 0 is white, or not"
+        if other := [(name, "") for name, found in those if ("white_zero" in found) != is_white]:
+            what = f"have masks unlike that of {usual}: TIFFs whose 0 is white, or not"
             yield about("mixed_white_zero", split, other, len(those), what, "save all masks alike, as PNG", error=True)

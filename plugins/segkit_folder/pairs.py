@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segkit.data.issues import refuse
-from segkit.data.read import file_of, places_of
+from segkit.data.read import file_of
 from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few
 from segkit_folder.pictures import Listing, listing, parts_of, path_in
 from segkit_folder.splits import (
@@ -27,6 +27,7 @@ from segkit_folder.splits import (
     is_train_and_val,
     split_called,
 )
+from segkit_readers.joined import places_of
 
 _SYSTEM = ("thumbs.db", "desktop.ini")  # Windows creates these in any folder
 _TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -13,16 +14,30 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.data.read import opened, version_of
+from segkit.data.read import opened
 from segkit.errors import DataError
 from segkit_folder.splits import CONTAINERS, SEVERAL, SUFFIXES, TABLES
 
 MOST_SEEN = 5  # files of one type that are opened
 LEAST_SIDE = 8  # pixels; a shorter axis is the channel axis
 MOST_FILES = 50_000  # pictures that are considered
+_SETTLED = 3_000_000_000  # nanoseconds
 
 Listing = tuple[tuple[str, ...], tuple[str, ...]]
 """The sorted names of the subfolders and of the files in a folder, without hidden ones."""
+
+
+def version_of(path: str | Path) -> object:
+    """Return a value that stays equal until the file or folder changes; for a recent change it never compares equal.
+
+    The time stamps of file systems are accurate to two seconds (FAT) or better.
+    """
+    try:
+        state = os.stat(path)  # noqa: PTH116  (a third of pathlib's time)
+    except OSError:  # reading the file will raise an error
+        return object()
+    times = state.st_mtime_ns, state.st_ctime_ns
+    return (*times, state.st_size) if time.time_ns() - max(times) > _SETTLED else object()
 
 
 def listing(folder: str | Path) -> Listing:

@@ -149,7 +149,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
 
     from segkit_predict.geotiff import is_installed
     from segkit_predict.ground_truth import GroundTruth, mask_stem
-    from segkit_predict.images import list_images, parts_of_run
+    from segkit_predict.images import list_images, parts_of_run, patterns_of_run
     from segkit_predict.outputs import name_outputs
     from segkit_predict.writer import Writer
 
@@ -157,7 +157,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     predictor = segkit.load(runs if len(runs) > 1 else runs[0], device=arguments.device, precision=arguments.precision)
     checked.refuse_unused(predictor.resize)
     folder = run if (run := Path(runs[0])).is_dir() else run.parent
-    images = list_images(places, skipped, predictor.images.files, parts_of_run(folder, predictor))
+    images = list_images(places, skipped, patterns_of_run(folder), parts_of_run(folder, predictor))
     if suffix := arguments.mask_suffix:  # exclude masks that lie beside their images
         masks = {(file.parent, mask_stem(name, suffix)) for file, name in images.items()}
         images = {file: name for file, name in images.items() if (file.parent, file.stem) not in masks}

@@ -11,8 +11,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.read import places_of, read_header, with_holes
+from segkit.data.read import read_header, with_holes
 from segkit.errors import DataError
+from segkit_readers.joined import places_of
 from segkit_samples.sheets import WRITER
 
 MOST_WHOLE = 50_000_000  # pixels up to which an image is read at once: 150 MB as RGB, 2.4 GB with 12 bands

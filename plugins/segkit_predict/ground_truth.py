@@ -73,7 +73,9 @@ class GroundTruth:
             DataError: a file that cannot be read.
         """
         number = self._numbers[image]
-        drawn = self.dataset.check_mask_file(number)
+        self.dataset.verify(number)
+        _, *masks = self.dataset.headers(number)
+        drawn = self.dataset.drawn(number, masks)
         mask: NDArray[np.uint8] = self.dataset.mask(number).numpy()
         file = str(self.dataset.pairs[number][1])
         with self._lock:  # so that the second of two contradicting masks is refused, though threads read both

@@ -65,6 +65,12 @@ def list_images(
     return {file: found[file] for file in once}
 
 
+def patterns_of_run(run: Path) -> list[str]:
+    """Return the patterns of the files of one image, if the run's images have their channels in several files."""
+    patterns = options_of(run).get("images")
+    return [] if patterns is None or isinstance(patterns, str) else [*patterns]
+
+
 def parts_of_run(run: Path, predictor: Predictor) -> Callable[[Path, list[str]], list[str]]:
     """Return a function that selects the images in a file by the run's image pattern, or by channels and type."""
     pattern = options_of(run).get("images")

@@ -8,9 +8,9 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from segkit.data.read import places_of
 from segkit.errors import ConfigError, first_few, one_line
 from segkit_folder.splits import composed
+from segkit_readers.joined import places_of
 from segkit_samples.sheets import is_prediction
 
 ENDINGS = {  # kind of output -> ending of its file name

@@ -18,5 +18,6 @@ def segkit_readers() -> dict[str, str]:
         "dcm": "segkit_readers.several:dicom",
         **dict.fromkeys(("jp2", "j2k", "jpx", "jpf", "j2c"), "segkit_readers.jpeg2000:read"),
         **dict.fromkeys(("ppm", "pgm", "jfif", "jpe"), "segkit_readers.pillow:read"),
+        "joined": "segkit_readers.joined:read",
         "any": "segkit_readers.pillow:read",
     }

@@ -17,11 +17,10 @@ from typing import Any
 
 from segkit.data.read import file_of
 from segkit.data.sample import Dataset
-from segkit.data.subset import Subset
 from segkit.errors import WriteError
 from segkit.files import write_atomically
 
-FORMAT = 8  # increase when the meaning of cached values changes
+FORMAT = 9  # increase when the meaning of cached values changes
 _UNUSED = 30 * 24 * 3600  # seconds after which an unused cache file is deleted
 _SPARE = 200_000  # unused entries to keep: they may belong to another split, such as COCO's train
 
@@ -77,26 +76,6 @@ class ScanCache:
                 if time.time() - other.stat().st_mtime > _UNUSED:
                     other.unlink()
             write_atomically(self.path, lambda file: file.write(content), durable=False)
-
-
-def reading_of(dataset: Dataset, split: str) -> str:
-    """Return the part of a cache key that does not depend on the files: everything else that determines the values.
-
-    For a dataset without ``reading``: the split, the selected samples and all attributes that JSON can hold.
-    """
-    kind = f"{dataset.kind} {len(dataset.classes)} {dataset.ignore_index}"
-    if dataset.reading is not None:
-        return f"{kind} {dataset.reading} {dataset.channels}"  # a grey image is read as RGB if others are in colours
-    whole: Any = dataset
-    rows = [len(dataset)]
-    while isinstance(whole, Subset):
-        rows += whole.indices
-        whole = whole.dataset
-    attributes = {}
-    for name, value in sorted(getattr(whole, "__dict__", {}).items()):
-        with contextlib.suppress(TypeError, ValueError):
-            attributes[name] = json.dumps(str(value) if isinstance(value, Path) else value)
-    return f"{kind} {split} {rows} {attributes}"
 
 
 def stamps_of(dataset: Dataset) -> list[bytes | None]:

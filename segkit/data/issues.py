@@ -1,4 +1,4 @@
-"""Issues of a data set: merge those of many files into one, collect them, and check the labels of whole splits."""
+"""Issues of a data set: merge those of many files into one, and collect them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
-from segkit.data.sample import Dataset
-from segkit.data.statistics import SampleStatistics
 from segkit.errors import DataError, Issue, first_few, one_line
 
 _gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
@@ -88,30 +84,3 @@ def refuse(issues: Sequence[Issue]) -> None:
         collected.extend(issues)
     elif issues:
         raise DataError("\n".join(map(str, merged(issues))), issues[0] if len(issues) == 1 else None)
-
-
-def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: str, whole: bool) -> Iterator[Issue]:
-    """Check the labels of a split; if it is not ``whole``, the samples left out may hold the absent classes."""
-
-    def issue(kind: str, what: str, severity: Literal["error", "warning"], files: Iterable[str] = ()) -> Issue:
-        return Issue(kind, what=what, severity=severity, split=split, files=tuple(files))
-
-    counts = np.array([each.counts for each in samples])  # [N,C+1]
-    pixels, images, classes = counts.sum(0).tolist(), (counts[:, :-1] > 0).sum(0), dataset.classes
-    present = np.flatnonzero(images).tolist()
-    if not present:
-        text = "every pixel of every mask is void: there is nothing to learn or to score"
-        yield issue("all_void", text, "error", [each.name for each in samples])
-    elif split == "train" and len(present) == 1 and len(classes) > 1:
-        void = f", and {pixels[-1] / sum(pixels):.1%} of all pixels are void" if pixels[-1] else ""
-        hint = "does void belong to a class?" if pixels[-1] else "check which stored label is which class"
-        text = f"every labelled pixel is '{classes[present[0]]}'{void}; nothing can be learned; {hint}"
-        yield issue("one_class", text, "error" if whole else "warning")
-    elif split == "train" and len(classes) == 1:
-        text = f"'{classes[0]}' is the only class, so every prediction is right and nothing can be learned; "
-        yield issue("one_class", text + "add a class for everything else, such as background", "warning")
-    elif whole and len(present) < len(classes):
-        absent = [name for name, count in zip(classes, images, strict=True) if not count]
-        lacking = "no network can learn these" if split == "train" else "these have no score here"
-        text = f"{len(absent)} of {len(classes)} classes in no image; {lacking}: {first_few(absent, 20)}"
-        yield issue("absent_class", text, "warning", absent)

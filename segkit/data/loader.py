@@ -107,7 +107,7 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
             raise error.with_message(str(error)) from error  # a worker process may fail to pickle a subclass
         files = dataset.files(index)
         names = f" ({', '.join(map(str, files))})" if files else ""
-        which = f"sample {index} of {dataset.kind.rpartition('.')[2]}{names}"
+        which = f"sample {index} of {type(dataset.whole).__name__}{names}"
         if isinstance(error, OSError):  # such as a network drive that has gone away
             file = f", {error.filename}" if error.filename and not files else ""
             raise DataError(f"{which}{file} cannot be read: {reason(error)}") from error

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import stat
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,8 +35,7 @@ ALPHA = "alpha"
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
-_ANY = "any"
-_SETTLED = 3_000_000_000  # nanoseconds
+_ANY, _JOINED = "any", "joined"
 _LARGEST_VALUE = 1e30  # a float of a larger magnitude marks missing data, such as GDAL's -3.4e38
 
 
@@ -88,25 +85,17 @@ class Picture(NamedTuple):
 @functools.cache
 def suffixes() -> tuple[str, ...]:
     """Return the file suffixes that are recognised as pictures."""
-    return (*_SUFFIXES, *(f".{name}" for name in _readers() if name != _ANY and f".{name}" not in _SUFFIXES))
+    added = (f".{name}" for name in _readers() if name not in (_ANY, _JOINED))
+    return tuple(dict.fromkeys((*_SUFFIXES, *added)))
 
 
 def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
-    """Read the header of a picture without decoding its pixels; cached until the file changes.
+    """Read the header of a picture without decoding its pixels.
 
     Raises:
         DataError: the file is missing, empty, of an unknown format or has more than ``most_pixels``.
     """
-    if len(places := places_of(path)) > 1:
-        first, *others = _headers(places, most_pixels)
-        names = sum((each.channels for each in others), first.channels)
-        return first._replace(channels=names, has_colours=names[:3] == RGB)
-    return _header(Path(path), most_pixels, version_of(file_of(path)[0]))
-
-
-@functools.lru_cache(256)  # a scan reads the headers of a sample several times
-def _header(path: Path, most_pixels: int, version: object) -> Header:
-    with opened(path, most_pixels) as raster:
+    with opened(Path(path), most_pixels) as raster:
         names = _names(raster)
         facts: dict[str, Any] = {
             name: getattr(raster, name, default) for name, default in Header._field_defaults.items()
@@ -126,7 +115,7 @@ def read_picture(
     Transparency that is the same at every pixel is dropped.
 
     Args:
-        path: a file, or several (see :func:`places_of`), whose channels are concatenated (one channel of a grey file).
+        path: a file; or ``red.tif | nir.tif``, several files that hold the channels of one image.
         most_pixels: the largest image that is decoded; may exceed :data:`MAX_PIXELS` if the user named this image.
             Reading an 8-bit RGB image takes seven bytes per pixel, of which the result keeps three.
         bands: the channels to read, counted from 1; transparency comes after the colours. Default: all.
@@ -137,30 +126,19 @@ def read_picture(
         DataError: the file is missing, empty, damaged, too large or of an unknown format; it has several pages,
             transparency that varies, or pixels that are not numbers; or it lacks one of the bands.
     """
-    if len(places := places_of(path)) > 1:
-        channels = [each.channels for each in _headers(places, most_pixels)]
-        # the mark that a file declares applies to its own channels, the user's mark to the channels of all files
-        pictures = [read_picture(each, most_pixels, None, "stop" if no_data == "stop" else "void") for each in places]
-        pixels = np.concatenate([each.pixels[..., : len(n)] for each, n in zip(pictures, channels, strict=True)], 2)
-        pixels = np.ascontiguousarray(pixels if bands is None else _select(pixels, sum(channels, ()), bands, str(path)))
-        if no_data == "stop":
-            return Picture(pixels, None)
-        marked = with_holes(pixels, None, no_data, str(path))
-        holes: Any = [each.holes for each in (marked, *pictures)]
-        return marked._replace(holes=np.logical_or.reduce(holes))
     with opened(Path(path), most_pixels) as raster:
         pixels, declared = _pixels(raster, bands, str(path)), getattr(raster, "no_data", None)
     return with_holes(pixels, declared, no_data, str(path))
 
 
-def with_holes(pixels: Pixels, declared: float | None, no_data: float | str, name: str) -> Picture:
+def with_holes(pixels: Pixels, declared: float | NDArray[np.bool_] | None, no_data: float | str, name: str) -> Picture:
     """Find pixels without data in an image, or in some of its rows; float32 ones become NaN.
 
     A pixel has no data if a value is not a number, or if all its channels hold one of the marks.
 
     Args:
         pixels: ``[H,W,C]``; changed in place.
-        declared: the value that the file declares as the mark of pixels without data.
+        declared: the value that the file declares as the mark of pixels without data, or bool ``[H,W]``.
         no_data: value of ``data.no_data``.
         name: name of the image for errors.
 
@@ -171,6 +149,8 @@ def with_holes(pixels: Pixels, declared: float | None, no_data: float | str, nam
     for mark in (declared, no_data) if no_data != "stop" else ():
         if isinstance(mark, int | float):
             holes |= (pixels == mark).all(2)
+        elif isinstance(mark, np.ndarray):
+            holes |= mark
     wrong = ~(np.abs(pixels) < _LARGEST_VALUE) if wide else np.zeros(0)
     if no_data == "stop":
         if wrong.any():
@@ -216,67 +196,17 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def version_of(path: str | Path) -> object:
-    """Return a value that stays equal until the file or folder changes; for a recent change it never compares equal.
-
-    The time stamps of file systems are accurate to two seconds (FAT) or better.
-    """
-    try:
-        state = os.stat(path)  # noqa: PTH116  (a third of pathlib's time)
-    except OSError:  # reading the file will raise an error
-        return object()
-    times = state.st_mtime_ns, state.st_ctime_ns
-    return (*times, state.st_size) if time.time_ns() - max(times) > _SETTLED else object()
-
-
 def file_of(path: str | Path) -> tuple[Path, str]:
     """Split a path at its ``#``: ``stack.tif#3`` is the third picture in ``stack.tif``."""
     file, mark, part = str(path).rpartition("#")
-    if not mark or os.path.exists(path):  # noqa: PTH110
+    if not mark or os.path.exists(path) or _is_joined(file):  # noqa: PTH110
         return path if isinstance(path, Path) else Path(path), ""
     return Path(file), part
 
 
-def places_of(path: str | Path) -> list[Path]:
-    """Split the path of a picture whose channels lie in several files, ``red.tif | nir.tif``; leave others whole."""
-    several = " | " in str(path) and not os.path.exists(path)  # noqa: PTH110
-    return [*map(Path, str(path).split(" | "))] if several else [path if isinstance(path, Path) else Path(path)]
-
-
-def check_place(one: Path, other: Path, most_pixels: int = MAX_PIXELS) -> None:
-    """Refuse two pictures whose georeferenced corners differ by a tenth of a pixel or more.
-
-    Raises:
-        DataError: the positions or coordinate systems differ, or a file cannot be read.
-    """
-    header, place = read_header(one, most_pixels), read_header(other, most_pixels).place
-    if header.place is None or place is None or len(header.place[1][0]) != len(place[1][0]):
-        return
-    systems, (corners, others) = (header.place[0], place[0]), (np.array(each[1]) for each in (header.place, place))
-    sides = np.linalg.norm(corners[1:] - corners[0], axis=1) / header.size[::-1]
-    is_apart = np.linalg.norm(corners - others, axis=1).max() >= sides.min() / 10
-    if is_apart or (all(systems) and systems[0] != systems[1]):
-        texts = [f"{each[0]} {[*each[1]]}".strip() for each in (place, header.place)]
-        what = "its georeference differs from that of its image (position, pixel size or orientation)"
-        advice = "resample it to the image's grid; or, if its pixels fit, copy the image's georeference to it"
-        raise DataError(Issue("place", str(other), what, advice, f"corners {texts[0]}; {one}: {texts[1]}"))
-
-
-def _headers(places: Sequence[Path], most_pixels: int) -> list[Header]:
-    """Read the headers of the files of one picture; a grey channel is named by the words that only its path has."""
-    headers = [read_header(each, most_pixels) for each in places]
-    for header, place in zip(headers, places, strict=True):
-        if header.size != headers[0].size:
-            what, advice = "files of one image that differ in size", "save them at the same size"
-            raise DataError(Issue("size", str(place), what, advice, f"the other is {places[0]}"))
-        check_place(places[0], place, most_pixels)
-    words = [re.findall(r"[^\W_]+", each.as_posix().casefold()) for each in places]
-    common = set.intersection(*map(set, words))
-    names = [" ".join(dict.fromkeys(word for word in each if word not in common)) for each in words]
-    return [
-        header._replace(channels=(name or "grey",)) if header.is_grey else header
-        for header, name in zip(headers, names, strict=True)
-    ]
+def _is_joined(path: str | Path) -> bool:
+    """Whether a path names several files, which hold the channels of one image: ``red.tif | nir.tif``."""
+    return " | " in str(path) and not os.path.exists(path)  # noqa: PTH110
 
 
 @contextmanager
@@ -316,6 +246,16 @@ def opened(path: Path, most_pixels: int = MAX_PIXELS, whole: bool = False) -> It
 
 def _read(file: Path) -> Any:
     """Return the result of the first reader that accepts the file; :func:`opened` adds the file's name to errors."""
+    name = _JOINED if _is_joined(file) else _format_of(file)
+    for reader in (*_readers().get(name, ()), *_readers().get(_ANY, ())):
+        if (raster := reader.load()(file)) is not None:
+            return raster
+    known = f"known suffixes are {', '.join(suffixes())}"
+    raise DataError(Issue("disguised", "", "no installed reader can read it", known))
+
+
+def _format_of(file: Path) -> str:
+    """Return the suffix or format by which a file's reader is found."""
     state = file.stat()
     if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would block forever
         raise DataError(Issue("unreadable", "", "not a regular file", "give the path of a regular file"))
@@ -323,11 +263,7 @@ def _read(file: Path) -> Any:
         name = "tiff" if stream.read(4) in _TIFF_MAGIC else file.suffix[1:].lower()
     if not state.st_size:
         raise DataError(Issue("empty", "", "the file is empty", "fetch or export it again"))
-    for reader in (*_readers().get(name, ()), *_readers().get(_ANY, ())):
-        if (raster := reader.load()(file)) is not None:
-            return raster
-    known = f"known suffixes are {', '.join(suffixes())}"
-    raise DataError(Issue("disguised", "", "no installed reader can read it", known))
+    return name
 
 
 def _picture(raster: Any, part: str, most_pixels: int) -> Any:

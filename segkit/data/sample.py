@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from segkit.errors import DataError, Issue, first_few
-
-if TYPE_CHECKING:
-    from segkit.data.statistics import SampleStatistics
 
 SPLITS = ("train", "val", "test")
 RGB = ("red", "green", "blue")
@@ -50,7 +47,6 @@ class Dataset:
         reading: everything except the files that determines the labels, as text. The scan reuses its cached results for
             a sample until the sample's files or this text change. None: unknown, no caching.
         stored: for each class, the labels or RGB triples that stand for it in the mask files; None: unknown.
-        image_files: file patterns, if the channels of one image lie in several files: ``red/{id}.tif``.
         no_data: value of ``data.no_data``; unless it is "stop", NaN pixels have no data and are void in the mask.
     """
 
@@ -62,7 +58,6 @@ class Dataset:
     names: Sequence[str] | None = None
     reading: str | None = None
     stored: list[list[Any]] | None = None
-    image_files: tuple[str, ...] = ()
     no_data: float | str = "stop"
 
     def __len__(self) -> int:
@@ -72,9 +67,9 @@ class Dataset:
         raise NotImplementedError
 
     @property
-    def kind(self) -> str:
-        """Module and name of the class that reads the samples."""
-        return f"{type(self).__module__}.{type(self).__qualname__}"
+    def whole(self) -> Any:
+        """The dataset that reads the samples: another one if this is a selection of its samples."""
+        return self
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the files that sample ``index`` is read from."""
@@ -92,26 +87,12 @@ class Dataset:
         """Apply ``data.bands`` and ``data.no_data`` when reading; return False to leave that to :class:`Subset`."""
         return False
 
-    def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
-        """Return sample ``index`` and further facts about its files, JSON-serialisable, for :meth:`judge`.
-
-        Called once per version of the files. Also checks what reading skips, such as checksums.
+    def verify(self, index: int) -> None:
+        """Check what reading sample ``index`` skips, such as checksums; called once per version of its files.
 
         Raises:
             DataError: a file is damaged.
         """
-        return self[index], {}
-
-    def judge(
-        self, splits: Mapping[str, Sequence[tuple[Sequence[Path], SampleStatistics]]], left_out: Sequence[Issue]
-    ) -> Iterable[Issue]:
-        """Return issues that only this dataset can detect: ambiguous labels, unusual files.
-
-        Args:
-            splits: for each split, the files and the statistics of each sample.
-            left_out: issues of the samples that cannot be used.
-        """
-        return ()
 
 
 @dataclass(frozen=True)
@@ -123,14 +104,12 @@ class ImageFormat:
         bands: value of ``data.bands``.
         no_data: value of ``data.no_data``.
         rgb: value of ``data.rgb``.
-        files: value of :attr:`Dataset.image_files`.
     """
 
     channels: tuple[str, ...] = RGB
     bands: tuple[int, ...] | None = None
     no_data: float | Literal["stop", "void"] = "stop"
     rgb: tuple[int, ...] | None = None
-    files: tuple[str, ...] = ()
 
 
 RGB_IMAGES = ImageFormat()

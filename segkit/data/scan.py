@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,19 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data import issues as rules
-from segkit.data.cache import ScanCache, reading_of, stamps_of
+from segkit.data.cache import ScanCache, stamps_of
+from segkit.data.issues import merged
 from segkit.data.normalise import moments
 from segkit.data.parallel import read_ahead
 from segkit.data.read import with_holes
 from segkit.data.sample import RGB, Dataset, checked
 from segkit.data.statistics import LabelCounts, SampleStatistics
 from segkit.data.subset import Subset, as_dataset
-from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError, first_few
+from segkit.errors import DataError, Issue, LabelError, first_few
 from segkit.metric.scores import floor
 from segkit.settings import DataSettings
-
-SPOTS = 8  # samples of a split that are re-read to verify cached results with data.scan = "once"
 
 
 @dataclass(frozen=True)
@@ -103,34 +100,27 @@ def scan_splits(
         issues: the issues found while building the datasets, by split.
         checks: the plugins' checks by name (see :func:`segkit.hookspecs.segkit_checks`).
         progress: whether to show a progress bar.
-
-    Raises:
-        PluginError: a check raises an error.
     """
     settings, checks = settings or DataSettings(), checks or {}
     splits = {name: as_dataset(dataset, name) for name, dataset in splits.items()}
-    skip, once = settings.on_bad == "skip", settings.scan == "once"
+    skip = settings.on_bad == "skip"
     build_issues = [replace(issue, split=name) for name, values in (issues or {}).items() for issue in values]
     stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
     uses = Counter(stamp for values in stamps.values() for stamp in values)  # samples that share files are not cached
     kept: dict[str, Dataset] = {}
     samples: dict[str, list[SampleStatistics]] = {}
     unreadable: list[Issue] = []
-    reported: list[Issue] = []
+    empty: list[Issue] = []
     for name, dataset in splits.items():
         unique_stamps = [None if uses[stamp] > 1 else stamp for stamp in stamps[name]]
-        results, read = _read_split(dataset, name, unique_stamps, once, checks, progress)
+        results = _read_split(dataset, name, unique_stamps, checks, progress)
         usable = {index: each for index, each in enumerate(results) if isinstance(each, SampleStatistics)}
         samples[name] = [*usable.values()]
         unreadable += [each for each in results if isinstance(each, Issue)]
         kept[name] = dataset if len(usable) == len(results) else Subset(dataset, [*usable])
-        if once and not read and dataset.reading is None:
-            text = f'only {SPOTS} of {len(dataset)} samples were read again, because data.scan = "once"'
-            reported.append(Issue("believed", what=text, severity="warning", split=name))
         if not usable and (skip or not results) and name not in {issue.split for issue in build_issues}:
-            reported.append(Issue("empty_split", what="there is no image that can be used", split=name))
-    reported += _issues(kept, samples, build_issues, unreadable, skip)
-    return Scan(kept, samples, [*reported, *_check_issues(checks, samples)])
+            empty.append(Issue("empty_split", what="there is no image that can be used", split=name))
+    return Scan(kept, samples, [*empty, *_issues(kept, samples, build_issues, unreadable, skip, checks)])
 
 
 def _issues(
@@ -139,11 +129,12 @@ def _issues(
     build_issues: Sequence[Issue],
     unreadable: Sequence[Issue],
     skip: bool,
+    checks: Mapping[str, Any],
 ) -> Iterator[Issue]:
-    """Yield issues of files, merged over all splits, and issues of labels; ``skip``: unusable files are left out."""
+    """Yield issues of files, merged over all splits, and those of the checks; ``skip``: unusable files are left out."""
     # an image without a mask is never skipped: the division into splits would depend on it
-    yield from rules.merged(build_issues)
-    for issue in rules.merged(unreadable):
+    yield from merged(build_issues)
+    for issue in merged(unreadable):
         issue = replace(issue, skippable=True)
         yield replace(issue, what=f"left out: {issue.what}", severity="warning") if skip else issue
     first, *others = kept
@@ -152,46 +143,26 @@ def _issues(
         if len(one) != len(another):
             what = f"its channels differ from {first}: {first_few(another, 12)} instead of {first_few(one, 12)}"
             yield Issue("channels", what=what, advice="select common channels with data.bands", split=name)
-    files = {
-        name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(statistics)]
-        for name, statistics in samples.items()
-    }
-    misread = list(next(iter(kept.values())).judge(files, unreadable))
-    yield from misread
-    if not any(issue.severity == "error" for issue in misread):  # else issues of the classes follow from the misreading
-        whole = skip or not (unreadable or build_issues)
-        for name, statistics in samples.items():
-            yield from rules.label_issues(statistics, kept[name], name, whole) if statistics else ()
-
-
-def _check_issues(checks: Mapping[str, Any], samples: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:
-    """Yield the issues that the plugins' checks report."""
     for name, check in checks.items():
-        with _check_errors(name):
-            measured = {split: [(each, each.measured[name]) for each in part] for split, part in samples.items()}
-            for issue in check.judge(measured):
-                if not isinstance(issue, Issue):
-                    raise TypeError(f"judge returned {issue!r:.60}; it must return segkit.errors.Issue")
-                yield issue
+        measured = {split: [(each, each.measured[name]) for each in part] for split, part in samples.items()}
+        try:
+            yield from check.judge(measured, kept, [*build_issues, *unreadable])
+        except Exception as error:
+            error.add_note(f"in the check '{name}'")
+            raise
 
 
 def _read_split(
-    dataset: Dataset,
-    split: str,
-    stamps: Sequence[bytes | None],
-    once: bool,
-    checks: Mapping[str, Any],
-    progress: bool,
-) -> tuple[list[SampleStatistics | Issue], int]:
-    """Return the statistics or the issue of each sample, and how many samples were not in the cache."""
-    measures = [(name, type(check).__module__, getattr(check, "version", 0)) for name, check in checks.items()]
-    reading = f"{reading_of(dataset, split)} {measures}"
-    if dataset.reading is None:
-        stamps = [b"%d" % index if once else None for index in range(len(dataset))]
-        spots = {round(part * (len(dataset) - 1) / (SPOTS - 1)) for part in range(SPOTS) if once and len(dataset)}
-        reading += repr([measure(dataset, index, split) for index in sorted(spots)])
-    cache, results = ScanCache(reading), dict[int, SampleStatistics | Issue]()
-    for index, stamp in enumerate(stamps):
+    dataset: Dataset, split: str, stamps: Sequence[bytes | None], checks: Mapping[str, Any], progress: bool
+) -> list[SampleStatistics | Issue]:
+    """Return the statistics or the issue of each sample."""
+    versions = [(name, type(check).__module__, getattr(check, "version", 0)) for name, check in checks.items()]
+    kind = type(dataset.whole)
+    # a grey image is read as RGB if others are in colours, so the channels of the split matter
+    meaning = f"{len(dataset.classes)} {dataset.ignore_index} {dataset.reading} {dataset.channels}"
+    cache = ScanCache(f"{kind.__module__}.{kind.__qualname__} {meaning} {versions}")
+    results: dict[int, SampleStatistics | Issue] = {}
+    for index, stamp in enumerate(stamps if dataset.reading is not None else ()):
         if stamp and (known := cache.get(stamp)):
             results[index] = SampleStatistics(*known)._replace(size=tuple(known[1]))
     unread = [index for index in range(len(dataset)) if index not in results]
@@ -208,25 +179,23 @@ def _read_split(
     for index, name in enumerate(dataset.names or ()):  # cached names may come from another list of files
         if isinstance(result := results[index], SampleStatistics):
             results[index] = result._replace(name=name)
-    return [results[index] for index in range(len(dataset))], len(unread)
+    return [results[index] for index in range(len(dataset))]
 
 
-def measure(
-    dataset: Dataset, index: int, split: str, checks: Mapping[str, Any] | None = None
-) -> SampleStatistics | Issue:
+def measure(dataset: Dataset, index: int, split: str, checks: Mapping[str, Any]) -> SampleStatistics | Issue:
     """Read one sample as training will; return its statistics, or the issue that makes it unusable."""
     files = dataset.files(index)
     try:
-        sample, inspected = dataset.inspect(index)
-        sample, place = checked(sample, dataset.channels), f"{split}/{sample.name}"
-        image, mask = sample.image.numpy(), sample.mask.numpy()
+        dataset.verify(index)  # first, because a damaged file gives wrong labels
+        sample = checked(dataset[index], dataset.channels)
+        place, image, mask = f"{split}/{sample.name}", sample.image.numpy(), sample.mask.numpy()
         if dataset.no_data == "stop":
             with_holes(image.transpose(1, 2, 0), None, "stop", str(files[0]) if files else place)
     except (Exception, SystemExit) as error:  # third-party datasets may raise anything
         if isinstance(error, DataError) and error.issue:
             file = str(files[0]) if files and error.issue.kind == "channels" else error.issue.file
             return replace(error.issue, split=split, file=file)
-        place = str(files[0]) if files else f"{split}: {dataset.kind.rpartition('.')[2]}[{index}]"
+        place = str(files[0]) if files else f"{split}: {type(dataset.whole).__name__}[{index}]"
         detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
         return Issue("unusable", place, "its dataset cannot read it", detail=detail, split=split)
     classes, void = len(dataset.classes), dataset.ignore_index
@@ -235,10 +204,19 @@ def measure(
     if wrong := {label: count for label, count in stored.items() if label >= classes and label != void}:
         advice = f"allowed are 0 to {classes - 1} and {void} (void)"
         return Issue("values", place, "labels that are not allowed", advice, "", wrong, stored, split=split)
+    whole: Any = dataset
+    at = index
+    while isinstance(whole, Subset):
+        whole, at = whole.dataset, whole.indices[at]
     measured = {}
-    for name, check in (checks or {}).items():
-        with _check_errors(name):
-            measured[name] = json.loads(json.dumps(check.measure(sample)))  # in the form that the cache returns
+    for name, check in checks.items():
+        try:
+            measured[name] = json.loads(json.dumps(check.measure(sample, whole, at)))  # in the form of the cache
+        except DataError as error:
+            return replace(error.issue or Issue("unusable", place, str(error)), split=split)
+        except Exception as error:
+            error.add_note(f"in the check '{name}'")
+            raise
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return SampleStatistics(
@@ -248,17 +226,5 @@ def measure(
         digest=digest.hexdigest(),
         dtype=str(image.dtype),
         channels=[] if image.dtype == np.uint8 and tuple(dataset.channels) == RGB else moments(image).tolist(),
-        inspected=json.loads(json.dumps(inspected)),  # in the form that the cache returns
         measured=measured,
     )
-
-
-@contextmanager
-def _check_errors(check: str) -> Iterator[None]:
-    """Convert errors in the body to a PluginError that names the check."""
-    try:
-        yield
-    except SegkitError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"the check '{check}' failed: {type(error).__name__}: {error}") from error

@@ -22,7 +22,6 @@ class SampleStatistics(NamedTuple):
         digest: hash of the image's dtype, shape and pixels.
         dtype: dtype of the image, ``uint8`` or ``float32``.
         channels: ``[C,3]``, see :func:`segkit.data.normalise.moments`; empty for 8-bit RGB.
-        inspected: facts about its files (see :meth:`segkit.data.sample.Dataset.inspect`).
         measured: name of a plugin's check -> its measurement.
     """
 
@@ -32,7 +31,6 @@ class SampleStatistics(NamedTuple):
     digest: str
     dtype: str
     channels: Sequence[Sequence[float]]
-    inspected: Mapping[str, Any]
     measured: Mapping[str, Any]
 
 

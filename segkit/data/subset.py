@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from segkit.errors import DataError, Issue
 from segkit.settings import DataSettings
 
 _REQUIRED = ("classes", "palette", "ignore_index")
-_SHARED = (*_REQUIRED, "no_data", "splits", "names", "reading", "stored", "image_files", "judge")
+_SHARED = (*_REQUIRED, "no_data", "splits", "names", "reading", "stored")
 
 
 class Subset(Dataset):
@@ -80,10 +80,9 @@ class Subset(Dataset):
         return tuple(names[band - 1] for band in self._bands or range(1, len(names) + 1))
 
     @property
-    def kind(self) -> str:
-        """Module and name of the wrapped dataset's class."""
-        whole = self.dataset
-        return whole.kind if isinstance(whole, Dataset) else f"{type(whole).__module__}.{type(whole).__qualname__}"
+    def whole(self) -> Any:
+        """The innermost dataset."""
+        return self.dataset.whole if isinstance(self.dataset, Dataset) else self.dataset
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -96,12 +95,10 @@ class Subset(Dataset):
         files = _member(self.dataset, "files")
         return files(self.indices[index]) if files else ()
 
-    def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
-        """Return sample ``index`` and further facts about its files."""
-        if not (inspect := _member(self.dataset, "inspect")):
-            return self[index], {}
-        item, found = inspect(self.indices[index])
-        return self._sample(item, index), found
+    def verify(self, index: int) -> None:
+        """Check the files of sample ``index``."""
+        if verify := _member(self.dataset, "verify"):
+            verify(self.indices[index])
 
     def _sample(self, item: Any, index: int) -> Sample:
         name = item.name if isinstance(item, Sample) else f"{self.split}-{index}"

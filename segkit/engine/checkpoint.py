@@ -41,7 +41,7 @@ FORMAT = 3
 MAY_CHANGE = {
     *("train.epochs", "train.max_steps", "train.minutes", "train.patience", "train.stop_on_collapse"),
     *("train.max_skipped", "train.checkpoint_minutes", "train.workers", "train.device", "train.compile"),
-    *("train.cuda_graph", "train.log_every", "data.cache", "data.scan", "data.allow_leaks", "data.rgb"),
+    *("train.cuda_graph", "train.log_every", "data.cache", "data.allow_leaks", "data.rgb"),
     *("dataset.root", "dataset.download", "output.dir", "output.samples", "plugins"),
 }
 

@@ -25,7 +25,7 @@ from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 # settings that have been used by the time the data is read, so that plugins can no longer change them
 USED = {
-    *("data.on_bad", "data.scan", "data.bands", "data.no_data", "data.allow_leaks", "train.precision", "train.device"),
+    *("data.on_bad", "data.bands", "data.no_data", "data.allow_leaks", "train.precision", "train.device"),
     *("train.seed", "train.deterministic", "train.init_from", "train.optimizer"),
 }
 

@@ -266,7 +266,7 @@ def write_beginning(
         "precision": inputs.precision.name,
         "normalisation": inputs.normalisation.record(),
         "images": {name: getattr(settings, name) for name in ("bands", "no_data", "rgb")}
-        | {"channels": list(train.channels), "files": list(train.image_files)},
+        | {"channels": list(train.channels)},
     }
     write_json(inputs.folder / "config.json", {**old_model, **inputs.model_record, **model})
 
@@ -302,7 +302,8 @@ def read_json(path: Path) -> dict[str, Any]:
     for table, keys in RENAMED.items():  # for runs of older versions
         table_values: Any = tables.get(table) if isinstance(tables, dict) else None
         for old in keys & table_values.keys() if isinstance(table_values, dict) else ():
-            table_values[keys[old]] = table_values.pop(old)
+            value = table_values.pop(old)
+            table_values |= {keys[old]: value} if keys[old] else {}
     return content
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segkit.data.normalise import displayable, moments
-from segkit.data.read import MAX_PIXELS, Picture, Pixels, of_pillow, places_of, read_header, read_picture, with_holes
+from segkit.data.read import MAX_PIXELS, Picture, Pixels, of_pillow, read_header, read_picture, with_holes
 from segkit.data.resize import resized_part
 from segkit.data.sample import RGB, RGB_IMAGES, Colour, ImageFormat, channel_names
 from segkit.data.visualize import overlay_picture
@@ -194,16 +194,16 @@ class Predictor:
         return Picture(pixels, holes)
 
     def read(self, path: str | Path, most_pixels: int = most_pixels) -> Picture:
-        """Read the run's bands of an image from a file, or from several (see :func:`segkit.data.read.places_of`).
+        """Read the run's bands of an image from a file, or from several: ``red.tif | nir.tif``.
 
         Raises:
-            DataError: the file cannot be read, or is only one of the files of an image.
+            DataError: the file cannot be read, or is grey, but the run's images have several channels.
         """
-        how = self.images
-        if len(places_of(path)) < min(2, len(how.files)) and read_header(path, most_pixels).is_grey:
-            what = "a single grey file, but this run's images have their channels in several files"
-            raise DataError(f'{path}: {what}; give all of them as one path, "{" | ".join(how.files)}"')
-        return read_picture(path, most_pixels, how.bands, how.no_data)
+        names = self.images.channels
+        if len(names) > 1 and not {*RGB} & {*names} and read_header(path, most_pixels).is_grey:
+            several = "where these lie in several files, give all as one path: a.tif | b.tif"
+            raise DataError(f"{path}: a grey image, but an image of this run has {first_few(names, 12)}; {several}")
+        return read_picture(path, most_pixels, self.images.bands, self.images.no_data)
 
     def refuse_other_depth(self, dtype: str, name: str) -> None:
         """Refuse 8-bit images if the model was trained on more bits, and the reverse.

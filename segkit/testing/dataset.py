@@ -200,8 +200,6 @@ def same_each_time(case: DatasetSubject) -> Iterator[Same]:
     yield "asked twice", read(case.splits, backwards=True), before
     for split, dataset in case.splits.items():
         one, other = dataset[0], dataset[0]  # not tested by writing: that would crash on memory-mapped files
-        if hasattr(dataset, "inspect"):
-            yield f"inspect(0) of {split}", dataset.inspect(0)[0]._asdict(), one._asdict()
         same = [name for name in ("image", "mask") if getattr(one, name).data_ptr() == getattr(other, name).data_ptr()]
         require(not same, f"reading {split}[0] twice returns the same memory for the {first_few(same)}")
 

@@ -13,7 +13,11 @@ from PIL import Image
 import segkit
 from segkit.data.sample import voc_palette
 from segkit.data.scan import Scan, scan_splits
+from segkit.settings import DataSettings
+from segkit_checks.classes import Classes
 from segkit_folder.dataset import FolderDataset
+
+CHECKS = {"classes": Classes(DataSettings())}
 
 
 def test_the_published_colours() -> None:
@@ -52,7 +56,7 @@ def palette_masks(root: Path, *masks: tuple[list[int], list[tuple[int, int, int]
 
 def scanned(root: Path, **options: Any) -> Scan:
     everything = {"fractions": [1, 0, 0], "classes": CLASSES, **options}
-    return scan_splits({"train": FolderDataset(root, "train", **everything)}, progress=False)
+    return scan_splits({"train": FolderDataset(root, "train", **everything)}, checks=CHECKS, progress=False)
 
 
 @pytest.mark.fault("F51")
@@ -79,7 +83,7 @@ def test_palettes_that_differ_between_splits_are_told_with_both(tmp_path: Path) 
         split: FolderDataset(tmp_path, split, CLASSES, images="{split}/images", masks="{split}/masks")
         for split in ("train", "val")
     }
-    (error,) = [each for each in scan_splits(splits, progress=False).errors if each.kind == "palettes"]
+    (error,) = [each for each in scan_splits(splits, checks=CHECKS, progress=False).errors if each.kind == "palettes"]
     assert error.split == "train, val"
 
 
@@ -147,11 +151,11 @@ def test_a_mask_that_was_quantised_is_named_among_those_as_published(tmp_path: P
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a pair that is left out
         dataset = kind(tmp_path, "train")
-    assert scan_splits({"train": dataset}, progress=False).errors == []
+    assert scan_splits({"train": dataset}, checks=CHECKS, progress=False).errors == []
     mask = dataset.pairs[1][1]
     with Image.open(mask) as picture:
         picture.convert("RGB").quantize(32).save(mask)
-    (error,) = scan_splits({"train": dataset}, progress=False).errors
+    (error,) = scan_splits({"train": dataset}, checks=CHECKS, progress=False).errors
     assert (error.kind, error.files) == ("palette", (str(mask),))
     assert error.text.endswith(dataset.label_advice)
 

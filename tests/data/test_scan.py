@@ -19,12 +19,13 @@ from segkit.compose import scan_dataset
 from segkit.config import read_config
 from segkit.data import parallel
 from segkit.data import scan as scanning
-from segkit.data.sample import Sample
-from segkit.data.scan import SPOTS, Scan, scan_splits
+from segkit.data.sample import Dataset, Sample
+from segkit.data.scan import Scan, scan_splits
 from segkit.data.statistics import SampleStatistics
 from segkit.data.subset import Subset
-from segkit.errors import DataError, Issue, LabelError, PluginError
+from segkit.errors import DataError, Issue, LabelError
 from segkit.settings import DataSettings
+from segkit_checks.classes import Classes
 from segkit_folder.dataset import FolderDataset
 
 Check = Callable[..., Scan]
@@ -369,12 +370,16 @@ def test_what_is_noted_of_a_part_of_a_data_set_holds_for_all_of_it(root: Path, c
         file = root / "images" / "train" / f"train{index}.png"
         Image.open(file).save(file, exif=exif)
     whole = FolderDataset(root, "train", ["background", "first", "second"])
-    part = scan_splits({"train": Subset(whole, [2, 4])}, progress=False)  # kept, and read again of all
+    part = scan_splits(
+        {"train": Subset(whole, [2, 4])}, checks={"classes": Classes(DataSettings())}, progress=False
+    )  # kept, and read again of all
     assert [finding.files for finding in part.issues] == [("train2", "train4")]
     assert [finding.files for finding in check().warnings] == [tuple(f"train{index}" for index in range(6))]
     (root / "masks" / "train" / "train4.png").write_bytes(b"no picture")
     with pytest.raises(LabelError, match=r"train4\.png: not an image of a known format"):
-        scan_splits({"train": Subset(whole, [2, 4])}, progress=False).refuse_errors()
+        scan_splits(
+            {"train": Subset(whole, [2, 4])}, checks={"classes": Classes(DataSettings())}, progress=False
+        ).refuse_errors()
 
 
 def test_what_a_dataset_warns_of_in_every_split_is_told_once(root: Path, check: Check) -> None:
@@ -568,53 +573,6 @@ def test_no_error_follows_from_another_where_no_image_finds_its_mask(root: Path,
     assert str(caught.value).endswith('in [dataset],\n\nmasks = "masks/{id}_net.png"')
 
 
-class InMemory:
-    """A dataset of a person's own that names no files."""
-
-    classes, palette, ignore_index = ("a", "b"), ((0, 0, 0), (9, 9, 9)), 255
-
-    def __init__(self, first: int = 0, count: int = 40) -> None:
-        self.first, self.count, self.read = first, count, 0
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Sample:
-        self.read += 1
-        random = np.random.default_rng(self.first + index)
-        image = torch.from_numpy(random.integers(0, 256, (3, 16, 16), np.uint8))
-        return Sample(image, torch.from_numpy(random.integers(0, 2, (16, 16), np.uint8)), str(index))
-
-
-def test_a_dataset_that_names_no_files_is_read_once_where_that_is_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
-    once = DataSettings(scan="once")
-
-    def scanned(first: int = 0, settings: DataSettings = once) -> tuple[Scan, int]:
-        dataset = InMemory(first)
-        scan = scan_splits({"train": dataset}, settings, progress=False)
-        return scan, dataset.read
-
-    whole, read = scanned(settings=DataSettings())
-    assert read == 40
-    assert scanned(settings=DataSettings())[1] == 40  # nothing is believed unasked
-    assert scanned()[1] == SPOTS + 40
-    again, read = scanned()
-    assert read == SPOTS
-    assert again.pixels("train").tolist() == whole.pixels("train").tolist()
-    assert texts(again, "warning") == 'train: only 8 of 40 samples were read again, because data.scan = "once"'
-    other, read = scanned(first=1000)  # another attribute, another data set
-    assert read == SPOTS + 40
-    assert other.pixels("train").tolist() != whole.pixels("train").tolist()
-    monkeypatch.setattr(np.random, "default_rng", lambda seed, real=np.random.default_rng: real(seed + 5000))
-    changed, read = scanned()  # the same attributes, other pixels
-    assert read == SPOTS + 40
-    assert texts(changed, "warning") == ""
-    assert changed.pixels("train").tolist() != whole.pixels("train").tolist()
-
-
 @pytest.mark.fault("F50")
 @pytest.mark.parametrize(("scale", "warned"), [(1.0, False), (1.3, False), (1 / 65535, True), (16.0, True)])
 def test_splits_of_another_unit_than_train_are_told(root: Path, check: Check, scale: float, warned: bool) -> None:
@@ -669,17 +627,23 @@ class Dark:
     def __init__(self, error: str = "") -> None:
         self.error, self.measured = error, 0
 
-    def measure(self, sample: Sample) -> tuple[float, str]:
+    def measure(self, sample: Sample, dataset: FolderDataset, index: int) -> tuple[float, str]:
         if self.error == "measure":
             raise ValueError("no idea")
+        if self.error == "unusable":
+            raise DataError(Issue("odd", str(dataset.pairs[index][0]), "odd"))
         self.measured += 1
         return float(sample.image.float().mean()), sample.name
 
-    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Any]]]) -> Iterator[Issue]:
+    def judge(
+        self,
+        splits: Mapping[str, Sequence[tuple[SampleStatistics, Any]]],
+        datasets: Mapping[str, Dataset],
+        left_out: Sequence[Issue],
+    ) -> Iterator[Issue]:
         if self.error == "judge":
-            raise SystemExit(0)
-        if self.error == "issue":
-            yield "dark"  # type: ignore[misc]
+            raise ValueError("no idea")
+        assert len(left_out) == 6 - len(datasets["train"])
         for split, samples in splits.items():
             assert [each.name for each, _ in samples] == [name for _, (_, name) in samples]
             if dark := tuple(each.name for each, (mean, _) in samples if mean < 3):
@@ -703,8 +667,11 @@ def test_a_check_of_a_plugin_is_asked_and_what_it_measured_is_cached(root: Path)
         assert (issue.kind, issue.files, str(issue)) == ("dark", ("train4",), "train: 1 images are nearly black")
     assert counts == [6, 0, 6]
     assert scanned(None).issues == []
-    needed = "TypeError: judge returned 'dark'; it must return segkit.errors.Issue"
-    for error, cause in (("measure", "ValueError: no idea"), ("judge", "SystemExit: 0"), ("issue", needed)):
+    for error in ("measure", "judge"):
         Dark.version += 1
-        with pytest.raises(PluginError, match=f"the check 'dark' failed: {cause}"):
+        with pytest.raises(ValueError, match="no idea") as caught:
             scanned(Dark(error))
+        assert caught.value.__notes__ == ["in the check 'dark'"]
+    Dark.version += 1
+    (issue,) = scanned(Dark("unusable")).errors
+    assert str(issue).startswith("train: 6 files: odd: ")

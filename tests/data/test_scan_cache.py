@@ -206,8 +206,7 @@ def test_what_is_kept_comes_back_as_it_was(cache: Path) -> None:
             digest="00ff",
             dtype="float32" if number else "uint8",
             channels=np.full((3 * number, 3), 1e9 + number / 3).tolist(),
-            inspected={"palette": [[-1, [255, 0, 0]]], "turned_image": ""} if number else {},
-            measured={"own": [number, "text", {"a": 0.1}]},
+            measured={"own": [number, "text", {"a": 0.1}], "palette": [[-1, [255, 0, 0]]] if number else []},
         )
         for number, mask in enumerate(masks)
     ]

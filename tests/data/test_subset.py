@@ -91,8 +91,6 @@ def test_a_part_of_a_dataset_with_chosen_bands_has_these_bands() -> None:
     part = Subset(chosen, [2, 0])  # as a scan leaves out what cannot be read
     assert part.channels == chosen.channels == ("blue", "red")
     assert torch.equal(part[0].image, shapes()[2].image[[2, 0]])
-    sample, _ = part.inspect(1)
-    assert torch.equal(sample.image, chosen[0].image)
 
 
 def test_names_of_something_else_than_the_samples_are_left_alone() -> None:

@@ -140,8 +140,10 @@ def test_a_folder_may_be_below_the_home(make_job: MakeJob, monkeypatch: pytest.M
 
 def test_keys_that_an_older_version_wrote_are_read_by_their_new_names(tmp_path: Path) -> None:
     for name, expected in (("run.json", "encoder_lr_mult"), ("config.json", "encoder_lr")):
-        write_json(tmp_path / name, {"config": {"train": {"lr": 0.01, "encoder_lr": 0.1}, "model": {"name": "smp"}}})
+        tables = {"train": {"lr": 0.01, "encoder_lr": 0.1}, "data": {"scan": "all"}, "model": {"name": "smp"}}
+        write_json(tmp_path / name, {"config": tables})
         assert read_json(tmp_path / name)["config"]["train"] == {"lr": 0.01, expected: 0.1}
+        assert read_json(tmp_path / name)["config"]["data"] == ({} if name == "run.json" else {"scan": "all"})
     write_json(tmp_path / "run.json", {"config": {"train": 3}})
     assert read_json(tmp_path / "run.json") == {"config": {"train": 3}}
 

@@ -21,10 +21,14 @@ from segkit.data.sample import Dataset
 from segkit.data.scan import scan_splits
 from segkit.errors import ConfigError, DataError, LabelError
 from segkit.registry import datasets
+from segkit.settings import DataSettings
 from segkit.testing import checks
 from segkit_annotations.draw import Shape, ShapeError, draw, ellipse, points_of
 from segkit_annotations.files import image_finder, load
+from segkit_checks.classes import Classes
 from segkit_folder.splits import split_by_fraction
+
+CHECKS = {"classes": Classes(DataSettings())}
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
@@ -301,7 +305,7 @@ def test_a_shape_that_cannot_be_drawn_is_named(broken: dict[str, Any], message: 
     dataset = one("coco", coco(tmp_path, broken))
     with pytest.raises(LabelError, match=message):
         dataset.mask(0)
-    issues = scan_splits({"train": dataset}, progress=False).issues
+    issues = scan_splits({"train": dataset}, checks=CHECKS, progress=False).issues
     assert any("c.json" in str(issue) and issue.skippable for issue in issues)
 
 
@@ -1432,7 +1436,7 @@ def test_what_was_read_holds_until_the_annotations_or_the_options_change(tmp_pat
 
 def test_a_file_of_annotations_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    monkeypatch.setattr("segkit.data.read._SETTLED", -1 << 60)  # else a file of this second may change unseen
+    monkeypatch.setattr("segkit_folder.pictures._SETTLED", -1 << 60)  # else a file of this second may change unseen
     monkeypatch.setattr("segkit_annotations.coco.files.load", lambda *each: read.append(each) or load(*each))
     datasets["coco"].write_sample(tmp_path)
     for _ in range(2):
@@ -1682,7 +1686,7 @@ def test_a_turned_image_whose_shapes_may_be_of_the_stored_pixels_is_told(
     shape = {"label": "cat", "shape_type": "polygon", "points": SQUARE}
     named = {"imageWidth": upright[0], "imageHeight": upright[1]} if said else {}
     save(tmp_path / "a.json", {"imagePath": "a.png", "shapes": [shape], **named})
-    issues = scan_splits({"train": one("labelme", tmp_path)}, progress=False).issues
+    issues = scan_splits({"train": one("labelme", tmp_path)}, checks=CHECKS, progress=False).issues
     assert [each.files for each in issues if each.kind == "turned_image"] == ([("a",)] if told else [])
 
 

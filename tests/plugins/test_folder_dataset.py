@@ -20,7 +20,11 @@ from segkit.data.sample import Dataset, voc_palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine.checkpoint import samples_of
 from segkit.errors import ConfigError, DataError, Issue, LabelError
+from segkit.settings import DataSettings
+from segkit_checks.classes import Classes
 from segkit_folder.dataset import FolderDataset
+
+CHECKS = {"classes": Classes(DataSettings())}
 
 CLASSES = ["background", "left", "right"]
 CAMVID = [f"class {index}" for index in range(11)]
@@ -59,7 +63,7 @@ def faults(dataset: FolderDataset) -> list[Issue]:
 
 
 def scanned(dataset: FolderDataset) -> Scan:
-    return scan_splits({"train": dataset}, progress=False)
+    return scan_splits({"train": dataset}, checks=CHECKS, progress=False)
 
 
 def test_a_folder_for_each_split(sample: Path) -> None:
@@ -324,7 +328,7 @@ def test_the_same_folder_on_two_systems_is_the_same_run(tmp_path: Path) -> None:
                 name = unicodedata.normalize(system, f"\u00dcber {'Ä' if number % 2 else 'ä'}{number}")
                 Image.fromarray(pixels).save(tmp_path / system / folder / f"{name}.png")
         splits = {name: FolderDataset(tmp_path / system, name, ["a", "b"]) for name in ("train", "val", "test")}
-        scan = scan_splits(splits, progress=False)
+        scan = scan_splits(splits, checks=CHECKS, progress=False)
         found.append((samples_of(scan), {name: [each.name for each in scan.statistics[name]] for name in splits}))
     assert found[0] == found[1]
 
@@ -433,5 +437,5 @@ def test_masks_of_0_and_255_whose_255_is_said_to_be_void_are_told_the_other_read
     tmp_path: Path, classes: list[str]
 ) -> None:
     dataset = everything(write(tmp_path, [[0, 255], [0, 0]], count=3), classes=classes, void=[255])
-    (found,) = [each for each in scan_splits({"train": dataset}).issues if each.kind == "one_class"]
+    (found,) = [each for each in scan_splits({"train": dataset}, checks=CHECKS).issues if each.kind == "one_class"]
     assert "25.0% of all pixels are void; nothing can be learned; does void belong to a class?" in found.text

@@ -356,7 +356,7 @@ def test_channels_in_several_files_are_one_image(tmp_path: Path) -> None:
             Image.fromarray(pixels[number]).save(tmp_path / name / f"{name}_{number}.png")
     sides = {"images": ["red/red_{id}.png", "nir/nir_{id}.png"], "masks": "masks/{id}.png"}
     dataset = FolderDataset(tmp_path, "train", ["a", "b"], **sides)
-    assert dataset.channels == ("red", "nir")
+    assert dataset.channels == ("band 1", "band 2")
     number = int(dataset.names[1].rpartition("_")[2])
     np.testing.assert_array_equal(dataset[1].image, np.stack([each[number] for each in bands.values()]))
     assert [path.name for path in dataset.files(1)] == [f"red_{number}.png", f"nir_{number}.png", f"{number}.png"]

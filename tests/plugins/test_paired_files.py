@@ -14,7 +14,11 @@ from PIL import Image
 from segkit.data.sample import Dataset, voc_palette
 from segkit.data.scan import scan_splits
 from segkit.errors import ConfigError, Issue, LabelError
+from segkit.settings import DataSettings
+from segkit_checks.classes import Classes
 from segkit_folder.files import PairedFiles
+
+CHECKS = {"classes": Classes(DataSettings())}
 
 LABELS = np.array([[0, 1, 2], [2, 255, 0]], dtype=np.uint8)
 
@@ -130,16 +134,20 @@ def test_whether_0_and_255_are_black_and_white_is_seen_from_all_masks(tmp_path: 
     dataset = paired(tmp_path, black_and_white, classes=2)
     assert dataset.mask(0).tolist() == [[0, 255], [255, 0]]
     (error,) = [
-        each for each in scan_splits({"train": dataset}, progress=False).errors if each.kind == "black_and_white"
+        each
+        for each in scan_splits({"train": dataset}, checks=CHECKS, progress=False).errors
+        if each.kind == "black_and_white"
     ]
     assert error.text.endswith(
         "cat.png: the only labels are 0 and 255, and 255 is void by default; "
         "allowed are 0 to 1 (2 classes) and 255 (void); correct the mask"
     )
     for said in ({"values": {0: 0, 255: 1}}, {"values": {0: 0, 1: 1, 255: 255}}, {"ignore_index": 255}):
-        scan = scan_splits({"train": paired(tmp_path, black_and_white, classes=2, **said)}, progress=False)
+        scan = scan_splits(
+            {"train": paired(tmp_path, black_and_white, classes=2, **said)}, checks=CHECKS, progress=False
+        )
         assert "black_and_white" not in [finding.kind for finding in scan.issues]
-    scan = scan_splits({"train": paired(tmp_path, black_and_white)}, progress=False)
+    scan = scan_splits({"train": paired(tmp_path, black_and_white)}, checks=CHECKS, progress=False)
     assert "black_and_white" not in [finding.kind for finding in scan.issues]  # three classes: 255 is void, as in VOC
 
 

@@ -195,9 +195,9 @@ def test_a_mask_that_says_it_lies_elsewhere_than_its_image_is_refused(
             with pytest.raises(
                 DataError, match=rf"{mask.name}: its georeference differs from that of its image.*{image.name}"
             ):
-                dataset.inspect(0)
+                dataset.headers(0)
         else:
-            dataset.inspect(0)
+            dataset.headers(0)
 
 
 def test_pictures_of_a_matlab_file_are_counted_by_its_last_axis_before_7_3_too(tmp_path: Path) -> None:

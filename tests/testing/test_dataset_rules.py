@@ -376,11 +376,6 @@ class NamesBackwards(Good):
         return [path.stem for path in reversed(self.paths)]
 
 
-class InspectsAnother(Good):
-    def inspect(self, index: int) -> Any:
-        return self[index - 1], {}
-
-
 class Unpicklable(Good):
     def __init__(self, root: str, split: str = "train") -> None:
         super().__init__(root, split)
@@ -447,7 +442,6 @@ BROKEN: list[tuple[type, Any, str]] = [
     (NoName, {"samples"}, r"train\[0\]: its name '' is empty or occurs twice"),
     (OneName, {"samples"}, r"train\[1\]: its name 'picture' is empty or occurs twice"),
     (NamesBackwards, {"samples"}, r"train\[0\]: its name is '0', but names\[0\] is '2'"),
-    (InspectsAnother, {"same_each_time"}, r"inspect\(0\) of train: image differs by up to"),
     (ChannelsAsText, {"splits"}, "channels = 'rgb'; it must be a tuple of distinct names"),
     (OneChannelName, {"splits"}, r"channels = \('red', 'red', 'blue'\); it must be a tuple of distinct names"),
     (OtherChannels, {"splits"}, r"channels of train is \['red', 'green', 'blue'\], but of val \['blue'"),
