@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 AIM, LATEST, EARLIEST = 0.975, 1.01, 0.93  # shares of the time: a plan's intended end, and the bounds for keeping it
 SCORING = 0.045  # share of the time for the ends of epochs: evaluation of val, checkpoint, observers
 WINDOW = 0.03  # share of the time, 30 s at most, over which steps are timed
+RECENT = 8.0  # a window counts this many times its share of the training time left; simulated: a tenfold slowdown of
+# 60 of 900 s costs 10 % of the steps, and a lasting fivefold one is still met within 5 % of the time
 REPORT = 3.5  # CPU seconds from the last evaluation until Python has exited: 2.1, and a reserve for other programs
 DRAWING = 0.2  # CPU seconds that observers take after an epoch; an estimate until it is measured
 DRAWN = 3.0  # observers' time at the end of the run / after an epoch; measured for 50 pictures and their GIF: 3.2
@@ -105,11 +107,17 @@ class Pace:
             )
 
     def stepped(self) -> None:
-        """Update the time of a step, once per WINDOW; scale the costs of evaluation by the same factor."""
+        """Update the time of a step, once per WINDOW; scale the costs of evaluation by the same factor.
+
+        Speeds are averaged, not times: a short slowdown then costs the steps that it took, and not the rest of the run.
+        The less time is left, the more the latest window counts.
+        """
         costs, now = self.costs, self.elapsed
         first, since = self.since = self.since or (self.loop.step, now)
         if now - since >= min(WINDOW * self.seconds, 30.0) and self.loop.step > first:
-            slower = (now - since) / (self.loop.step - first) / costs.step
+            ahead, measured = self.left - self.end, (now - since) / (self.loop.step - first)
+            weight = min(1.0, RECENT * (now - since) / max(ahead, 1e-9))
+            slower = 1 / (1 - weight + weight * costs.step / measured)
             costs.step, costs.epoch, costs.scores = slower * costs.step, slower * costs.epoch, slower * costs.scores
             self.since = self.loop.step, now
 
@@ -124,6 +132,7 @@ class Pace:
         self.since = self.since and (self.since[0], self.since[1] + now - began)
         if self.minutes:
             costs.report = (costs.report + cpu_slowdown() * REPORT) / 2
+            self.loop.steps = self.planned()  # a run that was about to end goes on if the machine is fast again
             self._resize_epochs()
 
     def _resize_epochs(self) -> None:

@@ -154,6 +154,16 @@ def test_a_few_slow_seconds_do_not_end_a_run(clock: Clock, minutes: float, costs
     assert run.took >= 0.9 * 60 * minutes
 
 
+@pytest.mark.parametrize("minutes", [5, 15])
+def test_a_slow_minute_costs_little_more_than_itself(clock: Clock, minutes: float) -> None:
+    def stalled(share: float) -> float:
+        return 10.0 if 0.22 < share < 0.29 else 1.0
+
+    steady, run = (Machine(clock, minutes, Costs(0.7, 10.0, 40.0), speed) for speed in (lambda share: 1.0, stalled))
+    assert run.overrun <= 1
+    assert run.pace.loop.step >= 0.8 * steady.pace.loop.step
+
+
 def test_the_report_is_given_more_time_where_a_processor_has_become_slower(clock: Clock) -> None:
     pace = pace_of(2, 46, clock.now)
     pace.begin(USUAL)
