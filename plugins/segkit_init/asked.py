@@ -58,18 +58,20 @@ def division_asked(options: Mapping[str, Any], known: Collection[str]) -> Iterat
         yield Question(text, [Answer("", {"fractions": [0.7, 0.15, 0.15]})], "fractions", must=False)
 
 
-def folders_asked(images: Sequence[Path], root: Path) -> Iterator[Question]:
+def folders_asked(images: Sequence[Path], options: Mapping[str, Any]) -> Iterator[Question]:
     """Ask whether to split at random, where folders of images have names of splits that do not divide them."""
+    root = Path(options["root"]).expanduser()
     paths = [path.relative_to(root) for path in images if path.is_relative_to(root)]
     beside: dict[Path, set[str]] = {}
     for folder in {folder for path in paths for folder in path.parents[:-1]}:
         beside.setdefault(folder.parent, set()).add(folder.name)
     for names in beside.values():
         called = sorted(name for name in names if split_in(name))
-        if called:
+        others = sorted(names.difference(called))
+        splits = {*map(split_in, called)}
+        if called and (others or ("val" not in options and "train" in splits and len(splits) > 1)):
             text = f"some folders have names of splits ({first_few(called)})"
-            if others := sorted(names.difference(called)):
-                text += f", others beside them do not ({first_few(others)})"
+            text += f", others beside them do not ({first_few(others)})" if others else ""
             mend = Answer("yes: name the folders train, val and test, and run init again")
             yield Question(f"{text}: are these splits?", [Answer("no: split all images at random"), mend], "fractions")
             return

@@ -84,7 +84,7 @@ def look(root: Path) -> Findings:
             look.ask(palette_asked(options, masks or first.masks))
         is_dealt = "split_seed" in known and first.is_dealt
         look.ask(division_asked(options, known) if is_dealt else ())
-        look.ask(folders_asked(first.images, Path(options["root"]).expanduser()) if is_dealt else ())
+        look.ask(folders_asked(first.images, options) if is_dealt else ())
 
         if not masks or not (unseen := unseen_in(look.scan, {*first.masks} - {*masks}, labels)):
             break
