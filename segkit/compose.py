@@ -126,12 +126,8 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
         try:
             with gathered() as found[split], warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                built = splits["train"].in_split(split) if splits else None
-                is_read = built is not None  # together with train, so that warnings of train concern this split too
-                if built is None:
-                    new = create(settings.dataset.component, settings.dataset.options, {"split": split})
-                    built = with_bands(as_dataset(new, split), settings.data)
-                splits[split] = built
+                built = create(settings.dataset.component, settings.dataset.options, {"split": split})
+                splits[split] = with_bands(as_dataset(built, split), settings.data)
         except DataError as error:
             if split == "train":
                 root = settings.dataset.options.get("root")
@@ -141,8 +137,7 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
                 raise
             issues.append(Issue("unusable_split", what=str(error), split=split))
             continue
-        for those in warned.values() if is_read else ():
-            those += [split] * ("train" in those)
+
         for each in caught:
             if each.category is UserWarning:
                 warned.setdefault(str(each.message), []).append(split)

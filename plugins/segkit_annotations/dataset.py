@@ -77,9 +77,8 @@ class AnnotatedImages(PairedFiles):
         split_seed: the seed of the random split by ``fractions``, ``val`` or ``folds``.
     """
 
-    _by_split: dict[tuple[str | None, Path], Record]  # (split, image) of all splits; also (None, image)
     _entries: Mapping[tuple[Path, Path], Record]
-    only_chooses = True
+
     unit: Unit | None = None  # the unit of all corners, if the format defines one
     may_be_undrawn = False  # whether an image without shapes may be one that nobody has annotated yet
     rule: Rule = "last"  # the format's rule for overlapping shapes
@@ -149,6 +148,11 @@ class AnnotatedImages(PairedFiles):
         self.reading = repr((self.reading, sorted(labels.items()), *options))
         layout.refuse(split)
         self.choose(layout, split)
+        records = {(each.image, each.split): each for each in entries} | {(each.image, None): each for each in entries}
+        chosen = [records.get((image, split)) or records[image, None] for image, _ in self.pairs]
+        self._entries = {(each.image, each.sources[0]): each for each in chosen}
+        self.pairs = [*self._entries]
+        del self.names  # recomputed: names that are unique within this split may be shorter
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         """Return the declared class names, and a record per image of all splits."""
@@ -235,11 +239,10 @@ class AnnotatedImages(PairedFiles):
         self, entries: Sequence[Record], lists: str | Mapping[str, str] | None, group: str | None, shares: Shares
     ) -> Layout:
         """Return the layout of the images of all splits."""
-        self._by_split = {}
+        first: dict[tuple[Path, str | None], Record] = {}
         for entry in entries:
-            if (other := self._by_split.setdefault((entry.split, entry.image), entry)) is not entry:
+            if (other := first.setdefault((entry.image, entry.split), entry)) is not entry:
                 raise DataError(f"{entry.image}: annotated twice, in {other.sources[0]} and {entry.sources[0]}")
-        self._by_split |= {(None, entry.image): entry for entry in entries}
         stems = {entry.image: stem_of(entry.image) for entry in entries}
         are_unique = len({composed(stem.name) for stem in stems.values()}) == len(stems)
         found = []
@@ -261,17 +264,6 @@ class AnnotatedImages(PairedFiles):
         ]
         there = {image: mask for image, mask in masks.items() if image not in absent}
         return replace(layout, masks=there, issues=[*layout.issues, *issues])
-
-    def choose(self, layout: Layout, split: str) -> None:
-        """See :meth:`PairedFiles.choose`."""
-        super().choose(layout, split)
-        chosen = [self._by_split.get((split, image)) or self._by_split[None, image] for image, _ in self.pairs]
-        self._entries = {(each.image, each.sources[0]): each for each in chosen}
-        self.pairs = [*self._entries]
-        del self.names  # recomputed: names that are unique within this split may be shorter
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_by_split": {}}
 
     def _class_indices(
         self,

@@ -42,7 +42,6 @@ class CarvanaDataset(PairedFiles):
         DataError: the data or some files are missing, there are fewer cars than splits, or the split does not exist.
     """
 
-    only_chooses = True
     label_advice = "the masks as published hold 0 and 1; unpack train_masks.zip again"
 
     def __init__(

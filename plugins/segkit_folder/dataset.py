@@ -65,7 +65,6 @@ class FolderDataset(PairedFiles):
         palette: one RGB triple per class; default: the colours of ``colour_map`` or the class file, or Pascal VOC's.
     """
 
-    only_chooses = True
     label_advice = (
         "correct the mask, add a name to `classes`, list what means unlabelled in `void`, or say what each value means "
         "in `value_map`"
@@ -116,15 +115,11 @@ class FolderDataset(PairedFiles):
         super().__init__(
             [], classes=listed.names, palette=default if palette is None else palette, values=values, colours=colours
         )
-        self.blank, self.train_on_val = layout.blank, train_on_val
+        self.blank = layout.blank
         self.threshold, self.resize_masks = threshold, resize_masks
         self.reading += f" {threshold}{' blank' * bool(self.blank)}{' resized' * resize_masks}"
         self.choose(layout, split)
-
-    def choose(self, layout: Layout, split: str) -> None:
-        """See :meth:`PairedFiles.choose`; with ``train_on_val``, train includes the pairs of val."""
-        super().choose(layout, split)
-        if self.train_on_val and split == "train":
+        if train_on_val and split == "train":
             val = layout.of("val")
             self.pairs += [(image, mask) for image, mask, _ in val]
             self.names = [*self.names, *(name for _, _, name in val)]

@@ -55,8 +55,7 @@ class PairedFiles(Dataset):
         most_pixels: the largest image or mask that is read.
         bands: the value of ``data.bands``.
         root: the folder that messages name.
-        only_chooses: whether splits differ only in what :meth:`choose` takes; set by each class with an ``__init__``.
-        layout: the layout from which :meth:`choose` took the pairs; None: the pairs were given directly.
+
         threshold: the threshold for masks, see :func:`read_mask`.
         blank: images without a mask, all of whose pixels are of the first class.
         resize_masks: whether a mask with the aspect ratio of its image is resized to it, by the nearest label.
@@ -69,10 +68,9 @@ class PairedFiles(Dataset):
     resize_masks = False
     label_advice = "correct the mask"
     root = Path()
-    only_chooses = False
+
     palette_is_assumed = labels_are_stated = False
 
-    layout: Layout | None
     reading: str
 
     def __init__(
@@ -99,7 +97,7 @@ class PairedFiles(Dataset):
         Raises:
             ConfigError: the palette, ``values`` or ``colours`` do not match the classes.
         """
-        self.pairs, self.layout = list(pairs), None
+        self.pairs = list(pairs)
         self.classes = tuple(classes)
         self.palette = tuple((red, green, blue) for red, green, blue in palette)
         self.void_is_assumed = values is None and colours is None and ignore_index is None
@@ -149,29 +147,15 @@ class PairedFiles(Dataset):
         return [composed(place.relative_to(shared).as_posix()) for place in places]
 
     def choose(self, layout: Layout, split: str) -> None:
-        """Take the pairs of a split from the layout, and keep the layout for :meth:`in_split`.
+        """Take the pairs of a split from the layout.
 
         Raises:
             DataError: there is no such split.
         """
-        self.layout, self.splits = layout, layout.splits
+        self.splits = layout.splits
         require_split(split, self.splits, self.root, "; val = 0.15 takes a share of train" if split == "val" else "")
         samples = layout.of(split)
         self.pairs, self.names = [(image, mask) for image, mask, _ in samples], [name for _, _, name in samples]
-
-    def in_split(self, split: str) -> Dataset | None:
-        """See :meth:`segkit.data.sample.Dataset.in_split`; None if the class does not set ``only_chooses``."""
-        builder = next(each for each in type(self).__mro__ if "__init__" in vars(each))
-        if self.layout is None or not vars(builder).get("only_chooses"):
-            return None
-        other = object.__new__(type(self))
-        vars(other).update({name: value for name, value in vars(self).items() if name != "channels"})
-        self.layout.refuse(split)
-        other.choose(self.layout, split)
-        return other
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "layout": None}  # data loader workers need only this split
 
     def __len__(self) -> int:
         return len(self.pairs)

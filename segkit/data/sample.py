@@ -75,14 +75,6 @@ class Dataset:
         """Return the files that sample ``index`` is read from."""
         return ()
 
-    def in_split(self, split: str) -> Dataset | None:
-        """Return another split, if building this one has read it already; None: the caller builds it.
-
-        Raises:
-            DataError: the split does not exist or cannot be used.
-        """
-        return None
-
     def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
         """Apply ``data.bands`` and ``data.no_data`` when reading; return False to leave that to :class:`Subset`."""
         return False

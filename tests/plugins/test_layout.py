@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 import unicodedata
 from pathlib import Path
@@ -10,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-import segkit
 from segkit.compose import build_splits
 from segkit.config import read_config
 from segkit.data.issues import gathered
@@ -450,35 +447,6 @@ def test_an_empty_list_of_train_is_refused_and_ragged_tables_are_read(tmp_path: 
 def test_a_split_may_be_called_with_a_year(tmp_path: Path) -> None:
     put(tmp_path, *(f"{side}/{split}2017/{split}.png" for side in ("images", "masks") for split in ("train", "val")))
     assert (names(tmp_path), names(tmp_path, "val")) == (["train"], ["val"])
-
-
-@pytest.mark.parametrize("name", ["folder", "carvana", "coco", "labelme", "layers"])
-def test_the_other_splits_are_those_that_are_built_anew_and_no_file_is_read_again(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kind = segkit.datasets[name]
-    options = {"root": tmp_path, **(kind.write_sample(tmp_path) or {})}
-    train = kind(split="train", **options)
-    anew = {split: kind(split=split, **options) for split in ("val", "test")}
-    with monkeypatch.context() as patched:
-        patched.setattr("os.scandir", None)
-        patched.setattr(Path, "open", None)
-        found = {split: train.in_split(split) for split in anew}
-    for split, other in found.items():
-        assert other.names == anew[split].names != train.names
-        assert other.pairs == anew[split].pairs
-        assert (other.channels, other.reading) == (anew[split].channels, anew[split].reading)
-        assert all(map(torch.equal, other[0][:2], anew[split][0][:2]))
-
-    class Fewer(kind):  # as of somebody who leaves images out
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**options)
-            self.pairs = self.pairs[:1]
-
-    assert Fewer(split="train", **options).in_split("val") is None
-    with pytest.raises(DataError, match="no split 'dev'"):
-        train.in_split("dev")
-    assert pickle.loads(pickle.dumps(train)).in_split("val") is None  # a process that loads data has no need of it
 
 
 def test_what_a_folder_warns_of_is_of_all_its_splits(tmp_path: Path) -> None:
