@@ -26,7 +26,7 @@ from segkit.engine.distributed import PROCESSES
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.launch import check
 from segkit.engine.precision import seed_everything
-from segkit.errors import DataError, Issue
+from segkit.errors import DataError, DataWarning, Issue
 from segkit.options import create, without_pretrained
 from segkit.registry import checks, optimizers
 from segkit.settings import AugmentSettings, DataSettings
@@ -120,6 +120,7 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
     found: dict[str, list[Issue]] = {}
     issues: list[Issue] = []
     warned: dict[str, list[str]] = {}  # text -> splits
+    ways: dict[str, Any] = {}  # text -> see DataWarning
     for split in SPLITS:
         if split == "test" and split not in splits["train"].splits:
             continue
@@ -139,13 +140,14 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
             continue
 
         for each in caught:
-            if each.category is UserWarning:
+            if each.category in (UserWarning, DataWarning):
                 warned.setdefault(str(each.message), []).append(split)
+                ways[str(each.message)] = getattr(each.message, "ways", {})
             else:
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     for text, those in warned.items():
         where = settings.dataset.name if len(set(those)) == len(found) else ", ".join(dict.fromkeys(those))
-        issues.append(Issue("dataset", what=text, severity="warning", split=where))
+        issues.append(Issue("dataset", what=text, severity="warning", split=where, ways=ways[text]))
     return splits, found, issues
 
 

@@ -77,6 +77,8 @@ class Issue:
         split: the splits with this issue, separated by commas; "" if unknown.
         files: all files concerned, by path or by the dataset's name of the sample.
         skippable: whether ``data.on_bad = "skip"`` leaves these files out.
+        ways: what the problem may mean, the likeliest first -> the options that say so, of ``[dataset]``, or of
+            ``[data]`` with the prefix ``data.``; ``init`` asks which is right. "" needs no question: the files show it.
     """
 
     kind: str
@@ -90,6 +92,7 @@ class Issue:
     split: str = ""
     files: tuple[str, ...] = ()
     skippable: bool = False
+    ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -106,6 +109,14 @@ class Issue:
 
     def __str__(self) -> str:
         return f"{self.split}: {self.text}" if self.split else self.text
+
+
+class DataWarning(UserWarning):
+    """A warning of a data set that is built; it becomes an :class:`Issue` with these ``ways``."""
+
+    def __init__(self, text: str, ways: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__(text)
+        self.ways = ways
 
 
 class DataError(SegkitError):

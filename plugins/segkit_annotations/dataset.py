@@ -21,14 +21,14 @@ from torch import Tensor
 from segkit.data.issues import refuse
 from segkit.data.read import Header, file_of
 from segkit.data.sample import Colour, voc_palette
-from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
+from segkit.errors import ConfigError, DataError, DataWarning, Issue, LabelError, first_few
 from segkit_annotations.draw import Size
 from segkit_annotations.files import Drawn, Record, holding, image_finder, malformed, miniature, patterns, places
 from segkit_annotations.rasterizer import VOID, Rasterizer, Rule, Unit, guessed_unit
 from segkit_folder.files import PairedFiles, stem_of
 from segkit_folder.layout import Layout, Shares, divided
 from segkit_folder.masks import check_checksums
-from segkit_folder.pairs import Found
+from segkit_folder.pairs import LEFT_OUT, Found
 from segkit_folder.pictures import version_of
 from segkit_folder.splits import SUFFIXES, composed
 from segkit_readers.place import aligned_headers
@@ -37,6 +37,10 @@ VOID_NAME = "void"
 CROWD = " (crowd)"
 """Suffix of the label of a group of objects drawn as one; it has the objects' class unless class_map maps it."""
 _contents: dict[Any, tuple[object, dict[str, None], list[Any]]] = {}
+
+
+NOT_SHOWN: Mapping[str, Mapping[str, Any]] = {"these images show no such object": {"blank_unpaired": True}}
+"""The ways of a warning about images without a mask or shape."""
 
 
 class AnnotatedImages(PairedFiles):
@@ -258,7 +262,10 @@ class AnnotatedImages(PairedFiles):
         what = "named by the annotations but does not exist"
         advice = "fetch it, set images = FOLDER to where it lies, or leave such images out with skip_unpaired = true"
         issues = [
-            (each.values.get("split"), Issue("mask_without_image", str(each.path), what, advice, f"in {mask}"))
+            (
+                each.values.get("split"),
+                Issue("mask_without_image", str(each.path), what, advice, f"in {mask}", ways=LEFT_OUT),
+            )
             for each in layout.images
             if (mask := absent.get(each.path))
         ]
@@ -344,13 +351,14 @@ class AnnotatedImages(PairedFiles):
     def _check_size(self, entry: Record, theirs: tuple[int, ...], own: Size) -> None:
         if theirs != own:
             what, advice = "the annotations have another size than the image", "export them for this very image"
-            kind = "size"
+            kind, ways = "size", dict[str, Any]()
             if own[0] % theirs[0] == own[1] % theirs[1] == 0 and own[0] // theirs[0] == own[1] // theirs[1]:
                 kind, advice = "smaller", f"{advice}, or set enlarge = true to enlarge them to the image's size"
+                ways = {"each mask pixel stands for a block of image pixels": {"enlarge": True}}
             if theirs == own[::-1]:
                 advice = "one of the two lies on its side; note that images are read upright, as EXIF says"
             detail = f"{theirs[1]} x {theirs[0]}, {entry.image} is {own[1]} x {own[0]}, width x height"
-            raise LabelError(Issue(kind, str(entry.sources[0]), what, advice, detail))
+            raise LabelError(Issue(kind, str(entry.sources[0]), what, advice, detail, ways=ways))
 
 
 def is_there(image: Path) -> bool:
@@ -361,9 +369,11 @@ def is_there(image: Path) -> bool:
 def _warn_blank(entries: Sequence[Record]) -> None:
     """Warn of images without a shape; COCO itself has 1 %, more than a quarter may not be annotated yet."""
     if blank := [entry.image.name for entry in entries if not entry.shapes]:
-        end = "; if that is right, set blank_unpaired = true" * (4 * len(blank) > len(entries))
+        are_many = 4 * len(blank) > len(entries)
         what = "images have no object and are all background"
-        warnings.warn(f"{len(blank)} of {len(entries)} {what}: {first_few(blank)}{end}", stacklevel=3)
+        text = f"{len(blank)} of {len(entries)} {what}: {first_few(blank)}"
+        text += "; if that is right, set blank_unpaired = true" * are_many
+        warnings.warn(DataWarning(text, NOT_SHOWN if are_many else {}), stacklevel=3)
 
 
 def _warn_unread(entries: Sequence[Record]) -> None:

@@ -14,14 +14,14 @@ from PIL import Image
 
 from segkit.data.issues import refuse
 from segkit.data.read import opened, read_header
-from segkit.errors import DataError, Issue, LabelError, first_few
+from segkit.errors import DataError, DataWarning, Issue, LabelError, first_few
 from segkit_annotations import files
-from segkit_annotations.dataset import AnnotatedImages
+from segkit_annotations.dataset import NOT_SHOWN, AnnotatedImages
 from segkit_annotations.draw import Shape, Size
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.layers_in import numbered, recognised
 from segkit_annotations.rasterizer import Rule
-from segkit_folder.pairs import Found, Pattern
+from segkit_folder.pairs import LEFT_OUT, Found, Pattern
 
 Key = Callable[[Mapping[str, str]], tuple[str, ...]]
 _BESIDE = re.compile(r"\{(id|class)\}([^{}/*]+)\{(id|class)\}")
@@ -69,10 +69,10 @@ class LayersDataset(AnnotatedImages):
             sources = tuple(each.path for each in own) or (image.path,)
             entries.append(Record(image.path, shapes, None, image.values.get("split"), sources=sources))
         for text in _lacking(entries) if "class" in sides[1].words and not self.blank_unpaired else ():
-            warnings.warn(text, stacklevel=4)
+            warnings.warn(DataWarning(text, NOT_SHOWN), stacklevel=4)
         what, advice = "mask without an image", f"its image is expected at {sides[0]}"
         lonely = [] if self.skip_unpaired else [str(those[0].path) for those in layers.values()]
-        refuse([Issue("mask_without_image", path, what, advice) for path in lonely])
+        refuse([Issue("mask_without_image", path, what, advice, ways=LEFT_OUT) for path in lonely])
         return sorted({shape.label for entry in entries for shape in entry.shapes}, key=files.natural), entries
 
     def _size(self, entry: Record) -> Size | None:

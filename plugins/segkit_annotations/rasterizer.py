@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.read import read_header
-from segkit.errors import DataError, Issue, LabelError
+from segkit.errors import DataError, DataWarning, Issue, LabelError
 from segkit_annotations.draw import ShapeError, Size, bounds, draw, scaled
 from segkit_annotations.files import Record
 
@@ -72,7 +72,9 @@ class Rasterizer:
         if self.rule == "error" and clash.any():
             what = "shapes of several classes cover the same pixels, and a pixel has one class"
             advice = 'choose which shape wins: overlap = "smallest", "last" or "void"'
-            raise LabelError(Issue("overlap", str(entry.image), what, advice, f"{int(clash.sum()):,} pixels"))
+            ways = {"a pixel belongs to the smallest object that covers it": {"overlap": "smallest"}}
+            detail = f"{int(clash.sum()):,} pixels"
+            raise LabelError(Issue("overlap", str(entry.image), what, advice, detail, ways=ways))
         return np.where(clash, np.uint8(VOID), mask) if self.rule == "void" else mask
 
 
@@ -90,5 +92,6 @@ def guessed_unit(entries: Sequence[Record]) -> Unit:
             if all(min(entry.size or read_header(entry.image).size) > max(200, 2 * most) for entry in some):
                 what = "corners are read as pixels, but all lie in 0 to 100 and the images are far larger"
                 hint = 'if they are percent, set unit = "percent"; if pixels, unit = "pixel"'
-                warnings.warn(f"{what}; {hint}", stacklevel=3)
+                ways = {"percent of width and height": {"unit": "percent"}, "pixels": {"unit": "pixel"}}
+                warnings.warn(DataWarning(f"{what}; {hint}", ways), stacklevel=3)
     return "pixel"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segkit.data.read import read_header, read_picture
-from segkit.errors import DataError, first_few, reason
+from segkit.errors import DataError, DataWarning, first_few, reason
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, ShapeError, Size, draw
@@ -247,7 +247,8 @@ def _first_pixel(
         warnings.warn(f"pixels are counted from 0 because {why}; first_pixel = 1 counts from 1", stacklevel=5)
     elif beyond[0] <= _SURELY * beyond[1]:
         what = "pixels are counted from 1, as is usual, but the runs do not show whether that is right"
-        warnings.warn(f"{what}; first_pixel = 0 counts from 0", stacklevel=5)
+        ways = {"the first pixel is 1, as in most such tables": {"first_pixel": 1}, "it is 0": {"first_pixel": 0}}
+        warnings.warn(DataWarning(f"{what}; first_pixel = 0 counts from 0", ways), stacklevel=5)
     return int(not why)
 
 

@@ -102,6 +102,7 @@ class Duplicates:
             severity="error" if stop else "warning",
             split=f"{first} and {second}",
             files=tuple(dict.fromkeys(name for pair in names for name in pair)),
+            ways={"continue; the scores are then too high": {"data.allow_leaks": True}} if stop else {},
         )
 
 

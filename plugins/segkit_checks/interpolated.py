@@ -51,7 +51,8 @@ class Interpolated:
                     f"the borders of two: {first_few(names)}; resize masks by the nearest pixel, and never keep "
                     "them as JPEG"
                 )
-                yield Issue("interpolated", what=text, severity="warning", split=split, files=names)
+                ways: Mapping[str, Any] = {"the masks are as they were drawn": {}}
+                yield Issue("interpolated", what=text, severity="warning", split=split, files=names, ways=ways)
 
 
 def borders(mask: NDArray[np.unsignedinteger[Any]]) -> Borders:

@@ -309,11 +309,13 @@ def _size_issue(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shap
     if mask_shape == image_shape[::-1]:
         what += ", one lies on its side"
         advice = "turn the mask as its image lies; an image that EXIF turns is read upright"
-    kind = "size"
+    kind, ways = "size", dict[str, Any]()
     if _is_scaled(mask_shape, image_shape):
         small, large = sorted((mask_shape[0], image_shape[0]))
         factor = round(large / small)
         kind = "scaled" if factor > 1 and abs(large - factor * small) < factor else "scaled_or_cut"
         advice += ", or set resize_masks = true where it shows the whole image"
+        text = "" if kind == "scaled" else "masks show whole images: resize by nearest neighbour"
+        ways = {text: {"resize_masks": True}}
     sizes = f"{mask_shape[1]} x {mask_shape[0]}, image {image} is {image_shape[1]} x {image_shape[0]}, width x height"
-    return Issue(kind, str(mask), what, advice, sizes)
+    return Issue(kind, str(mask), what, advice, sizes, ways=ways)

@@ -32,6 +32,12 @@ from segkit_readers.joined import places_of
 _SYSTEM = ("thumbs.db", "desktop.ini")  # Windows creates these in any folder
 _TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")
 _DIGITS = re.compile(r"([0-9]+)")
+BLANK = re.compile(
+    r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|empty|none|free|(no|without|non)[-_ ]?[a-z]+)(?![a-z])"
+)
+"""Words in the names of folders and files that show only background."""
+LEFT_OUT: Mapping[str, Mapping[str, Any]] = {"leave them out": {"skip_unpaired": True}}
+"""The ways of an :class:`Issue` about files without a partner."""
 
 
 class NoFiles(DataError):
@@ -351,7 +357,9 @@ def pair(
     others = [mask for mask in (of.files(ignore_case=True) if without_mask else ()) if mask.path not in known]
     lonely = [*(those[0] for those in masks_of.values() if len(those) == 1), *others]
     lowered = {"/".join(each.values[word] for word in shared).casefold(): each.path for each in lonely}
-    explained = set()
+    explained, are_blank = set(), all(BLANK.search(str(image.path)) for _, image in without_mask)
+    blank = {"they show only the first class": {"blank_unpaired": True}}
+    ways = blank | LEFT_OUT if are_blank else LEFT_OUT | blank
     for key, image in without_mask:
         path, split = str(image.path), image.values.get("split", "")
         called = next((part for part in image.path.parts[::-1] if split_called(part) == split), split)
@@ -361,14 +369,13 @@ def pair(
             issue = Issue("different_case", path, what, advice, partner.name)
             explained.add(partner)
         else:
-            issue = Issue("image_without_mask", path, "image without a mask", f"the mask would be {expected}")
+            what, advice = "image without a mask", f"the mask would be {expected}"
+            issue = Issue("image_without_mask", path, what, advice, ways=ways)
         issues.append((image, issue))
     for those in masks_of.values():
         if len(those) == 1 and those[0].path not in explained:
-            issue = Issue(
-                "mask_without_image", str(those[0].path), "mask without an image", "add the image or remove it"
-            )
-            issues.append((those[0], issue))
+            path, what, advice = str(those[0].path), "mask without an image", "add the image or remove it"
+            issues.append((those[0], Issue("mask_without_image", path, what, advice, ways=LEFT_OUT)))
     return pairs, issues
 
 

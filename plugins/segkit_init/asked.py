@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,14 @@ import numpy as np
 import torch
 
 from segkit.data.scan import Scan
-from segkit.errors import first_few
+from segkit.errors import Issue, first_few
 from segkit_folder.pictures import folders_in
 from segkit_folder.splits import SUFFIXES, split_in
 from segkit_init.compared import hold_the_same
 from segkit_init.findings import Answer, Question
-from segkit_init.judged import BLANK
 from segkit_init.reading import Reading
 from segkit_init.readings import pictures_in
+from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score on one or two of them means little
 _FEW = 12  # files that are compared with files of the same name and another suffix
@@ -28,25 +30,8 @@ _UNREAD = re.compile(  # suffixes of photographs, slides, microscopes, volumes, 
     r"svs|ndpi|mrxs|scn|vms|bif|vsi|czi|lif|lsm|nd2|oi[bf]|img|bil|bsq|bip|ecw|sid|vrt|hdr|nc|grib2?|zarr|fits?|mha|"
     r"mhd|nrrd|mgz|mp4|avi|mov|mkv|webm)$"
 )
-_WORD = re.compile(r"[-_ ][^\W\d_]+(?![^\W\d_])|^[^\W\d_]+[-_ ]")  # a word of a file name, with its separator
 _MAYBE_LOSSY = (".jp2", ".j2k", ".jpx", ".jpf", ".j2c")
-_OPEN: Mapping[str, Any] = {  # option that a data set's warning names -> the question and its answers
-    "blank_unpaired = true": (
-        "do these images show any object that has no mask",
-        Answer("no", {"blank_unpaired": True}),
-        Answer("yes: add these masks or remove the images, and run init again"),
-    ),
-    'unit = "percent"': (
-        "in which unit are the coordinates",
-        Answer("percent of the image's width and height", {"unit": "percent"}),
-        Answer("pixels", {"unit": "pixel"}),
-    ),
-    "first_pixel = 0": (
-        "what is the number of the first pixel",
-        Answer("1, as in most tables of this kind", {"first_pixel": 1}),
-        Answer("0", {"first_pixel": 0}),
-    ),
-}
+_OF_ALL = ("scaled", "fourth_channel")  # what these mean is true of all files; a few such files are rather damaged
 
 
 def division_asked(options: Mapping[str, Any], known: Collection[str]) -> Iterator[Question]:
@@ -101,74 +86,30 @@ def twins_asked(reading: Reading) -> Iterator[Question]:
 
 
 def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
-    """Ask how to continue despite errors that have a workaround, and despite masks that look interpolated."""
-    leave = Answer("leave them out", {"skip_unpaired": True})
-    bands = [*range(1, len(scan.splits["train"].channels) + 2)]
-    flattered = Answer("continue; the scores are then too high", {"data.allow_leaks": True})
-    ways = {
-        "same_picture": flattered,
-        "turned_picture": flattered,
-        "image_without_mask": leave,
-        "mask_without_image": leave,
-        "smaller": Answer("each mask pixel stands for a block of image pixels", {"enlarge": True}),
-        "overlap": Answer("a pixel belongs to the smallest object that covers it", {"overlap": "smallest"}),
-        "interpolated": Answer("continue: the masks are as they were drawn"),
-        "scaled": Answer("", {"resize_masks": True}),
-        "scaled_or_cut": Answer("masks show whole images: resize by nearest neighbour", {"resize_masks": True}),
-        "fourth_channel": Answer("it is a channel, such as infrared, heat or depth", {"data.bands": bands}),
-        "no_numbers": Answer("pixels that are not numbers are void", {"data.no_data": "void"}),
-    }
+    """Ask which way of an issue is right, or whether to leave out a few files; ``known``: options of the data set."""
     total = sum(map(len, scan.splits.values()))
-    if any(issue.kind == "declared_no_data" for issue in scan.warnings):
-        void = Answer("", {"data.no_data": "void"})
-        yield Question("pixels that an image declares as no data are void", [void], "data.no_data", must=False)
-    warned = [issue.what.partition("; ") for issue in scan.warnings]
-    for option, (end, *answers) in _OPEN.items():
-        if warnings := [what for what, _, hint in warned if option in hint]:
-            yield Question(f"{'; '.join(warnings)}: {end}?", answers, option.partition(" ")[0])
-    interpolated = [issue for issue in scan.warnings if issue.kind == "interpolated"]
-    alone = [issue for issue in scan.errors if issue.kind in ("image_without_mask", "mask_without_image")]
-    others = _of_another_kind(scan, [file for issue in alone for file in issue.files])
-    if others and leave.options.keys() <= {*known}:
-        text = (
-            f"{sum(len(issue.files) for issue in alone)} files differ in kind from those beside them, and are left out"
-        )
-        yield Question(f"{text}: {first_few(others)}", [Answer("", leave.options)], "skip_unpaired", must=False)
-    for issue in (*(each for each in scan.errors if not others or each not in alone), *interpolated[:1]):
-        answer = ways.get(issue.kind)
-        if issue.kind == "fourth_channel" and len(issue.files) < total:  # the other images have no fourth channel
-            continue
-        leave_out = Answer("leave these files out", {"data.on_bad": "skip"})
-        if answer is None and issue.skippable and 5 * len(issue.files) < total:
-            answer = leave_out
-        is_scaled = issue.kind == "scaled"
-        number = sum(len(each.files) for each in scan.errors if each.kind == issue.kind)
-        if is_odd := is_scaled and 2 * number < total:  # most masks fit
-            answer = ways["scaled_or_cut"]
-        if answer and all(key.startswith("data.") or key in known for key in answer.options):
-            answers = [answer, Answer("correct that first, and run init again")]
-            if issue.kind == "image_without_mask" and "blank_unpaired" in known:
-                are_blank = all(map(BLANK.search, issue.files))
-                answers.insert(not are_blank, Answer("they show only the first class", {"blank_unpaired": True}))
-            answers = [leave_out] * (is_odd and issue.skippable) + answers
-            key = next(iter(answers[0].options), "root")
-            text = "images and masks differ in size, not in aspect ratio: masks are resized by nearest neighbour"
-            is_noted = is_scaled and not is_odd
-            yield Question(text if is_noted else str(issue), answers, key, must=not is_noted)
-
-
-def _of_another_kind(scan: Scan, files: Sequence[str]) -> list[str]:
-    """Return the extra words of these names, compared to files read beside them; empty if one name has no such word."""
-    every = [data.files(index) for data in scan.splits.values() for index in range(len(data))]
-    read = {(path.parent, path.name.partition(".")[0]) for those in every for path in (*those[:1], *those[-1:])}
-    found: Counter[str] = Counter()
-    for path in map(Path, files):
-        name = path.name.partition(".")[0]
-        words = [match for match in _WORD.finditer(name) if (path.parent, name.replace(match[0], "", 1)) in read]
-        if not words:
-            return []
-        found[words[0][0]] += 1
-    return [*found]
+    found: dict[str, list[Issue]] = {}
+    for issue in (*scan.errors, *scan.warnings):
+        number = len(issue.files)
+        ways = {
+            text: options
+            for text, options in issue.ways.items()
+            if all(key.startswith("data.") or key in known for key in options)
+        }
+        are_few = issue.skippable and (2 if ways else 5) * number < total
+        if are_few and (issue.kind in _OF_ALL or not ways):
+            ways = {"leave these files out": {"data.on_bad": "skip"}, **ways}
+        if ways:
+            found.setdefault(repr(ways), []).append(replace(issue, ways=ways))
+    for issues in found.values():
+        text, ways = "; ".join(map(str, issues)), issues[0].ways
+        if [*ways] == [""]:
+            (options,) = ways.values()
+            text += f"; taken: {options_text(options)}"
+            yield Question(text, [Answer("", options)], next(iter(options)), must=False)
+        else:
+            answers = [*starmap(Answer, ways.items()), Answer("correct that first, and run init again")]
+            yield Question(text, answers, next(iter(answers[0].options), "root"))
 
 
 def inverted_asked(scan: Scan) -> Iterator[Question]:

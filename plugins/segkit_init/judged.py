@@ -15,7 +15,7 @@ import numpy as np
 from segkit.data.read import read_header
 from segkit.data.sample import RGB
 from segkit.errors import LabelError, SegkitError, first_few
-from segkit_folder.pairs import Pattern
+from segkit_folder.pairs import BLANK, Pattern
 from segkit_folder.propose import shared_ends
 from segkit_init.compared import agree, are_one_picture, divide_alike, hold_the_same, merges
 from segkit_init.findings import Answer, Question
@@ -37,10 +37,6 @@ _DERIVED_IMAGES = re.compile(
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # predictions come last
 OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
-BLANK = re.compile(
-    r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|empty|none|free|(no|without|non)[-_ ]?[a-z]+)(?![a-z])"
-)
-"""Words in the names of folders and files that show only background."""
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # a folder name that may be the name of a class
 _MOST_CLASSES = 20  # classes that have a folder each
 _MOST_COLOURS = 4  # channels of a photograph; red, green, blue and infrared

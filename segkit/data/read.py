@@ -156,7 +156,8 @@ def with_holes(pixels: Pixels, declared: float | NDArray[np.bool_] | None, no_da
         if wrong.any():
             detail = f"{int(wrong.any(2).sum()):,} of {holes.size:,} are NaN, infinite or a mark for no data"
             advice = 'fill them with numbers, leave the picture out, or set data.no_data = "void"'
-            raise DataError(Issue("no_numbers", name, "pixels that are not numbers", advice, detail))
+            ways = {"pixels that are not numbers are void": {"data.no_data": "void"}}
+            raise DataError(Issue("no_numbers", name, "pixels that are not numbers", advice, detail, ways=ways))
         return Picture(pixels, None)
     if wide:
         pixels[wrong] = pixels[holes] = np.nan
@@ -323,7 +324,9 @@ def _pixels(raster: Any, bands: Sequence[int] | None, name: str) -> Pixels:
             advice = "it would be lost; if it carries no information, save the picture without it"
             if pixels.dtype == np.uint8:  # only WebP has the option lossless
                 advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE, lossless=True)'
-            advice += f"; if it does, keep it as a band: data.bands = {[*range(1, len(names) + 1)]}"
+            every = [*range(1, len(names) + 1)]
+            advice += f"; if it does, keep it as a band: data.bands = {every}"
             what = "transparency or a fourth channel that varies"
-            raise DataError(Issue("fourth_channel", name, what, advice, f"{least} to {largest}"))
+            ways = {"it is a channel, such as infrared, heat or depth": {"data.bands": every}}
+            raise DataError(Issue("fourth_channel", name, what, advice, f"{least} to {largest}", ways=ways))
     return pixels if pixels.dtype == np.uint8 else np.ascontiguousarray(pixels, np.float32)

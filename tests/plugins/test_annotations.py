@@ -1024,7 +1024,7 @@ def test_a_mask_of_a_class_that_most_images_have_is_missed(tmp_path: Path, capsy
     one("layers", tmp_path / "data", blank_unpaired=True, **options)
     config = tmp_path / "mine.toml"
     assert main(["init", str(tmp_path / "data"), "-o", str(config)]) == 1
-    assert "do these images show any object that has no mask?" in " ".join(capsys.readouterr().out.split())
+    assert "--yes: these images show no such object: blank_unpaired = true" in capsys.readouterr().out
     assert main(["init", str(tmp_path / "data"), "-o", str(config), "--yes"]) == 0
     assert "\nblank_unpaired = true" in config.read_text()
 

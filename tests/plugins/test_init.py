@@ -651,7 +651,7 @@ def test_what_tiffs_declare_as_no_data_is_asked_about_in_masks_and_void_in_image
     status, printed = init(capsys)
     assert status == 1
     assert "? the masks declare 0 as no data: is it a class?" in printed
-    assert "pixels that an image declares as no data are void" in printed
+    assert "hold the value that their file declares as no data" in printed
     assert init(capsys, "--yes")[0] == 0
     assert dataset(place)["value_map"]["0"] == 255
     assert tomllib.loads((place / "mine.toml").read_text("utf-8"))["data"]["no_data"] == "void"
@@ -1448,13 +1448,16 @@ def test_a_data_set_that_a_plugin_knows_in_a_folder_below(place: Path, capsys: p
 
 
 STRANGERS = """
-import segkit, torch
+import segkit, segkit.errors, torch, warnings
 
 class Own:
     classes, palette, ignore_index, splits = ("sea", "ship"), ((0, 0, 90), (200, 200, 200)), 255, ("train", "val")
 
-    def __init__(self, root: str, split: str) -> None:
+    def __init__(self, root: str, split: str, tide: str = "") -> None:
         self.seed = 1000 * (split == "val")
+        if not tide:
+            ways = {"it was low": {"tide": "low"}, "it was high": {"tide": "high"}}
+            warnings.warn(segkit.errors.DataWarning("the tide is unknown", ways))
 
     def __len__(self) -> int:
         return 8
@@ -1474,7 +1477,7 @@ class Broken(Own):
 """
 
 
-def test_a_strangers_data_set_recognises_its_own_and_a_broken_one_is_told(
+def test_a_strangers_data_set_recognises_its_own_and_asks_and_a_broken_one_is_told(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("strangers.py").write_text(STRANGERS)
@@ -1491,9 +1494,11 @@ def test_a_strangers_data_set_recognises_its_own_and_a_broken_one_is_told(
     Path("data").mkdir()
     Path("data/ships.bin").touch()
     status, printed = init(capsys)
-    assert status == 0
+    assert status == 1
+    assert 'the tide is unknown\n  --yes: it was low: tide = "low"\n  or:    it was high: tide' in printed
+    assert init(capsys, "--yes")[0] == 0
     assert "dataset 'broken' of plugin 'mine' (mine 1.0) could not look at data: RuntimeError: out of luck" in printed
-    assert dataset(place) == {"name": "own", "root": "data"}
+    assert dataset(place) == {"name": "own", "root": "data", "tide": "low"}
     assert "# its classes: sea, ship" in (place / "mine.toml").read_text("utf-8")
 
 
@@ -1837,55 +1842,60 @@ def a_table_of_patients_and_a_file_a_class(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "expected"),
+    ("write", "expected", "questions"),
     [
-        (val_and_test_alone, {"images": "images/*/{id}", "fractions": [0.7, 0.15, 0.15]}),
-        (a_table_of_patients_and_a_file_a_class, {"name": "layers", "lists": "set/meta.csv"}),
-        (volumes_in_parts, {"images": "part*/vol-{id}.png", "masks": "truth/seg-{id}.png"}),
-        (splits_of_masks, {"images": "frames/{id}.png", "masks": "labels/{split}/{id}.png", "val": 0.15}),
-        (masks_of_another_kind, {"masks": "video/{id}_mask.png", "skip_unpaired": True}),
-        (lists_in_folders_of_splits, {"images": "{split}/Images", "masks": "{split}/Category_ids"}),
-        (two_cameras, {"images": "left_frames"}),
-        (parts_of_several_products, {"images": "{folder}/test/{folder2}/{id}.png"}),
-        (numbers_in_red, {"classes": [f"class_{each}" for each in range(7)]}),
-        (domains_of_train_and_test, {"group": "aerial_*/{group}/"}),
-        (names_of_what_is_in_the_pictures, {"classes": ["background", "foreground"]}),
-        (in_two_formats, {"images": "png_images/img_{id}.png"}),
-        (twice, {"images": "{split}/images", "masks": "{split}/masks"}),
-        (tissue_and_cells, {"images": "images/tissue"}),
-        (matting, {"images": "original", "masks": "mask"}),
-        (boxes_too, {"name": "folder", "masks": "masks"}),
-        (rows_of_tables, {"lists": "{split}.csv"}),
-        (lists_of_pairs, {"pairs": "set/lists/{split}.txt"}),
-        (a_file_where_a_class_is, {"annotations": "masks/{id}_{class}"}),
-        (two_dates, {"images": "im{folder}/{id}.png", "group": "/{group}.png"}),
-        (numbers_of_classes, {"classes": ["class_0", "class_1", "class_2", "class_3"]}),
-        (without_val, {"annotations": "{split}/label/{class}/{id}", "val": 0.15}),
-        (both_in_a_folder, {"images": "trainval/{split}/image", "masks": "trainval/{split}/label"}),
-        (train_and_val, {"images": "{split}-image", "masks": "{split}-mask", "val": 0.15}),
-        (thumbnails, {"images": "{id}/S2.tif", "masks": "{id}/label.png"}),
-        (parts, {"images": "images_part_*", "masks": "lesions/{id}_segmentation.png"}),
-        (other_words, {"images": "{split}/image*", "masks": "{split}/*"}),
-        (classes_and_objects, {"masks": "Semantic_masks/{id}_instance_color_RGB.png"}),
-        (volume, {"images": "train-volume.tif#{id}", "masks": "train-labels.tif#{id}"}),
-        (archive, {"images": "slices/{id}.npz#image", "masks": "slices/{id}.npz#label"}),
-        (annotators, {"images": "{id}.jpg", "masks": "{id}_1stHO.png"}),
-        (overlays, {"images": "images", "masks": "labels"}),
-        (classes_apart, {"name": "layers", "images": "Originals", "annotations": "Truth/{class}/{id}_*.tif"}),
-        (vegetation, {"images": "images/{id}_image.png", "masks": "annotations/{id}_annotation.png"}),
-        (unlabelled, {"images": "{split}/{id}_sat.jpg", "masks": "{split}/{id}_mask.png", "val": 0.15}),
-        (runs, {"name": "rle", "annotations": "train.csv"}),
-        (grey, {"images": "images/rgb", "masks": "semantics"}),
-        (matrices, {"images": "images", "masks": "labels/{id}.regions.txt"}),
+        (val_and_test_alone, {"images": "images/*/{id}", "fractions": [0.7, 0.15, 0.15]}, 0),
+        (a_table_of_patients_and_a_file_a_class, {"name": "layers", "lists": "set/meta.csv"}, 0),
+        (volumes_in_parts, {"images": "part*/vol-{id}.png", "masks": "truth/seg-{id}.png"}, 0),
+        (splits_of_masks, {"images": "frames/{id}.png", "masks": "labels/{split}/{id}.png", "val": 0.15}, 0),
+        (masks_of_another_kind, {"masks": "video/{id}_mask.png", "skip_unpaired": True}, 1),
+        (lists_in_folders_of_splits, {"images": "{split}/Images", "masks": "{split}/Category_ids"}, 0),
+        (two_cameras, {"images": "left_frames"}, 0),
+        (parts_of_several_products, {"images": "{folder}/test/{folder2}/{id}.png"}, 0),
+        (numbers_in_red, {"classes": [f"class_{each}" for each in range(7)]}, 0),
+        (domains_of_train_and_test, {"group": "aerial_*/{group}/"}, 0),
+        (names_of_what_is_in_the_pictures, {"classes": ["background", "foreground"]}, 0),
+        (in_two_formats, {"images": "png_images/img_{id}.png"}, 0),
+        (twice, {"images": "{split}/images", "masks": "{split}/masks"}, 0),
+        (tissue_and_cells, {"images": "images/tissue"}, 0),
+        (matting, {"images": "original", "masks": "mask"}, 0),
+        (boxes_too, {"name": "folder", "masks": "masks"}, 0),
+        (rows_of_tables, {"lists": "{split}.csv"}, 0),
+        (lists_of_pairs, {"pairs": "set/lists/{split}.txt"}, 0),
+        (a_file_where_a_class_is, {"annotations": "masks/{id}_{class}"}, 0),
+        (two_dates, {"images": "im{folder}/{id}.png", "group": "/{group}.png"}, 0),
+        (numbers_of_classes, {"classes": ["class_0", "class_1", "class_2", "class_3"]}, 0),
+        (without_val, {"annotations": "{split}/label/{class}/{id}", "val": 0.15}, 0),
+        (both_in_a_folder, {"images": "trainval/{split}/image", "masks": "trainval/{split}/label"}, 0),
+        (train_and_val, {"images": "{split}-image", "masks": "{split}-mask", "val": 0.15}, 0),
+        (thumbnails, {"images": "{id}/S2.tif", "masks": "{id}/label.png"}, 0),
+        (parts, {"images": "images_part_*", "masks": "lesions/{id}_segmentation.png"}, 0),
+        (other_words, {"images": "{split}/image*", "masks": "{split}/*"}, 0),
+        (classes_and_objects, {"masks": "Semantic_masks/{id}_instance_color_RGB.png"}, 0),
+        (volume, {"images": "train-volume.tif#{id}", "masks": "train-labels.tif#{id}"}, 0),
+        (archive, {"images": "slices/{id}.npz#image", "masks": "slices/{id}.npz#label"}, 0),
+        (annotators, {"images": "{id}.jpg", "masks": "{id}_1stHO.png"}, 0),
+        (overlays, {"images": "images", "masks": "labels"}, 0),
+        (classes_apart, {"name": "layers", "images": "Originals", "annotations": "Truth/{class}/{id}_*.tif"}, 0),
+        (vegetation, {"images": "images/{id}_image.png", "masks": "annotations/{id}_annotation.png"}, 0),
+        (unlabelled, {"images": "{split}/{id}_sat.jpg", "masks": "{split}/{id}_mask.png", "val": 0.15}, 0),
+        (runs, {"name": "rle", "annotations": "train.csv"}, 0),
+        (grey, {"images": "images/rgb", "masks": "semantics"}, 0),
+        (matrices, {"images": "images", "masks": "labels/{id}.regions.txt"}, 0),
     ],
 )
-def test_what_lies_as_in_public_data_sets_needs_no_answer(
-    place: Path, capsys: pytest.CaptureFixture[str], write: Callable[[int], None], expected: dict[str, Any]
+def test_what_lies_as_in_public_data_sets_is_read_with_few_questions(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    write: Callable[[int], None],
+    expected: dict[str, Any],
+    questions: int,
 ) -> None:
     for number in range(12):
         write(number)
-    status, printed = init(capsys)
+    status, printed = init(capsys, "--yes")
     assert status == 0, printed
+    assert printed.count("\n  --yes: ") == questions, printed
     assert {key: dataset(place)[key] for key in expected} == expected
 
 
@@ -1900,7 +1910,7 @@ def test_one_mask_of_another_size_than_all_others_is_asked_about(
     assert "image and mask differ in size" in printed
     assert "data/masks/5.png" in printed
     assert 'leave these files out: data.on_bad = "skip"' in printed
-    assert "resize by nearest neighbour: resize_masks = true" in " ".join(printed.split())
+    assert "or: resize_masks = true" in " ".join(printed.split())
     assert init(capsys, "--yes")[0] == 0
     assert "resize_masks" not in dataset(place)
 
@@ -1914,7 +1924,7 @@ def test_masks_smaller_than_their_images_are_scaled_and_cut_ones_refused(
         save(labels, Path(f"data/masks/{number}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert "images and masks differ in size, not in aspect ratio: masks are resized by nearest neighbour" in printed
+    assert "shows the whole image; taken: resize_masks = true" in " ".join(printed.split())
     found = dataset(place)
     assert found.pop("resize_masks") is True
     del found["name"]
