@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,10 @@ from PIL import Image
 
 from segkit.data.read import ALPHA
 from segkit.errors import Issue, LabelError
-from segkit_readers.tiff import GEOREFERENCE, number, place_of, several
+from segkit_readers.tiff import GEOREFERENCE, number, place_of, several, upright
 
 _ROWS_OF = 1 << 24  # pixels converted at a time, to avoid a third full copy besides the decoded image and the result
-# Pillow keeps the high byte of two-byte values. With the byte order swapped, it keeps the low byte.
-_LOW = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
-_TURN = {  # EXIF orientation -> operation that makes the image upright; from 5 on the image lies on its side
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+
 _LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
 
 
@@ -48,40 +37,41 @@ class Raster:
         tags = getattr(image, "tag_v2", {})  # empty unless it is a TIFF
         self.orientation = _orientation(image)
         kind, _, bits = rawmode(image).partition(";")
-        self._two_bytes = kind in ("LA", "RGB", "RGBA") and bits in _LOW  # Pillow would keep one byte of two
+        self._two_bytes = kind in ("LA", "RGB", "RGBA") and bits == "16B"  # of a PNG; Pillow would keep one of two
         deep = self._two_bytes or image.mode[0] in "IF"
         self.dtype = np.dtype({"F": "float32", "I": "int32"}.get(image.mode, "uint16") if deep else "uint8")
         names = ("grey",) if image.mode[0] in "IF" or (deep and kind == "LA") else ("red", "green", "blue")
         self.channels = (*names, ALPHA) if image.has_transparency_data else names
-        # Pillow reports the upright size of a TIFF, and the stored size of other formats
-        on_its_side = self.orientation > 4 and image.format != "TIFF"
-        self.shape = (*(image.size if on_its_side else image.size[::-1]), len(self.channels))
+        # Pillow turns a TIFF itself, and reports the upright size of it
+        self._turn = 1 if image.format == "TIFF" else self.orientation
+        self.shape = (*(image.size if self._turn > 4 else image.size[::-1]), len(self.channels))
         self.has_colours = image.mode in ("RGB", "RGBA")
         self.white_is_zero, self.no_data = tags.get(262) == 0, number(tags.get(42113))
         self.georeference, self.place = any(tag in tags for tag in GEOREFERENCE), place_of(tags)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        low = self._low_bytes() if self._two_bytes else None
-        image, (height, width, _) = self._upright(), self.shape
-        pixels: NDArray[Any] = np.empty(self.shape, self.dtype)
-        count, rows = len(self.channels), max(1, _ROWS_OF // width)
-        for top in range(0, height, rows):
-            box = (0, top, width, min(top + rows, height))
-            part = image.crop(box)
-            if self.dtype == np.uint8:
-                wanted = "RGB" if count == 3 else "RGBA"
-                values = np.asarray(part if part.mode == wanted else part.convert(wanted))
-            else:
-                values = np.asarray(part)
-                if low is not None:
-                    values = _joined(values, np.asarray(low.crop(box)), self.channels[0] == "grey")
-                values = values.reshape(*values.shape[:2], -1)
-                if values.shape[2] < count:  # one value or colour marks transparent pixels
-                    seen = (values != image.info["transparency"]).any(2, keepdims=True)
-                    values = np.concatenate([values, seen], axis=2, dtype=self.dtype)
-            pixels[top : box[3]] = values
-        chosen: NDArray[Any] = pixels[key]
+        chosen: NDArray[Any] = upright(self._in_colours() if self.dtype == np.uint8 else self._deep(), self._turn)[key]
         return chosen
+
+    def _in_colours(self) -> NDArray[np.uint8]:
+        image, wanted = self._decoded(), "RGB" if len(self.channels) == 3 else "RGBA"
+        pixels = np.empty((image.height, image.width, len(self.channels)), np.uint8)
+        rows = max(1, _ROWS_OF // image.width)
+        for top in range(0, image.height, rows):
+            part = image.crop((0, top, image.width, min(top + rows, image.height)))
+            pixels[top : top + rows] = np.asarray(part if part.mode == wanted else part.convert(wanted))
+        return pixels
+
+    def _deep(self) -> NDArray[Any]:
+        low = self._low_bytes() if self._two_bytes else None
+        values: NDArray[Any] = np.atleast_3d(np.asarray(self._decoded()))
+        if low is not None:
+            high, low = (low[..., ::2], low[..., 1::2]) if self.channels[0] == "grey" else (values, low)
+            values = high * np.uint16(256) + low
+        if values.shape[2] < len(self.channels):  # one value or colour marks transparent pixels
+            seen = (values != self._image.info["transparency"]).any(2, keepdims=True)
+            values = np.concatenate([values, seen], axis=2, dtype=self.dtype)
+        return values.astype(self.dtype, copy=False)
 
     def labels(self) -> NDArray[Any]:
         """Return a mask's values as stored, ``[H,W]`` or ``[H,W,C]``; for a palette image, the indices.
@@ -106,8 +96,8 @@ class Raster:
             width = bits.rstrip("IR") or {"1": "1", "L": ""}[kind]
             self._image._mode = "P"  # palette indices are decoded unchanged
             decode_as(self._image, f"P;{width}" if width else "P")
-        image = self._upright()
-        return np.asarray(image.convert("RGB") if image.mode == "RGBX" else image)
+        image = self._decoded()
+        return upright(np.asarray(image.convert("RGB") if image.mode == "RGBX" else image), self._turn)
 
     @cached_property
     def palette(self) -> list[tuple[int, int, int]] | None:
@@ -141,8 +131,8 @@ class Raster:
         if self._path:
             self._stream.close()
 
-    def _upright(self) -> Any:
-        """Return the decoded image, turned upright by EXIF; Pillow turns a TIFF itself.
+    def _decoded(self) -> Any:
+        """Return the decoded image.
 
         Raises:
             DataError: the file has several pages or frames, of which only the first would be read.
@@ -151,15 +141,15 @@ class Raster:
         pages = 1 if self._image.format in ("MPO", "TIFF") else getattr(self._image, "n_frames", 1)
         if self._path and pages > 1:
             raise several(self._path, f"{pages} pages")
-        return _turned(self._image, self.orientation)
+        self._image.load()
+        return self._image
 
-    def _low_bytes(self) -> Any:
-        """Decode the file a second time, upright, to the low bytes of its 16-bit channels."""
-        low: Any = Image.open(self._stream, formats=[self._image.format])
-        kind, _, bits = rawmode(low).partition(";")
-        # both bytes of L and A, as four channels
-        decode_as(low, "RGBA" if kind == "LA" else f"{kind};{_LOW[bits]}")
-        return _turned(low, self.orientation)
+    def _low_bytes(self) -> NDArray[np.uint8]:
+        """Decode a PNG of 16-bit channels in the other byte order, so that Pillow keeps the low bytes, not the high."""
+        low: Any = Image.open(self._stream, formats=["PNG"])
+        kind = rawmode(low).partition(";")[0]
+        decode_as(low, "RGBA" if kind == "LA" else f"{kind};16L")  # both bytes of L and A, as four channels
+        return np.asarray(low)
 
 
 def _orientation(image: Any) -> int:
@@ -168,13 +158,7 @@ def _orientation(image: Any) -> int:
         orientation = int(Image.Image.getexif(image).get(0x0112, 1))
     except Exception:  # damaged EXIF
         return 1
-    return orientation if orientation in _TURN else 1
-
-
-def _turned(image: Any, orientation: int) -> Any:
-    turn = None if image.format == "TIFF" else _TURN.get(orientation)
-    image.load()
-    return image if turn is None else image.transpose(turn)
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def rawmode(image: Any) -> str:
@@ -189,10 +173,3 @@ def decode_as(image: Any, rawmode: str) -> None:
     image.tile = [
         tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:])) for tile in image.tile
     ]
-
-
-def _joined(high: NDArray[np.uint8], low: NDArray[np.uint8], grey: bool) -> NDArray[np.uint16]:
-    """Join high and low bytes to 16-bit values ``[h,w,C]``; for grey, ``_low_bytes`` holds both bytes alternately."""
-    if grey:
-        high, low = low[..., ::2], low[..., 1::2]
-    return high * np.uint16(256) + low

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,64 +15,16 @@ from segkit_readers.several import Parts, numbers
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
 _COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # photometric interpretation -> number of colour bands: RGB, CMYK, YCbCr, LAB
+_JPEG = 6  # old JPEG, in colours unless a tag says otherwise
 _KINDS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
 _PILLOWS = ("uint16", "int16", "int32", "float32")  # one-band types that Pillow reads, besides those up to 8 bits
 _OURS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "float16", "float32", "float64")
 _LOSSLESS = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000}  # none, fax, LZW, deflate, PackBits, LZMA, Zstandard
 GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, keys: GeoTIFF 1.1
+_TAGS = (256, 257, 258, 259, 262, 274, 277, 284, 338, 339, 42113, *GEOREFERENCE)  # those that are needed here
 _MOST_PAGES = 10_000
 Place = tuple[str, tuple[tuple[float, ...], ...]]
 _INSTALL = "python -m pip install 'segkit[tiff]'"
-
-
-class Contents(NamedTuple):
-    """Properties of a TIFF according to its tags.
-
-    Attributes:
-        bands: number of values per pixel.
-        colours: number of bands that are colours or grey; further bands are transparency or something else.
-        extra: TIFF codes of the further bands: 1 and 2 are transparency, 0 is unspecified.
-        dtype: the type of a value, such as ``uint16``.
-        bits: the largest number of bits per value.
-        photometric: the photometric interpretation; 0 is grey with bright small values, 2 is RGB.
-        planar: whether bands are stored one after the other.
-        orientation: as in EXIF.
-        compression: TIFF's code of the compression.
-        no_data: the value that marks pixels without data, from GDAL's tag.
-        georeference, place: see :class:`segkit.data.read.Header`.
-        pages: number of pictures, without reduced copies of the first one.
-    """
-
-    bands: int
-    colours: int
-    extra: tuple[int, ...]
-    dtype: str
-    bits: int
-    photometric: int
-    planar: bool
-    orientation: int
-    compression: int
-    no_data: float | None
-    georeference: bool
-    place: Place | None
-    pages: int = 1
-
-    def __str__(self) -> str:
-        """``12 bands of int16``."""
-        bands = f"{self.bands} bands" if self.bands > 1 else "one band"
-        return f"{bands} of {self.dtype}" + (", stored one after the other" if self.planar and self.bands > 1 else "")
-
-    @property
-    def is_pillows(self) -> bool:
-        """Whether Pillow reads all bands and all bits."""
-        extra = self.bands - self.colours
-        if extra > 1 or (extra and (self.planar or self.extra[:1] not in ((1,), (2,)))):
-            return False
-        if self.bits <= 8:
-            return self.dtype.startswith("uint")
-        if self.bands == 1:
-            return self.dtype in _PILLOWS and not (self.photometric == 0 and self.dtype == "uint16")
-        return self.dtype == "uint16" and self.photometric == 2 and not self.planar
 
 
 def read(path: Path) -> Raster | SimpleNamespace | None:
@@ -85,27 +37,69 @@ def read(path: Path) -> Raster | SimpleNamespace | None:
     Raises:
         DataError: an unsupported kind of TIFF, or tifffile is not installed.
     """
-    held = contents(path)
-    if held is None or (held.pages == 1 and held.is_pillows):
+    tags, pages = _first_page(path)
+    if not pages:
         return None
-    if held.dtype not in _OURS:
+    bands, dtype, is_pillows = _stored(tags)
+    if pages == 1 and is_pillows:
+        return None
+    held = f"{bands} bands of {dtype}" if bands > 1 else f"one band of {dtype}"
+    held = f"{pages} pages of {held}" if pages > 1 else held
+    if dtype not in _OURS:
         what, advice = "a kind of TIFF that is not read", "save it with values of 8, 16 or 32 bits"
-        raise DataError(Issue("bands", str(path), what, advice, str(held)))
+        raise DataError(Issue("bands", str(path), what, advice, held))
     try:
         import tifffile
     except ImportError:
         advice = f"install its reader: {_INSTALL}"
-        detail = f"{held.pages} pages of {held}" if held.pages > 1 else str(held)
-        raise DataError(Issue("bands", str(path), "a kind of TIFF that needs tifffile", advice, detail)) from None
+        raise DataError(Issue("bands", str(path), "a kind of TIFF that needs tifffile", advice, held)) from None
     with tifffile.TiffFile(path) as file:
         axes, shape = file.series[0].axes, file.series[0].shape
-        if held.pages == 1 or sorted(axes) == ["C", "X", "Y"]:
-            return Raster(path, held, axes, shape)
+        if pages == 1 or sorted(axes) == ["C", "X", "Y"]:
+            return Raster(path, tags, dtype, axes, shape)
         kept = [index for index, page in enumerate(file.pages) if not getattr(page, "is_reduced", False)]
         page = file.pages[kept[0]]
         axes, shape = page.axes, page.shape
     names = numbers(len(kept))
-    return SimpleNamespace(parts=Parts(names, lambda name: Raster(path, held, axes, shape, kept[int(name) - 1])))
+    return SimpleNamespace(parts=Parts(names, lambda name: Raster(path, tags, dtype, axes, shape, kept[int(name) - 1])))
+
+
+def _first_page(path: Path) -> tuple[dict[int, Any], int]:
+    """Return a TIFF's tags, and the number of its pictures without reduced copies: 0 if it is no TIFF or damaged."""
+    pages, first, seen = 0, dict[int, Any](), set[int]()
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(16)
+            directory: Any = ImageFileDirectory_v2(header if 43 in header[2:4] else header[:8])
+            while header[:4] in _MAGIC and directory.next and directory.next not in seen and len(seen) < _MOST_PAGES:
+                seen.add(directory.next)
+                stream.seek(directory.next)
+                directory.load(stream)
+                first = first or {tag: directory[tag] for tag in _TAGS if tag in directory}
+                pages += not (len(seen) > 1 and (directory.get(254, 0) & 1 or directory.get(255) == 2))
+    except Exception:  # Pillow raises many types on damaged tags
+        return {}, 0
+    return first, pages
+
+
+def _stored(tags: dict[int, Any]) -> tuple[int, str, bool]:
+    """Return the number of bands, their type such as ``uint16``, and whether Pillow reads all bands and all bits."""
+    bits, photometric, is_planar = tags.get(258, (1,)), tags.get(262, 0), tags.get(284, 1) == 2
+    kinds = [_KINDS.get(each, "?") for each in dict.fromkeys(tags.get(339, (1,)))]
+    dtype = "/".join(f"{kind}{size}" for size in dict.fromkeys(bits) for kind in kinds)
+    bands = tags.get(277, 3 if tags.get(259) == _JPEG else 1)
+    extra = bands - _colours(tags, bands)
+    if extra > 1 or (extra and (is_planar or tags.get(338, ())[:1] not in ((1,), (2,)))):
+        return bands, dtype, False
+    if max(bits) <= 8:
+        return bands, dtype, dtype.startswith("uint")
+    is_white = photometric == 0 and dtype == "uint16"
+    return bands, dtype, bands == 1 and dtype in _PILLOWS and not is_white
+
+
+def _colours(tags: dict[int, Any], bands: int) -> int:
+    """Return the number of bands that are colours or grey; further bands are transparency or something else."""
+    return min(bands, 3 if tags.get(259) == _JPEG else _COLOURS.get(tags.get(262, 0), 1))
 
 
 class Raster:
@@ -115,27 +109,29 @@ class Raster:
         shape: (H, W, C) of the upright picture.
         dtype: the type of its values.
         channels: names of the channels.
-        no_data, georeference, place: see :class:`Contents`.
+        no_data, georeference, place: see :class:`segkit.data.read.Header`.
         white_is_zero: whether small values are bright; slices are inverted, ``labels`` are not.
     """
 
-    def __init__(self, path: Path, held: Contents, axes: str, shape: tuple[int, ...], page: int | None = None) -> None:
+    def __init__(
+        self, path: Path, tags: dict[int, Any], dtype: str, axes: str, shape: tuple[int, ...], page: int | None = None
+    ) -> None:
         sides = {axis: side for axis, side in zip(axes, shape, strict=True) if side > 1 or axis in "YX"}
         if not {*sides} <= {*"YXSC"} or len(sides) > 3:
             raise several(path, f"{' x '.join(map(str, shape))} values, {axes}")
-        self._path, self._held, self._axes, self._page = path, held, axes, page
+        self._path, self._axes, self._page, self._turn = path, axes, page, tags.get(274, 1)
         bands = sides.get("S", 1) * sides.get("C", 1)
         height, width = sides["Y"], sides["X"]
-        self.shape = (width, height, bands) if held.orientation > 4 else (height, width, bands)
-        self.dtype, self.no_data, self.georeference = np.dtype(held.dtype), held.no_data, held.georeference
-        self.place = held.place
-        self.white_is_zero = held.photometric == 0
-        self.is_lossy = held.compression not in _LOSSLESS
-        extra = held.bands - held.colours
+        self.shape = (width, height, bands) if self._turn > 4 else (height, width, bands)
+        self.dtype, self.no_data = np.dtype(dtype), number(tags.get(42113))
+        self.georeference, self.place = any(tag in tags for tag in GEOREFERENCE), place_of(tags)
+        self.white_is_zero = tags.get(262, 0) == 0
+        self.is_lossy = tags.get(259, 1) not in _LOSSLESS
         names = [f"band {number}" for number in range(1, bands + 1)] if bands > 1 else ["grey"]
-        if held.photometric == 2 and held.bands == bands:
+        own = tags.get(277, 1)
+        if tags.get(262) == 2 and own == bands:
             names[:3] = "red", "green", "blue"
-        if extra == 1 and held.extra[:1] in ((1,), (2,)):
+        if own - _colours(tags, own) == 1 and tags.get(338, ())[:1] in ((1,), (2,)):
             names[-1] = "alpha"
         self.channels = tuple(names)
 
@@ -154,12 +150,7 @@ class Raster:
         order = [axis for axis in "YXSC" if axis in self._axes]
         others = [axis for axis in self._axes if axis not in "YXSC"]  # axes of length 1
         stored = stored.transpose([self._axes.index(axis) for axis in [*others, *order]])
-        stored = stored.reshape(*stored.shape[len(others) : len(others) + 2], -1)  # [H,W,C]
-        if self._held.orientation > 4:
-            stored = stored.swapaxes(0, 1)
-        turned = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-        down, across = turned.get(self._held.orientation, (1, 1))
-        return stored[::down, ::across]
+        return upright(stored.reshape(*stored.shape[len(others) : len(others) + 2], -1), self._turn)  # [H,W,C]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         values: NDArray[Any] = self.labels()[key]
@@ -167,46 +158,12 @@ class Raster:
         return np.invert(values) if inverted else values
 
 
-def contents(path: Path) -> Contents | None:
-    """Return a TIFF's contents according to its tags; None if it is no TIFF or damaged."""
-    try:
-        with path.open("rb") as stream:
-            header = stream.read(16)
-            if header[:4] not in _MAGIC:
-                return None
-            directory: Any = ImageFileDirectory_v2(header if 43 in header[2:4] else header[:8])
-            first: Contents | None = None
-            pages, seen = 0, set[int]()
-            while directory.next and directory.next not in seen and len(seen) < _MOST_PAGES:
-                seen.add(directory.next)
-                stream.seek(directory.next)
-                directory.load(stream)
-                first = first or _described(directory)
-                pages += not (len(seen) > 1 and (directory.get(254, 0) & 1 or directory.get(255) == 2))
-            return first and first._replace(pages=pages)
-    except Exception:  # Pillow raises many types on damaged tags
-        return None
-
-
-def _described(tags: Any) -> Contents:
-    """Return the contents according to the tags of one picture, without counting pages."""
-    photometric, bits, formats, compression = (tags.get(tag, usual) for tag, usual in _USUAL.items())
-    bands = tags.get(277, 3 if compression == 6 else 1)
-    kinds = [_KINDS.get(each, "?") for each in dict.fromkeys(formats)]
-    return Contents(
-        bands=bands,
-        colours=min(bands, 3 if compression == 6 else _COLOURS.get(photometric, 1)),
-        extra=tags.get(338, ()),
-        dtype="/".join(f"{kind}{size}" for size in dict.fromkeys(bits) for kind in kinds),
-        bits=max(bits),
-        photometric=photometric,
-        planar=tags.get(284, 1) == 2,
-        orientation=tags.get(274, 1),
-        compression=compression,
-        no_data=number(tags.get(42113)),
-        georeference=any(tag in tags for tag in GEOREFERENCE),
-        place=place_of(tags),
-    )
+def upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return stored values ``[H,W,...]`` turned upright, by the EXIF orientation or TIFF's tag of the same meaning."""
+    stored = stored.swapaxes(0, 1) if orientation > 4 else stored
+    turned = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+    down, across = turned.get(orientation, (1, 1))
+    return np.ascontiguousarray(stored[::down, ::across])
 
 
 def place_of(tags: Any) -> Place | None:
@@ -223,9 +180,6 @@ def place_of(tags: Any) -> Place | None:
     corners = [(-half, -half), (tags[256] - half, -half), (-half, tags[257] - half)]
     points = [tuple(matrix[at] * x + matrix[at + 1] * y + matrix[at + 3] for at in (0, 4)) for x, y in corners]
     return f"EPSG:{code}" if code else "", tuple(points)
-
-
-_USUAL: dict[int, Any] = {262: 0, 258: (1,), 339: (1,), 259: 1}
 
 
 def several(path: Path, pages: str) -> DataError:
