@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.sample import RGB, channel_names
+from segkit.data.sample import RGB
 from segkit_readers.several import package
 
 _STARTS = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")  # of a .jp2 file, and of a codestream alone (ISO 15444-1)
@@ -43,7 +43,8 @@ class Raster:
             self._is_grey = file.count == 1 and self.dtype == np.uint8
             known = [each.name.replace("gray", "grey") for each in file.colorinterp]
             names = [each if each in (*RGB, "grey", "alpha") else f"band {at}" for at, each in enumerate(known, 1)]
-            names = channel_names(file.count) if {*known} == {"undefined"} else names  # of a codestream alone
+            if {*known} == {"undefined"}:  # a codestream alone
+                names = {1: ["grey"], 3: [*RGB]}.get(file.count, names)
             self.channels = RGB if self._is_grey else tuple(names)
             self.has_colours = self.channels[:3] == RGB and not self._is_grey
             self.shape = (file.height, file.width, len(self.channels))
