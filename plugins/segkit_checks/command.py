@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from segkit.cli.output import add_output_options, print_json, table
 from segkit.config import Config, read_config
 from segkit.errors import ConfigError, DataError, RunFolderError
+from segkit.files import refuse_foreign
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -150,10 +151,11 @@ def _draw(scan: Scan, folder: Path, config: Config, arguments: argparse.Namespac
     """Write a contact sheet for each split and, with ``--augmented``, augmented crops.
 
     Raises:
-        RunFolderError: a file cannot be written, or exists and was not written by segkit.
+        ConfigError: a file exists and was not written by segkit.
+        RunFolderError: a file cannot be written.
     """
     from segkit_checks.contact import augmented_sheet, contact_sheet
-    from segkit_samples.sheets import is_prediction, signature
+    from segkit_samples.sheets import signature
 
     drawn: dict[str, Callable[[], Image]] = {}
     for name, dataset in scan.splits.items():
@@ -163,14 +165,13 @@ def _draw(scan: Scan, folder: Path, config: Config, arguments: argparse.Namespac
         drawn[name] = partial(contact_sheet, dataset, scan.pixels(name)[:, :-1], rgb=config.data.rgb)
     if arguments.augmented and "train" in drawn:
         drawn["train_augmented"] = partial(augmented_sheet, scan, config)
-    for name, draw in drawn.items():
-        path = folder / f"{name}.png"
-        if path.is_symlink() or (path.exists() and not is_prediction(path)):
-            raise RunFolderError(f"{path} exists and was not written by segkit; choose another folder for --pictures")
-        sheet = draw()
+    paths = {name: folder / f"{name}.png" for name in drawn}
+    refuse_foreign(paths.values(), f"--pictures {folder}")
+    for name, path in paths.items():
+        picture = drawn[name]()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.save(path, pnginfo=signature())
+            picture.save(path, pnginfo=signature())
         except OSError as error:
             raise RunFolderError(f"--pictures: {path} cannot be written: {error.strerror or error}") from error
         if not arguments.quiet:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import tomllib
 from collections import Counter
@@ -29,7 +28,6 @@ _NO_RASTERIO = (
     "the masks do not: they are PNG, of the same size, pixel for pixel; after python -m pip install 'segkit[geo]' they "
     "are written as GeoTIFF too"
 )
-_POINT = re.compile(r"(?<![\w.])\.(?=\d)")  # the point of .5, which TOML does not allow
 _METAVARS = {"tile": "PIXELS", "overlap": "SHARE", "batch_size": "TILES", "flips": "HOW", "scales": "0.75,1,1.25"}
 
 
@@ -37,7 +35,7 @@ def _given(text: str, name: str) -> Any:
     """Parse an option's text as a TOML value, or return the text itself; ``scales`` is always a list."""
     values: list[Any] = [text]
     with suppress(tomllib.TOMLDecodeError):
-        values = tomllib.loads(f"value = [{_POINT.sub('0.', text)}]")["value"]
+        values = tomllib.loads(f"value = [{text}]")["value"]
     return values if name == "scales" or len(values) != 1 else values[0]
 
 
@@ -74,7 +72,7 @@ class Predict:
             how: dict[str, Any] = {"metavar": _METAVARS[each.name], "default": argparse.SUPPRESS}
             group.add_argument(flag, dest=each.name, help=each.text.replace("%", "%%"), **how)
         group.add_argument("--tta", action="store_true", help="as --flip horizontal --scales 0.75,1,1.25")
-        group.add_argument("--max-pixels", type=int, metavar="N", help="of an image (400,000,000: 20,000 x 20,000)")
+        group.add_argument("--max-pixels", type=_count, metavar="N", help="of an image (400,000,000: 20,000 x 20,000)")
         group = parser.add_argument_group("what is written and told")
         group.add_argument("--probabilities", action="store_true", help="write NAME.npz too: float16 [C,H,W] and names")
         group.add_argument(
@@ -114,7 +112,6 @@ class Predict:
             "scores": scores,
             "skipped": dict(skipped),
             "georeferenced": writer.georeferenced,
-            "other_range": writer.out_of_range,
             **({"stored_labels": writer.stored} if writer.stored else {}),
         }
         if arguments.json:
@@ -137,8 +134,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError("--mask-suffix needs true masks; give their folder, --compare-with MASKS, or leave it out")
     if masks is not None and os.path.realpath(masks) == os.path.realpath(arguments.out):
         raise ConfigError(f"--out and --compare-with are the same folder, {masks}; write to another one")
-    if arguments.max_pixels is not None and arguments.max_pixels < 1:
-        raise ConfigError(f"--max-pixels {arguments.max_pixels}; 1 or more, or leave it out")
 
 
 def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writer, int]:
@@ -148,8 +143,8 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     checked = PredictOptions(**options)
 
     from segkit_predict.geotiff import is_installed
-    from segkit_predict.ground_truth import GroundTruth, mask_stem
-    from segkit_predict.images import list_images, parts_of_run, patterns_of_run
+    from segkit_predict.ground_truth import GroundTruth, mask_stem, options_of
+    from segkit_predict.images import list_images
     from segkit_predict.outputs import name_outputs
     from segkit_predict.writer import Writer
 
@@ -157,7 +152,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     predictor = segkit.load(runs if len(runs) > 1 else runs[0], device=arguments.device, precision=arguments.precision)
     checked.refuse_unused(predictor.resize)
     folder = run if (run := Path(runs[0])).is_dir() else run.parent
-    images = list_images(places, skipped, patterns_of_run(folder), parts_of_run(folder, predictor))
+    images = list_images(places, skipped, options_of(folder).get("images"))
     if suffix := arguments.mask_suffix:  # exclude masks that lie beside their images
         masks = {(file.parent, mask_stem(name, suffix)) for file, name in images.items()}
         images = {file: name for file, name in images.items() if (file.parent, file.stem) not in masks}
@@ -168,7 +163,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
         "probabilities": arguments.probabilities,
         "errors": arguments.compare_with is not None,
     }
-    outputs = name_outputs(images, arguments.out, [kind for kind, on in wanted.items() if on], arguments.quiet)
+    outputs = name_outputs(images, arguments.out, [kind for kind, on in wanted.items() if on])
     most_pixels, truth = arguments.max_pixels or predictor.most_pixels, None
     if arguments.compare_with is not None:
         truth = GroundTruth(images, arguments.compare_with, arguments.mask_suffix, folder, predictor, most_pixels)
@@ -207,22 +202,13 @@ def _lines(document: Mapping[str, Any], writer: Writer) -> Iterator[str]:
             f"{writer.georeferenced} of {images} images say where on Earth their pixels lie; "
             + ("NAME.tif beside NAME.png is the mask at the same place" if is_installed() else _NO_RASTERIO)
         )
-    if 2 * writer.out_of_range > images:
-        how = writer.predictor.normalisation
-        lines.append(
-            f"{writer.out_of_range} of {images} images have values of another range than those the model was trained "
-            f"on, which have a mean of {how.mean[0]:.4g} and a deviation of {how.std[0]:.4g}: the masks of these are "
-            "worth nothing; give images in the same unit"
-        )
     if any(shares.values()):
         lines += class_shares(shares)
     if writer.stored and done:
-        values = (f"{_value(value)} {name}" for name, value in writer.stored.items())
+        values = (
+            f"{list(value) if isinstance(value, tuple) else value} {name}" for name, value in writer.stored.items()
+        )
         lines.append(f"stored in the masks: {', '.join(values)}")
-        for name, each in zip(writer.stored, writer.predictor.stored or [], strict=True):
-            if len(each) > 1:
-                several = " and ".join(map(_value, each))
-                lines.append(f"the run's masks store {several} for {name}: the first is written")
     yield from (hanging(line, 2) for line in lines)
 
 
@@ -234,5 +220,7 @@ def class_shares(shares: Mapping[str, float]) -> list[str]:
     return lines + ([f"never predicted: {', '.join(never)}"] if never else [])
 
 
-def _value(value: Any) -> str:
-    return str(list(value)) if isinstance(value, tuple) else str(value)
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
+    return int(text)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from segkit.data.read import read_header, with_holes
 from segkit.errors import DataError
+from segkit.files import MARK
 from segkit_readers.joined import places_of
-from segkit_samples.sheets import WRITER
 
 MOST_WHOLE = 50_000_000  # pixels up to which an image is read at once: 150 MB as RGB, 2.4 GB with 12 bands
 _MOST_SHOWN = 25_000_000  # pixels in overlays and error pictures of larger images
@@ -139,5 +139,5 @@ def save_geotiff(
             target.write(np.moveaxis(values, 2, 0))
             if count == 1 and values.dtype == np.uint8:
                 target.write_colormap(1, {label: tuple(colour) for label, colour in colours.items()})
-            target.update_tags(TIFFTAG_SOFTWARE=WRITER)
+            target.update_tags(TIFFTAG_SOFTWARE=MARK)
         file.write(memory.read())

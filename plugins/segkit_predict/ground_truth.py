@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 import segkit
 from segkit.compose import build_splits
@@ -31,7 +29,7 @@ _BAND = 1 << 20  # pixels counted at once: counting takes 8 bytes per pixel
 class GroundTruth:
     """The true masks of images, read like the run's own masks, and their confusion matrix with the predictions.
 
-    If the run's dataset cannot be built, for example because its folder has moved, the run's record says how to read.
+    If the run's dataset cannot be built, for example because its folder has moved, masks of class indices are read.
 
     Args:
         images: predicted image -> its name without suffix.
@@ -52,17 +50,15 @@ class GroundTruth:
         self, images: Mapping[Path, str], folder: Path, suffix: str, run: Path, predictor: Predictor, most_pixels: int
     ) -> None:
         own = _dataset_of(run, predictor)
-        self.dataset = _as_recorded(run, predictor) if own is None else own
-        plain = "class indices" if self.dataset.stores_indices else "the run's record says"
-        self.how = f"read as {plain}, as the run's own data is not at hand" if own is None else "read as the run's"
+        self.dataset = _class_indices(run, predictor) if own is None else own
+        plain = "read as class indices, as the run's own data is not at hand"
+        self.how = plain if own is None else "read as the run's"
         self.dataset.pairs, self.dataset.blank = pair(images, folder, suffix), ()
         self.dataset.names = [composed(name) for name in images.values()]
         self.dataset.most_pixels = most_pixels
         self.confusion = ConfusionMatrix(len(self.dataset.classes), self.dataset.ignore_index)
         self._numbers = {image: number for number, image in enumerate(images)}
         self._drawn: dict[str, Mapping[int, Colour]] = {}  # file -> its palette, one file per distinct palette
-        self._lock = threading.Lock()
-        self._present: set[int] = set()  # class indices in the masks
 
     def mask(self, image: Path) -> NDArray[np.uint8]:
         """Return the mask of an image, uint8 ``[H,W]``.
@@ -77,14 +73,12 @@ class GroundTruth:
         _, *masks = self.dataset.headers(number)
         drawn = self.dataset.drawn(number, masks)
         mask: NDArray[np.uint8] = self.dataset.mask(number).numpy()
-        file = str(self.dataset.pairs[number][1])
-        with self._lock:  # so that the second of two contradicting masks is refused, though threads read both
-            for issue in self.dataset.palette_issues({**self._drawn, file: drawn}) if drawn else []:
+        if drawn and drawn not in self._drawn.values():
+            known = {**self._drawn, str(self.dataset.pairs[number][1]): drawn}
+            for issue in self.dataset.palette_issues(known):
                 if issue.severity == "error":
                     raise LabelError(issue)
-            if drawn not in self._drawn.values():
-                self._drawn[file] = drawn
-            self._present.update(np.flatnonzero(Image.fromarray(mask).histogram()).tolist())
+            self._drawn = known
         return mask
 
     def count(self, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
@@ -101,8 +95,8 @@ class GroundTruth:
         Raises:
             DataError: no pixel is labelled, or 255 may be the foreground.
         """
-        data = self.dataset
-        if data.void_is_assumed and len(data.classes) == 2 and self._present == {0, VOID}:
+        data, (background, *foreground, void, _) = self.dataset, self.confusion.counts.sum(1).tolist()
+        if data.void_is_assumed and len(foreground) == 1 and void and background and not foreground[0]:
             advice = data.advice("black_and_white")
             raise DataError(f"the masks hold 0 and 255 alone, and 255 is void where nothing else is said; {advice}")
         return split_scores(self.confusion, data.classes)
@@ -168,33 +162,20 @@ def _dataset_of(run: Path, predictor: Predictor) -> PairedFiles | None:
     return dataset if isinstance(dataset, PairedFiles) and (dataset.classes, dataset.ignore_index) == wanted else None
 
 
-def _as_recorded(run: Path, predictor: Predictor) -> PairedFiles:
-    """Return a dataset that reads masks according to config.json and the dataset's options in run.json.
+def _class_indices(run: Path, predictor: Predictor) -> PairedFiles:
+    """Return a dataset that reads masks of class indices.
 
     Raises:
-        DataError: the run is of an earlier version, and its options do not determine the meaning of labels.
+        DataError: the run's own masks store something else.
     """
-    options, void = options_of(run), predictor.ignore_index
-    labels, colours = (options.get(name) or {} for name in ("value_map", "colour_map"))
-    threshold, voids = options.get("threshold"), options.get("void")
-    if predictor.stored is None and (labels or colours or threshold is not None):
-        what = "is not at hand, and config.json, which is of an earlier version, does not say what they store"
-        raise DataError(f"the run's own data, whose masks are read their own way, {what}; start where it lies")
-    indices = [[index] for index in range(len(predictor.classes))]
-    stored = [*map(list, predictor.stored or indices)]
-    has_colours = any(isinstance(key, tuple) for keys in stored for key in keys)
-    meaning: dict[Any, int] | None = None
-    if labels or has_colours or voids is not None or stored != indices:
-        meaning = {tuple(colours["void"]): void} if "void" in colours else {}
-        if not has_colours:
-            own = [int(key) for key, index in labels.items() if index == void]
-            meaning = dict.fromkeys([*([void] if voids is None else voids), *own], void)
-
-        meaning |= {key: index for index, keys in enumerate(stored) for key in keys}
-    how: dict[str, Any] = {"colours" if has_colours else "values": meaning}
-    ignored = None if void == VOID else void
-    found = PairedFiles([], classes=predictor.classes, palette=predictor.palette, ignore_index=ignored, **how)
-    found.palette_is_assumed, found.labels_are_stated = True, bool(labels)  # as far as is known
-    found.threshold, found.resize_masks = threshold, options.get("resize_masks", False)
-    found.label_advice = "correct the mask, or start where the run's own data is found, which may say more"
+    options, indices = options_of(run), [[index] for index in range(len(predictor.classes))]
+    said = [name for name in ("value_map", "colour_map", "threshold", "void") if options.get(name) is not None]
+    if said or (predictor.stored and [*map(list, predictor.stored)] != indices):
+        raise DataError(
+            "--compare-with: the run's masks do not store class indices, and the run's own data, which says how they "
+            "are read, is not at hand; start where dataset.root of the run is found"
+        )
+    ignored = None if predictor.ignore_index == VOID else predictor.ignore_index
+    found = PairedFiles([], classes=predictor.classes, palette=predictor.palette, ignore_index=ignored)
+    found.palette_is_assumed, found.label_advice = True, "correct the mask, or start where the run's own data is found"
     return found

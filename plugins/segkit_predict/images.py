@@ -7,28 +7,22 @@ import os
 import re
 import stat
 import sys
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
-from segkit.data.read import file_of, opened, read_header, suffixes
-from segkit.errors import DataError, first_few
-from segkit.inference.predictor import Predictor
+from segkit.data.read import file_of, suffixes
+from segkit.errors import DataError
 from segkit_folder.layout import pictures
 from segkit_folder.pictures import certain_parts
 from segkit_folder.splits import SEVERAL, by_suffix
-from segkit_predict.ground_truth import options_of
 
 
 def list_images(
     places: Sequence[str | Path],
     skipped: Counter[str] | None = None,
-    patterns: Sequence[str] = (),
-    meant: Callable[[Path, list[str]], list[str]] = lambda _, parts: parts,
+    pattern: str | Sequence[str] | None = None,
 ) -> dict[Path, str]:
     """Return image -> name without suffix, in order; a file that is given twice occurs once.
 
@@ -38,15 +32,18 @@ def list_images(
             ``-`` for a list of all these on the standard input, one per line, or each ended by a zero byte as by
             ``find -print0``.
         skipped: counts the other files in folders and patterns, by suffix.
-        patterns: patterns of the files of one image in a folder; ``{id}`` is the image's name.
-        meant: selects the images among the pictures of a file, given their names; a warning lists the others.
+        pattern: of the run's images. Several are those of the files of one image in a folder, and ``{id}`` is its name.
+            What follows # in a single one selects the images among the pictures of a file, if any match; the others
+            are counted as skipped.
 
     Raises:
         DataError: a folder, a pattern or the list contains no image.
     """
     skipped = Counter() if skipped is None else skipped
     found: dict[Path, str] = {}
-    left: list[str] = []
+    patterns = [] if pattern is None or isinstance(pattern, str) else [*pattern]
+    inside = pattern.partition("#")[2] if isinstance(pattern, str) else ""
+    called = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(inside)).replace(r"\*", "[^/]*"))
     for name in (each for place in places for each in (_standard_input() if str(place) == "-" else [str(place)])):
         if patterns and stat.S_ISDIR(_mode(Path(name))):
             found |= {each.path: each.values["id"] for each in pictures(Path(name), patterns)}
@@ -54,51 +51,21 @@ def list_images(
         for image in _images_at(name, skipped):
             file, part = file_of(image)
             every = certain_parts(file) if not part and file.suffix.lower() in SEVERAL else [part] if part else []
-            parts = every if part or not every else meant(file, every)
-            left += [f"{file}#{each}" for each in every if each not in parts]
+            parts = every if part else [each for each in every if called.fullmatch(each)] or every
+            skipped.update({"pictures of other names": len(every) - len(parts)} if parts != every else {})
             found |= {Path(f"{file}#{each}"): f"{file.stem}_{each.replace('/', '_')}" for each in parts}
             found |= {} if every else {image: image.stem}
-    if left:
-        what = "left out because they do not look like the run's images (FILE#PICTURE selects one)"
-        warnings.warn(f"{len(left)} pictures are {what}: {first_few(left)}", stacklevel=2)
     once = {os.path.realpath(file): file for file in found}.values()  # Path.resolve raises on a loop of links
     return {file: found[file] for file in once}
-
-
-def patterns_of_run(run: Path) -> list[str]:
-    """Return the patterns of the files of one image, if the run's images have their channels in several files."""
-    patterns = options_of(run).get("images")
-    return [] if patterns is None or isinstance(patterns, str) else [*patterns]
-
-
-def parts_of_run(run: Path, predictor: Predictor) -> Callable[[Path, list[str]], list[str]]:
-    """Return a function that selects the images in a file by the run's image pattern, or by channels and type."""
-    pattern = options_of(run).get("images")
-    inside = pattern.partition("#")[2] if isinstance(pattern, str) else ""
-    called = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(inside)).replace(r"\*", "[^/]*"))
-    bands, wanted = predictor.images.bands, predictor.normalisation
-
-    def fits(place: Path) -> bool:
-        with suppress(DataError), opened(place) as raster:
-            count, is_byte = len(read_header(place).channels), np.dtype(raster.dtype) == np.uint8
-            enough = count >= max(bands) if bands else count == len(wanted.mean)
-            return enough and is_byte == (wanted.dtype == "uint8")
-        return False
-
-    def meant(file: Path, parts: list[str]) -> list[str]:
-        named = [part for part in parts if called.fullmatch(part)]
-        return named or [part for part in parts if fits(Path(f"{file}#{part}"))] or parts
-
-    return meant
 
 
 def _standard_input() -> list[str]:
     """Return the names in a list, split at zero bytes if there are any (names may hold line breaks), else at lines."""
     text = sys.stdin.buffer.read()
-    names = text.split(b"\0") if b"\0" in text else text.splitlines()
-    if not any(name.strip() for name in names):
+    every = text.split(b"\0") if b"\0" in text else text.splitlines()
+    if not (names := [os.fsdecode(name) for name in every if name.strip()]):
         raise DataError("the standard input names no image; give a file, a folder or a pattern per line")
-    return [os.fsdecode(name) for name in names if name.strip()]
+    return names
 
 
 def _images_at(place: str, skipped: Counter[str]) -> list[Path]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -21,14 +22,14 @@ from segkit.data.parallel import read_ahead
 from segkit.data.read import read_header
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
-from segkit.files import write_atomically
+from segkit.files import MARK, write_atomically
 from segkit.inference.predictor import Predictor
 from segkit_predict.geotiff import GeoRows, rows_of, save_geotiff
 from segkit_predict.ground_truth import GroundTruth
 from segkit_samples.sheets import panel, save_palette_png, sheet, signature
 
 THREADS = 2  # for reading and for writing: at most a core beside a model on the CPU, enough to keep a GPU busy
-MOST_HELD = 64_000_000  # pixels of all images in memory: five photographs, or one image of any size
+MOST_AHEAD = 75_000_000  # values of an image that is read while others are predicted: 25 million pixels as RGB
 MOST_PROBABILITIES = 2 << 30  # bytes as float32: 5,000 x 5,000 pixels of 21 classes
 ERROR_WIDTHS = (320, 640)  # smallest and largest width in pixels of each of the four pictures: titles, borders visible
 MOST_ENLARGED = 2000  # largest height in pixels of an enlarged small picture, which may be narrow and high
@@ -40,11 +41,13 @@ Job = tuple[Path, Mapping[str, Path]]
 class Prediction(NamedTuple):
     """An image's true mask and predicted labels ``[H,W]``, probabilities ``[C,H,W]``, and pixels ``[h,w,C]`` to show.
 
-    For an image that is read by rows, the pixels are every ``step``-th pixel of every ``step``-th row.
+    For an image that is read by rows, the pixels are every ``step``-th pixel of every ``step``-th row; ``georeference``
+    says whether the image has one.
     """
 
     image: NDArray[Any]
     step: int
+    georeference: bool
     truth: NDArray[np.uint8] | None
     labels: NDArray[np.uint8]
     probabilities: NDArray[np.float32] | None
@@ -65,7 +68,6 @@ class Writer:
         pixels: int64 ``[C]``, number of pixels predicted as each class.
         failed: image -> reason, for images that failed.
         georeferenced: number of images with a georeference, which PNG masks lack.
-        out_of_range: number of images with values of another range than the training images.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Writer:
         self.table = table.astype(np.uint8 if table.max() < 256 else np.uint16)
         self.pixels = np.zeros(len(predictor.classes), np.int64)
         self.failed: dict[str, str] = {}
-        self.georeferenced = self.out_of_range = 0
+        self.georeferenced = 0
 
     def run(self, out: Path, jobs: Sequence[Job]) -> None:
         """Predict all images and write their files.
@@ -100,54 +102,41 @@ class Writer:
             warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata
             warnings.filterwarnings("ignore", "Dataset has no geotransform")  # rasterio's
             try:
-                for group in self._groups(jobs):
-                    written = []
-                    for job, image in zip(group, read_ahead(self._read, group, threads=THREADS), strict=True):
-                        try:
-                            written.append(writers.submit(self._write, job, self._predict(job, image)))
-                        except DataError as problem:
-                            self.failed[str(job[0])] = str(problem)
-                            tqdm.write(f"segkit: {problem}", file=sys.stderr)
-                        bar.update()
-                    for each in written:
-                        each.result()
-                    del image  # free its memory before the next group is read
+                waiting: deque[Future[None]] = deque()
+                for job, image in zip(jobs, read_ahead(self._read, jobs, threads=THREADS), strict=True):
+                    try:
+                        waiting.append(writers.submit(self._write, job, self._predict(job, image)))
+                    except DataError as problem:
+                        self.failed[str(job[0])] = str(problem)
+                        tqdm.write(f"segkit: {problem}", file=sys.stderr)
+                    bar.update()
+                    is_large = image is None or isinstance(image, GeoRows)
+                    while len(waiting) > (0 if is_large else THREADS):
+                        waiting.popleft().result()
+                for each in waiting:
+                    each.result()
             finally:  # also after Ctrl-C: cancel what has not started, wait for the rest
                 writers.shutdown(cancel_futures=True)
 
-    def _groups(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
-        """Group images that may be in memory together: up to :data:`MOST_HELD` pixels, or one image of any size."""
-        group: list[Job] = []
-        held = 0
-        for job in jobs:
-            held += (pixels := self._size(job))
-            if group and held > MOST_HELD:
-                yield group
-                group, held = [], pixels
-            group.append(job)
-        yield group
-
-    def _size(self, job: Job) -> int:
-        with suppress(DataError):  # reported when the image is read
-            header = read_header(job[0], self.most_pixels)
-            self.georeferenced += header.georeference
-            return header.size[0] * header.size[1]
-        return 0
-
-    def _read(self, job: Job) -> tuple[Any, NDArray[np.uint8] | None] | DataError:
-        """Return the image with its true mask, if any; or the error, which concerns this image only."""
+    def _read(self, job: Job) -> Any:
+        """Return an image, or the error, which concerns this image only; None for a large one, to be read in turn."""
         try:
-            truth = None if self.truth is None else self.truth.mask(job[0])
-            how = self.predictor.images
-            rows = rows_of(job[0], self.most_pixels, how.bands, how.no_data)
-            return rows or self.predictor.read(job[0], self.most_pixels), truth
+            header, how = read_header(job[0], self.most_pixels), self.predictor.images
+            if rows := rows_of(job[0], self.most_pixels, how.bands, how.no_data):
+                return rows
+            is_large = len(header.channels) * header.size[0] * header.size[1] > MOST_AHEAD
+            return None if is_large else self.predictor.read(job[0], self.most_pixels)
         except DataError as error:
             return error
 
-    def _predict(self, job: Job, read: tuple[Any, NDArray[np.uint8] | None] | DataError) -> Prediction:
+    def _predict(self, job: Job, read: Any) -> Prediction:
         if isinstance(read, DataError):
             raise read
-        (path, outputs), (image, truth), void = job, read, self.predictor.ignore_index
+        (path, outputs), void = job, self.predictor.ignore_index
+        image = read or self.predictor.read(path, self.most_pixels)
+        truth = None if self.truth is None else self.truth.mask(path)
+        georeference = read_header(path, self.most_pixels).georeference
+        self.georeferenced += georeference
         how = {"name": str(path), "progress": one_line(path.name)[:20], **self.options}
         probabilities = None
         try:
@@ -175,13 +164,15 @@ class Writer:
             self.truth.count(truth, labels)
         self.pixels += Image.fromarray(labels).histogram()[: len(self.pixels)]
         shown, step = image.reduced() if isinstance(image, GeoRows) else (image.pixels, 1)
-        self.out_of_range += self.predictor.is_out_of_range(shown)
-        return Prediction(shown, step, truth, labels, probabilities)
+        if self.predictor.is_out_of_range(shown):
+            text = "its values have another range than the training images, perhaps another unit"
+            tqdm.write(f"segkit: {path}: {text}", file=sys.stderr)
+        return Prediction(shown, step, georeference, truth, labels, probabilities)
 
     def _write(self, job: Job, prediction: Prediction) -> None:
-        """Write each file atomically; the mask first, because it marks the other files as predictions."""
+        """Write each file atomically."""
         for kind, path in job[1].items():
-            if kind != "geotiff" or read_header(job[0], self.most_pixels).georeference:
+            if kind != "geotiff" or prediction.georeference:
                 write_atomically(path, partial(getattr(self, f"_save_{kind}"), job[0], prediction), durable=False)
 
     def _save_mask(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
@@ -198,11 +189,13 @@ class Writer:
 
     def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
         labels = prediction.labels[:: prediction.step, :: prediction.step]
-        self.predictor.drawn(prediction.image, labels).save(file, format="JPEG", quality=90)
+        self.predictor.drawn(prediction.image, labels).save(file, format="JPEG", quality=90, comment=MARK)
 
     def _save_probabilities(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
         half, names = np.asarray(prediction.probabilities, np.float16), np.array(self.predictor.classes)
         np.savez_compressed(file, probabilities=half, classes=names)
+        file.seek(-2, os.SEEK_END)  # an archive ends in the length of its comment, and the comment
+        file.write(len(MARK).to_bytes(2, "little") + MARK.encode())
 
     def _save_errors(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
         image = displayable(prediction.image, self.predictor.images.rgb)

@@ -8,16 +8,16 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from segkit.data.visualize import VOID_COLOUR, colour_mask
 from segkit.errors import one_line
+from segkit.files import MARK
 
 if TYPE_CHECKING:  # torch is not needed to draw
     from segkit.data.sample import Colour
 
-WRITER = "segkit"
 _WRONG = (230, 25, 25)
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _TEXT = 14  # pixels
@@ -125,22 +125,8 @@ def save_palette_png(
 def signature() -> PngInfo:
     """Return metadata that marks pictures written by segkit; pictures without it are never overwritten."""
     text = PngInfo()
-    text.add_text("Software", WRITER)
+    text.add_text("Software", MARK)
     return text
-
-
-def is_prediction(path: Path) -> bool:
-    """Whether a file is a picture written with :func:`signature`."""
-    if not path.is_file():  # opening a pipe would block
-        return False
-    most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # only the header is read: any size is fine
-    try:
-        with Image.open(path, formats=["PNG", "TIFF"]) as picture:
-            return WRITER in (picture.info.get("Software"), getattr(picture, "tag_v2", {}).get(ExifTags.Base.Software))
-    except Exception:  # Pillow may raise any exception for a damaged or hostile file
-        return False
-    finally:
-        Image.MAX_IMAGE_PIXELS = most
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

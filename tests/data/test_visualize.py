@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import struct
 import subprocess
 import sys
 
@@ -11,7 +9,7 @@ from PIL import Image
 
 from segkit.data.sample import voc_palette
 from segkit.data.visualize import VOID_COLOUR, colour_mask, overlay
-from segkit_samples.sheets import caption, is_prediction, legend, panel, save_palette_png, sheet
+from segkit_samples.sheets import caption, legend, panel, save_palette_png, sheet
 
 PALETTE = ((0, 0, 0), (200, 0, 0), (0, 0, 200))
 MASK = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
@@ -111,20 +109,3 @@ def test_a_panel_takes_the_name_of_any_file():
     image = np.zeros((8, 8, 3), np.uint8)
     label = np.zeros((8, 8), np.uint8)
     assert panel(image, label, label, PALETTE, 255, "two\nlines").width > 0
-
-
-@pytest.mark.timeout(100)
-def test_what_is_no_file_is_no_prediction(tmp_path):
-    os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "bomb.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0) + bytes(4)
-    )
-    for name in ("pipe.png", "bomb.png", "none.png"):
-        assert not is_prediction(tmp_path / name)
-
-
-def test_a_mask_of_more_pixels_than_pillow_decodes_is_a_prediction_all_the_same(tmp_path, monkeypatch):
-    save_palette_png(np.zeros((20, 20), np.uint8), PALETTE, tmp_path / "mask.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    assert is_prediction(tmp_path / "mask.png")
-    assert Image.MAX_IMAGE_PIXELS == 10

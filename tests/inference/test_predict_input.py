@@ -21,11 +21,11 @@ from PIL import Image, TiffImagePlugin
 import segkit
 from segkit.cli import main
 from segkit.errors import ConfigError, DataError
-from segkit_predict import geotiff, outputs
+from segkit.files import refuse_foreign
+from segkit_predict import geotiff, outputs, writer
 from segkit_predict.images import list_images
 from segkit_predict.outputs import name_outputs
 from segkit_predict.writer import Writer
-from segkit_samples.sheets import is_prediction
 
 
 def indices(path):
@@ -110,46 +110,36 @@ def test_a_folder_that_cannot_be_read_is_told(picture, monkeypatch):
         list_images([picture.parent])
 
 
-@pytest.mark.parametrize("letter", ["n", "ü"])
-def test_long_names_are_cut(predict, picture, labels, tmp_path, capsys, letter):
-    folder = tmp_path / "long"
-    folder.mkdir()
-    most = 240 // len(letter.encode())
-    for last in "ab":
-        (folder / f"{letter * most}{last}.png").write_bytes(picture.read_bytes())
-    assert predict(folder, "--probabilities") == 0
-    assert "the name is too long: " in capsys.readouterr().err
-    masks = sorted((tmp_path / "out").glob("*.png"))
-    cut = letter * (200 // len(letter.encode()))
-    assert [mask.name for mask in masks] == [f"{cut}.png", f"{cut}_2.png"]
-    assert all(np.array_equal(indices(mask), labels) for mask in masks)
-
-
-def test_many_images_of_one_name_are_numbered_without_counting_from_one_each_time(tmp_path, monkeypatch):
-    tried = []
-    reserved = outputs._reserved
-    monkeypatch.setattr(outputs, "_reserved", lambda name, kinds: tried.append(name) or reserved(name, kinds))
-    images = {tmp_path / f"image.{number}": "image" for number in range(100)}
-    named = name_outputs(images, tmp_path / "out", ["mask", "overlay", "errors"], quiet=True)
-    assert len(tried) <= 4 * 100
-    assert [files["mask"].name for files in named[:3]] == ["image.png", "image_2.png", "image_3.png"]
-    assert len({path for files in named for path in files.values()}) == 3 * 100
+def test_a_name_that_is_too_long_for_what_is_written_is_told(predict, picture, tmp_path, capsys):
+    long = picture.with_name("n" * 250 + ".png")
+    long.write_bytes(picture.read_bytes())
+    assert predict(picture.parent) == 1
+    assert f"{long.stem}.png could not be written: File name too long" in capsys.readouterr().err
 
 
 def test_folders_that_are_kept_do_not_lead_out_of_the_folder_for_the_files(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     images = {Path(f"{name}.png"): name[-1] for name in ("../a/1", "b/1", "b/c/../2")}
-    named = name_outputs(images, Path("out"), ["mask"], quiet=True)
+    named = name_outputs(images, Path("out"), ["mask"])
     assert [files["mask"].as_posix() for files in named] == ["out/a/1.png", "out/here/b/1.png", "out/here/b/2.png"]
     assert name_outputs(dict([*images.items()][1:]), Path("out"), ["mask"])[0]["mask"] == Path("out/1.png")
 
 
 def test_no_file_of_an_image_is_that_of_another(tmp_path):
-    images = {tmp_path / f"{name}.png": name for name in ("a_error", "a", "A", "a_2", "a_overlay")}
-    named = name_outputs(images, tmp_path / "out", [*outputs.ENDINGS], quiet=True)
+    images = {tmp_path / f"{name}.png": name for name in ("a", "b", "a_2", "a_overlay")}
+    images |= {tmp_path / "a.jpg": "a", tmp_path / "other" / "B.png": "B"}
+    named = name_outputs(images, tmp_path / "out", [*outputs.ENDINGS])
     files = [str(path).casefold() for each in named for path in each.values()]
     assert len(set(files)) == len(files)
+    assert [each["mask"].relative_to(tmp_path / "out").as_posix() for each in named] == [
+        *("a_png.png", "b_png.png", "a_2_png.png", "a_overlay_png.png", "a_jpg.png", "other/B_png.png")
+    ]
+    for one, other in (("a", "A"), ("a", "a_error")):
+        with pytest.raises(ConfigError, match=rf"several images would be written to .*{one}.*png, .*{other}.*png"):
+            name_outputs(
+                {tmp_path / f"{name}.png": name for name in (one, other)}, tmp_path / "out", ["errors", "mask"]
+            )
 
 
 MODES = ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "turned"]
@@ -271,8 +261,9 @@ def test_images_of_every_shape(predict, tmp_path, size):
         (["--scales", ""], "scales = []: "),
         (["--scales", "1,nan"], "scales = [1, nan]"),
         (["--scales", "1e9"], "scales = [1000000000.0]"),
-        (["--max-pixels", "0"], "--max-pixels 0; 1 or more"),
-        (["--max-pixels", "-5"], "--max-pixels -5; 1 or more"),
+        (["--max-pixels", "0"], "--max-pixels: '0': give a whole number of at least 1"),
+        (["--max-pixels", "-5"], "--max-pixels: '-5': give a whole number of at least 1"),
+        (["--overlap", ".5"], "overlap = '.5': should be a valid number"),
         (["--mask-suffix", "_mask"], "--mask-suffix needs true masks; give their folder"),
         (["--tile", "0", "--overlap", "0.25"], "overlap = 0.25: no tiles are used, because with tile = 0"),
         (["--metrics"], "--metrics compares predictions with true masks"),
@@ -328,13 +319,13 @@ def test_a_place_where_nothing_can_be_written(predict, picture, tmp_path, capsys
 
 
 def test_a_folder_that_others_may_not_look_into(picture, tmp_path, monkeypatch):
-    def refused(path):
+    def refused(path, *_):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "street.png").touch()
-    monkeypatch.setattr("segkit_predict.outputs.is_prediction", refused)
-    with pytest.raises(ConfigError, match="out cannot be written: Permission denied"):
+    (tmp_path / "out" / "street.png").write_text("content")
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ConfigError, match=r"out cannot be written: .*street\.png: Permission denied"):
         name_outputs({picture: "street"}, tmp_path / "out", ["mask"])
 
 
@@ -351,8 +342,8 @@ def test_a_standard_output_that_is_full_or_closed(run_folder, picture, tmp_path)
     done = subprocess.run([*command, str(tmp_path / "b")], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
-    assert is_prediction(tmp_path / "a" / "street.png")
-    assert is_prediction(tmp_path / "b" / "street.png")
+    for out in ("a", "b"):
+        refuse_foreign((tmp_path / out).iterdir(), out)
 
 
 LIMITED = """
@@ -378,21 +369,24 @@ def test_a_file_that_cannot_be_written_to_its_end_is_not_there(run_folder, pictu
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["street.png", "street_overlay.jpg"]
 
 
-def test_what_waits_to_be_written_is_left_when_stopped(predict, picture, tmp_path, monkeypatch):
-    asked, written = [], []
+def test_few_images_wait_to_be_written_and_none_where_the_next_is_large(predict, picture, tmp_path, monkeypatch):
+    asked, written, waited = [], [], []
 
-    def stopped(_writer, job, _read):
+    def predicted(_writer, job, _read):
+        waited.append(len(asked) - len(written))
         asked.append(job)
-        if len(asked) > 40:
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(Writer, "_predict", stopped)
-    monkeypatch.setattr(Writer, "_write", lambda *_: (time.sleep(0.1), written.append(1)))
+    monkeypatch.setattr(Writer, "_predict", predicted)
+    monkeypatch.setattr(Writer, "_write", lambda *_: (time.sleep(0.02), written.append(1)))
     (tmp_path / "many").mkdir()
-    for place in range(50):
+    for place in range(20):
         os.link(picture, tmp_path / "many" / f"{place}.png")
-    assert predict(tmp_path / "many") == 130
-    assert len(written) < 20
+    assert predict(tmp_path / "many") == 0
+    assert 0 < max(waited) <= writer.THREADS
+    asked.clear(), written.clear(), waited.clear()
+    monkeypatch.setattr(writer, "MOST_AHEAD", 0)
+    assert predict(tmp_path / "many") == 0
+    assert max(waited) == 0
 
 
 @pytest.mark.parametrize(
@@ -502,7 +496,7 @@ def test_the_mask_has_the_transform_and_the_system_of_its_image(predict, picture
     assert predict(map_of) == 0  # our own is replaced
     (out / "map.tif").write_bytes(map_of.read_bytes())  # somebody's own is not
     assert predict(map_of) == 2
-    assert "no predictions" in capsys.readouterr().err
+    assert "holds files that segkit has not written" in capsys.readouterr().err
 
 
 def test_a_large_map_is_read_by_rows_and_gives_the_same(predict, map_of, tmp_path, monkeypatch):
@@ -611,18 +605,17 @@ def test_all_pictures_in_a_file_are_predicted(predict, tmp_path):
     assert list_images([f"{tmp_path}/stack.npy#2"]) == {tmp_path / "stack.npy#2": "stack_2"}
 
 
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("pattern", [None, "{id}.npz#x/{n}"])
-def test_of_a_file_of_several_pictures_the_masks_are_left_out(
-    predict, run_folder, labels, paint, tmp_path, pattern, capsys
+def test_of_a_file_of_several_pictures_those_that_the_run_s_pattern_names_are_predicted(
+    predict, run_folder, labels, paint, tmp_path, capsys
 ):
-    x, y = paint(labels), labels if pattern is None else paint(labels)  # which only the pattern tells apart
-    np.savez(tmp_path / "all.npz", **{"x/1": x, "x/2": x, "y/1": y, "y/2": y})
-    if pattern:
-        (run_folder / "run.json").write_text(json.dumps({"config": {"dataset": {"name": "folder", "images": pattern}}}))
+    np.savez(tmp_path / "all.npz", **{name: paint(labels) for name in ("x/1", "x/2", "y/1", "y/2")})
+    assert predict(tmp_path / "all.npz", out=tmp_path / "every") == 0
+    assert "4 of 4 images predicted" in capsys.readouterr().out
+    config = {"dataset": {"name": "folder", "images": "{id}.npz#x/{n}"}}
+    (run_folder / "run.json").write_text(json.dumps({"config": config}))
     assert predict(tmp_path / "all.npz") == 0
-    printed = capsys.readouterr()
-    assert "2 of 2 images predicted" in printed.out
-    assert "2 pictures are left out" in printed.err
-    assert printed.err.endswith(f"all.npz#y/1, {tmp_path}/all.npz#y/2\n")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "2 of 2 images predicted" in told
+    assert "skipped 2 of 4 files, which are not read: 2 pictures of other names" in told
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["all_x_1.png", "all_x_2.png"]
     assert np.array_equal(indices(tmp_path / "out" / "all_x_2.png"), labels)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from torch import nn
 import segkit
 from segkit.cli import main
 from segkit.data.visualize import VOID_COLOUR
+from segkit.errors import LabelError
 from segkit.inference import window_grid
 from segkit.inference.predictor import Predictor
 from segkit.model.unet import UNet
@@ -82,9 +81,9 @@ def predict(run: Path, *arguments: object) -> int:
     ("arguments", "options"),
     [
         ([], {}),
-        (["--tile", "64", "--overlap", ".25", "--batch-size", "3"], {"tile": 64, "overlap": 0.25, "batch_size": 3}),
+        (["--tile", "64", "--overlap", "0.25", "--batch-size", "3"], {"tile": 64, "overlap": 0.25, "batch_size": 3}),
         (["--tta"], {"flips": "horizontal", "scales": (0.75, 1, 1.25)}),
-        (["--flip", "both", "--scales", ".5,1", "--tile", "64"], {"flips": "both", "scales": (0.5, 1), "tile": 64}),
+        (["--flip", "both", "--scales", "0.5,1", "--tile", "64"], {"flips": "both", "scales": (0.5, 1), "tile": 64}),
     ],
 )
 @pytest.mark.parametrize("probabilities", [False, True])
@@ -241,11 +240,16 @@ def test_scores_are_those_of_evaluate(tmp_path, monkeypatch, capsys, stored, res
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")  # where there is no folder "data"
     command = [tmp_path / place if "/" in place else place for place in command]
-    assert predict(tmp_path / "runs" / "mine", *command) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    how = "class indices" if stored == "indices" else "the run's record says"
-    assert f"read as {how}, as the run's own data is not at hand" in told
-    assert f"mean_iou {found['mean_iou']:.3f} {found['floor']['mean_iou']:.3f}" in told
+    status = predict(tmp_path / "runs" / "mine", *command)
+    printed = capsys.readouterr()
+    if stored == "indices":
+        assert status == 0
+        told = " ".join(printed.out.split())
+        assert "read as class indices, as the run's own data is not at hand" in told
+        assert f"mean_iou {found['mean_iou']:.3f} {found['floor']['mean_iou']:.3f}" in told
+    else:
+        assert status == 2
+        assert "the run's masks do not store class indices, and the run's own data" in printed.err
 
 
 def test_scores_count_the_images_that_were_done_and_no_others(run_folder, labels, paint, tmp_path, capsys):
@@ -378,7 +382,7 @@ def test_true_masks_in_the_colours_of_other_classes_are_not_scored(run_folder, p
 
 
 @pytest.mark.fault("F51")
-def test_two_true_masks_that_contradict_each_other_are_told_though_read_at_a_time(tmp_path, monkeypatch):
+def test_the_second_of_two_true_masks_that_contradict_each_other_is_refused(tmp_path, monkeypatch):
     own = PairedFiles([], classes=("dark", "red", "blue"), palette=FACTS["palette"])
     own.palette_is_assumed = True
     for name, colours in (("a", [0, 0, 0, 9, 0, 0, 0, 9, 0]), ("b", [0, 0, 0, 0, 9, 0, 9, 0, 0])):
@@ -388,13 +392,11 @@ def test_two_true_masks_that_contradict_each_other_are_told_though_read_at_a_tim
         (tmp_path / "masks").mkdir(exist_ok=True)
         mask.save(tmp_path / "masks" / f"{name}.png")
     monkeypatch.setattr(ground_truth, "_dataset_of", lambda *_: own)
-    images, faults = {tmp_path / f"{name}.png": name for name in "ab"}, own.palette_issues
-    truth = GroundTruth(images, tmp_path / "masks", "", tmp_path, None, 1000)
-    monkeypatch.setattr(own, "palette_issues", lambda drawn: (faults(drawn), time.sleep(0.1))[0])
-    with ThreadPoolExecutor(2) as pool:
-        read = [pool.submit(truth.mask, tmp_path / name) for name in ("a.png", "b.png")]
-    errors = [each.exception() for each in read]
-    assert [str(each).count("the palettes of these two masks differ") for each in errors if each] == [1]
+    truth = GroundTruth({tmp_path / f"{name}.png": name for name in "ab"}, tmp_path / "masks", "", tmp_path, None, 1000)
+    assert truth.mask(tmp_path / "a.png").shape == (4, 6)
+    with pytest.raises(LabelError, match="the palettes of these two masks differ"):
+        truth.mask(tmp_path / "b.png")
+    assert truth.mask(tmp_path / "a.png").shape == (4, 6)
 
 
 def test_true_masks_are_divided_as_those_of_the_run_and_are_read_for_blank_images_too(tmp_path, monkeypatch):
@@ -425,7 +427,8 @@ def test_true_masks_of_0_and_255_are_not_scored_where_255_may_be_the_foreground(
     assert predict(run_folder, picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks") == 1
     assert "the masks hold 0 and 255 alone, and 255 is void where nothing else is said" in capsys.readouterr().err
     write_config(run_folder, **facts, classes=["dark", "red"], palette=[[0, 0, 0], [200, 0, 0]], stored=[[0], [255]])
-    assert predict(run_folder, picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks") == 0
+    assert predict(run_folder, picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks") == 2
+    assert "the run's masks do not store class indices" in capsys.readouterr().err
     truth[6:] = 1
     write_config(run_folder, **facts, classes=["dark", "red"], palette=[[0, 0, 0], [200, 0, 0]])
     Image.fromarray(truth).save(tmp_path / "masks" / "street.png")

@@ -146,7 +146,7 @@ def test_pictures_of_a_person_s_own_are_not_overwritten(config: Path, capsys: py
     Path("mine").mkdir()
     Image.fromarray(np.zeros((2, 2), np.uint8)).save("mine/train.png")
     assert main(["check", str(config), "--pictures", "mine"]) == 2
-    assert "mine/train.png exists and was not written by segkit" in capsys.readouterr().err
+    assert "mine holds files that segkit has not written: mine/train.png" in capsys.readouterr().err
     with Image.open("mine/train.png") as kept:
         assert kept.size == (2, 2)
     assert main(["check", str(config), "--pictures", str(config / "below")]) == 2
