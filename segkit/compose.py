@@ -18,6 +18,7 @@ import segkit
 from segkit import plugins
 from segkit.config import Choice, Config
 from segkit.data.issues import gathered
+from segkit.data.read import ODD_METADATA
 from segkit.data.sample import SPLITS, Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
 from segkit.data.subset import as_dataset, with_bands
@@ -127,6 +128,7 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
         try:
             with gathered() as found[split], warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
+                warnings.filterwarnings("ignore", module=ODD_METADATA)
                 built = create(settings.dataset.component, settings.dataset.options, {"split": split})
                 splits[split] = with_bands(as_dataset(built, split), settings.data)
         except DataError as error:

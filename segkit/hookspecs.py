@@ -84,7 +84,7 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     where it is ambiguous, the likeliest first; none where the folder holds no such data set. It may omit a required
     option ``classes``: ``init`` then reads the masks.
 
-    The optional members are declared in :class:`segkit.data.sample.Dataset`, which a dataset need not subclass;
+    A dataset that has optional members subclasses :class:`segkit.data.sample.Dataset`, which declares them;
     :class:`segkit_folder.files.PairedFiles` implements all of them for image and mask files. With ``files(i)`` and
     ``reading``, samples are read in several threads and the next scan reads only changed files; without them it reads
     everything again, in one thread.

@@ -34,8 +34,9 @@ class Classes:
     ) -> Iterator[Issue]:
         """Yield issues of misread labels, and of the classes, unless these follow from an error among the former."""
         misread: list[Issue] = []
-        whole = next(iter(datasets.values())).whole
-        if isinstance(whole, PairedFiles):
+        first = next(iter(datasets.values()))
+        whole = first.whole
+        if isinstance(whole, PairedFiles) and whole.classes == first.classes:
             files = {name: map(datasets[name].files, range(len(those))) for name, those in splits.items()}
             rows = {name: [(own, *each) for own, each in zip(files[name], splits[name], strict=True)] for name in files}
             misread = list(whole.judge(rows, left_out))

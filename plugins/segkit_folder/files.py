@@ -185,7 +185,7 @@ class PairedFiles(Dataset):
     def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
         """See :meth:`segkit.data.sample.Dataset.set_bands`."""
         self.bands, self.no_data = bands, no_data
-        self.reading += f" {bands} {no_data}"
+        self.reading = f"{vars(self).setdefault('_reading_whole', self.reading)} {bands} {no_data}"
         vars(self).pop("channels", None)
         return True
 

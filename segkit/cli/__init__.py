@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status(arguments: Sequence[str] | None) -> int:
     warnings.showwarning = _show_warning
+    warnings.filterwarnings("ignore", module=r"(PIL|rasterio)\b")  # see segkit.data.read.ODD_METADATA
     with contextlib.suppress(AttributeError):  # standard output was replaced by another object
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a class may be named "ü"
     try:

@@ -32,7 +32,7 @@ from segkit.data.scan import Scan
 from segkit.settings import AugmentSettings
 
 _TRIES = 10  # as mmsegmentation; the limit matters for images of a single class
-_GRID = 4  # pixels: spacing of the grid on which the class shares of a crop are measured
+_GRID = 4  # pixels: spacing of the pixels by which the class shares of a crop are measured
 _ROUNDING = 1e-6  # pixels: makes a position on the border of two pixels round to the same one on every device
 
 
@@ -143,10 +143,9 @@ class RandomTransform:
             mask: uint8 ``[h,w]`` at its own size; needed if the choice of crops depends on it.
         """
         most = self.settings.max_class_share
-        resized_mask = None if mask is None or most == 1 else mask_at(mask, size)
         for attempt in range(_TRIES):
             params = self._draw((self.seed, *key), size, mask, attempt)
-            if resized_mask is None or _largest_share(resized_mask, params, self.ignore_index) <= most:
+            if mask is None or most == 1 or _largest_share(mask, params, self.ignore_index) <= most:
                 break
         return params
 
@@ -202,14 +201,9 @@ def _draw_class_location(
 
 
 def _largest_share(mask: Tensor, params: TransformParams, ignore_index: int) -> float:
-    """Estimate the largest class's share of a crop's labelled pixels on a grid; 1 if no pixel is labelled."""
-    down, across = (side / scaled for side, scaled in zip(mask.shape, params.scaled, strict=True))
-    steps = zip(params.affine, (_GRID, _GRID, 1, _GRID, _GRID, 1), (across,) * 3 + (down,) * 3, strict=True)
-    coarse = tuple(value * share * step for value, step, share in steps)
-    size = (-(-params.size[1] // _GRID), -(-params.size[0] // _GRID))
-    pixels = Image.fromarray(np.ascontiguousarray(mask.numpy()))
-    sampled = pixels.transform(size, Image.Transform.AFFINE, coarse, Image.Resampling.NEAREST, fillcolor=ignore_index)
-    counts = np.array(sampled.histogram())
+    """Estimate the largest class's share of a crop's labelled pixels, unrotated; 1 if no pixel is labelled."""
+    part = mask_at(mask, params.scaled, *params.part())[::_GRID, ::_GRID]
+    counts = np.bincount(part.flatten().numpy(), minlength=256)
     counts[ignore_index] = 0
     return float(counts.max() / counts.sum()) if counts.any() else 1.0
 
@@ -248,8 +242,6 @@ def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tens
     rows, columns = params.part()
     image = fill.repeat(1, *params.size)
     mask = torch.full(params.size, ignore_index, dtype=torch.uint8, device=fill.device)
-    if rows[0] >= rows[1] or columns[0] >= columns[1]:
-        return Sample(image, mask, sample.name)
     part = resized_part(sample.image, params.scaled, rows, columns)
     if params.angle:
         return Sample(*_rotated(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index), sample.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ _gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
 def merged(issues: Iterable[Issue]) -> list[Issue]:
     """Merge issues of equal ``kind`` and ``what`` into one each; a file counts once.
 
-    The text becomes ``"12 files: what is wrong: a.png, ... and 7 more (in folder); what to do"``.
+    The text becomes ``"12 files: what is wrong: a.png, ... and 7 more; what to do"``.
     """
     groups: dict[tuple[str, str], list[Issue]] = {}
     for issue in issues:
@@ -29,28 +28,16 @@ def merged(issues: Iterable[Issue]) -> list[Issue]:
 def _merge(group: Sequence[Issue]) -> Issue:
     split = ", ".join(dict.fromkeys(each.split for each in group))
     group = list({each.file: each for each in group}.values())
-    first, files, details = group[0], tuple(each.file for each in group), {each.detail for each in group}
-    wrong = Counter[Any]()
+    first, wrong = group[0], Counter[Any]()
     for each in group:
         wrong.update(each.wrong)
+    masks = Counter(label for each in group for label in each.wrong)
     text = replace(first, advice="").text
     if len(group) > 1:
-        folder = os.path.dirname(os.path.commonprefix(files))  # noqa: PTH120, RUF071  (some names are not paths)
-        names = [file[len(folder) :].lstrip("/\\") for file in files] if folder else list(files)
-        text = f"{len(group)} files: {one_line(first.what)}"
-        if wrong:  # sums up the details
-            masks = Counter(value for each in group for value in each.wrong)
-            counted = [
-                f"{list(value) if isinstance(value, tuple) else value} ({pixels:,} pixels in {masks[value]} "
-                f"mask{'s' * (masks[value] > 1)})"
-                for value, pixels in wrong.most_common()
-            ]
-            text += f", {first_few(counted)}"
-        elif len(details) > 1:
-            names = [f"{name} ({each.detail})" for name, each in zip(names, group, strict=True)]
-        elif first.detail:
-            text += f" ({one_line(first.detail)})"
-        text += f": {first_few(names)}" + (f" (in {one_line(folder)})" if folder else "")
+        counted = [f"{label} ({wrong[label]:,} pixels in {masks[label]} of them)" for label, _ in wrong.most_common()]
+        names = [f"{each.file} ({each.detail})" if each.detail and not wrong else each.file for each in group]
+        text = f"{len(group)} files: {one_line(first.what)}{', ' * bool(wrong)}{first_few(counted)}: {first_few(names)}"
+    files = tuple(each.file for each in group)
     return replace(first, file="", what=text, detail="", wrong=wrong, stored={}, split=split, files=files)
 
 

@@ -7,9 +7,10 @@ Batches hold stored values; normalisation and colour jitter run on the device. R
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
-import sys
 import threading
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -22,10 +23,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Key, Stream, TrainBatchSampler
-from segkit.data.parallel import own_cores, refuse_unguarded
+from segkit.data.parallel import own_cores, read_ahead, refuse_unguarded, start_method
+from segkit.data.read import ODD_METADATA
 from segkit.data.resize import Resize, resized_part, resized_size
 from segkit.data.sample import Batch, Dataset, Sample, checked
-from segkit.errors import DataError, reason
+from segkit.data.statistics import SampleStatistics
+from segkit.errors import DataError
 from segkit.signals import CAUGHT
 
 _GRACE = 2.0  # seconds that worker processes get to finish before they are killed
@@ -94,24 +97,61 @@ class SampleSource:
         return batches
 
 
+class DecodedSource(SampleSource):
+    """A split decoded into host memory, which forked worker processes share, or into device memory.
+
+    Batches of a split in device memory are built on the device, without worker processes.
+
+    Args:
+        source: the split.
+        device: the device whose memory holds the samples.
+        keep_masks: keep the masks on the CPU too; random transforms that depend on them need not wait for the device.
+        description: label of the progress bar; without it no bar is shown.
+
+    Raises:
+        DataError: a sample cannot be read.
+    """
+
+    def __init__(
+        self, source: SampleSource, device: torch.device, *, keep_masks: bool = False, description: str = ""
+    ) -> None:
+        super().__init__(source.dataset, source.resize)
+        self.on_device = device.type != "cpu"
+        # a dataset without `reading` may not be thread-safe: it may read from a single open file
+        threads = 1 if self.dataset.reading is None else own_cores()
+        self.samples, masks = list[Sample](), list[Tensor]()
+        for image, mask, name in read_ahead(source.__getitem__, range(len(self)), description, threads):
+            pixels = image.permute(1, 2, 0).contiguous().to(device)  # [H,W,C], as batches lie in memory
+            self.samples.append(Sample(pixels.permute(2, 0, 1), mask.to(device), name))
+            masks += [mask] if keep_masks else []
+        self.masks = masks or None
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample, see :meth:`SampleSource.__getitem__`; its tensors must not be written to."""
+        return self.samples[index]
+
+
+def decoded_bytes(statistics: Sequence[SampleStatistics], channels: int, resize: Resize) -> int:
+    """Return the number of bytes that a decoded split takes."""
+    value = 1 if statistics[0].dtype == "uint8" else 4
+    return sum(
+        value * channels * math.prod(resized_size(*each.size, resize)) + math.prod(each.size) for each in statistics
+    )
+
+
 def read_sample(dataset: Dataset, index: int) -> Sample:
     """Read a sample; an error of the dataset gets a note with the sample's index and files.
 
     Raises:
-        DataError: the sample breaks the contract, or its files cannot be read.
+        DataError: the sample breaks the contract, or the dataset raises one.
     """
     try:
         return checked(dataset[index], dataset.channels)
     except Exception as error:
         if isinstance(error, DataError) and type(error.with_message("")) is not type(error):
             raise error.with_message(str(error)) from error  # a worker process may fail to pickle a subclass
-        files = dataset.files(index)
-        names = f" ({', '.join(map(str, files))})" if files else ""
-        which = f"sample {index} of {type(dataset.whole).__name__}{names}"
-        if isinstance(error, OSError):  # such as a network drive that has gone away
-            file = f", {error.filename}" if error.filename and not files else ""
-            raise DataError(f"{which}{file} cannot be read: {reason(error)}") from error
-        error.add_note(f"this was {which}")
+        names = ", ".join(map(str, dataset.files(index)))
+        error.add_note(f"this was sample {index} of {type(dataset.whole).__name__} ({names})".removesuffix(" ()"))
         raise
 
 
@@ -141,10 +181,11 @@ def batch_loader(
         source: the samples.
         keys: the sample keys of each batch; for evaluation the sample indices.
         transform: the random transform; None for evaluation.
-        workers: value of ``train.workers``; ignored if the source lies in device memory.
+        workers: value of ``train.workers``; ignored if the source lies in memory that workers do not share.
         device: the network's device.
     """
-    workers = 0 if source.on_device else worker_count(workers, device)
+    is_shared = not isinstance(source, DecodedSource) or (start_method() == "fork" and not source.on_device)
+    workers = worker_count(workers, device) if is_shared else 0
     refuse_unguarded(workers)
     generator = torch.Generator()  # by default the loader would draw from the generator that dropout uses
     if transform:
@@ -186,11 +227,9 @@ def worker_count(workers: int | str, device: torch.device) -> int:
 
 def _start_worker(_worker: int) -> None:
     """Set up a worker process."""
+    warnings.filterwarnings("ignore", module=ODD_METADATA)
     torch.set_num_threads(1)  # otherwise the threads of several workers would compete for the cores
     # Schedulers and terminals signal all processes of a run at once. Workers ignore these signals: the main process
     # finishes its step first, and then ends them.
     for number in CAUGHT:
         signal.signal(number, signal.SIG_IGN)
-    # If a failing run closes the pipe while a multiprocessing thread sends a batch, do not print that thread's error.
-    show = sys.excepthook
-    sys.excepthook = lambda kind, *rest: None if issubclass(kind, (OSError, EOFError)) else show(kind, *rest)

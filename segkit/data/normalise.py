@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from segkit.data.statistics import SampleStatistics
-from segkit.errors import ConfigError, ModelError
+from segkit.errors import ConfigError
 
 # ImageNet's, of RGB scaled to 0..1 (the 1.28 M training images of ILSVRC 2012); also good for VOC and street scenes
 MEAN = (0.485, 0.456, 0.406)
@@ -57,8 +57,7 @@ class Normalisation:
 
     def record(self) -> dict[str, Any]:
         """Return the entry for ``config.json``."""
-        entry = {"mean": list(self.mean), "std": list(self.std), "dtype": self.dtype}
-        return entry | ({"no_data": True} if self.no_data else {})
+        return asdict(self)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any] | None) -> Normalisation:
@@ -76,7 +75,7 @@ class Normalisation:
             no_data: whether pixels may be NaN.
 
         Raises:
-            ModelError: ``normalisation`` does not hold three means and three standard deviations.
+            ValueError: ``normalisation`` does not hold three means and three standard deviations above 0.
         """
         if len(train[0].channels):
             means, variances, counts = np.array([each.channels for each in train]).transpose(2, 0, 1)  # [N,C] each
@@ -89,16 +88,9 @@ class Normalisation:
         declared = getattr(model, "normalisation", None)
         if declared is None or isinstance(declared, nn.Module):  # a model may have a layer of this name
             return IMAGENET
-        try:
-            mean, std = (tuple(map(float, declared[key])) for key in ("mean", "std"))
-            if len(mean) != 3:
-                raise ValueError
-            return cls(mean, std)
-        except (TypeError, ValueError, KeyError) as error:
-            raise ModelError(
-                f"normalisation of {type(model).__name__} is {declared!r:.200}; it must be {{'mean': [r, g, b], "
-                "'std': [r, g, b]} for RGB scaled to 0..1, each std above 0"
-            ) from error
+        if len(declared["mean"]) != 3:
+            raise ValueError(f"normalisation of {type(model).__name__}: {declared!r:.200} needs three means")
+        return cls(*(tuple(map(float, declared[key])) for key in ("mean", "std")))
 
     @functools.cache  # noqa: B019  (equal instances share a key)
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -151,8 +143,9 @@ def moments(image: NDArray[Any]) -> NDArray[np.float64]:
         known = ~np.isnan(channel)
         if count := int(known.sum()):
             mean = float(channel.mean(dtype=np.float64, where=known))
-            lines = zip(channel, known, strict=True)  # one row at a time: float64 takes eight bytes per value
-            squares = sum(float(np.square(line[valid].astype(np.float64) - mean).sum()) for line, valid in lines)
+            # one row at a time: float64 takes eight bytes per value
+            lines = zip(channel, known, strict=True)
+            squares = sum(np.square(line[valid].astype(np.float64) - mean).sum() for line, valid in lines)
             row[:] = mean, squares / count, count
     return result / ((255, 255**2, 1) if image.dtype == np.uint8 else (1, 1, 1))
 

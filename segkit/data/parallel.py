@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from segkit.data.read import quiet_pillow
 from segkit.errors import ConfigError
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # a container's CPU quota (docker --cpus): "200000 100000" means two cores
@@ -58,14 +57,18 @@ def read_ahead(
     threads = threads or cores()
     pool = ThreadPoolExecutor(threads)
     try:
-        with quiet_pillow():
-            remaining = iter(items)
-            waiting = deque(pool.submit(read, item) for item in islice(remaining, 2 * threads))
-            for _ in tqdm(items, description, leave=False, disable=None if description else True):
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(read, item) for item in islice(remaining, 1))
+        remaining = iter(items)
+        waiting = deque(pool.submit(read, item) for item in islice(remaining, 2 * threads))
+        for _ in tqdm(items, description, leave=False, disable=None if description else True):
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(read, item) for item in islice(remaining, 1))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # so that Ctrl-C does not wait for the rest
+
+
+def start_method() -> str:
+    """Return how new processes start; ``multiprocessing.get_start_method`` would fix it, and nobody could set it."""
+    return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
 
 
 def refuse_unguarded(workers: int | str) -> None:
@@ -80,8 +83,7 @@ def refuse_unguarded(workers: int | str) -> None:
     script = getattr(sys.modules["__main__"], "__file__", None)
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # true while a new process runs the script
         raise ConfigError(f"a worker process runs the script that started it, which calls segkit again: {_GUARD}")
-    # get_start_method() would fix the method, and the user could no longer set it
-    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    method = start_method()
     if script is None or workers in (0, "auto") or method == "fork":
         return
     with suppress(OSError):  # a script from standard input has no file

@@ -8,8 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import stat
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,6 +30,9 @@ LABELS = range(-32768, 65536)
 
 ALPHA = "alpha"
 """The name that readers give to a last channel of transparency."""
+
+ODD_METADATA = r"(PIL|rasterio)\b"
+"""The modules whose warnings about odd metadata are hidden; wrong pixels raise an error anyway."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
@@ -182,21 +183,6 @@ def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixe
     return _pixels(_readers()[_ANY][0].load()(image), bands, name)
 
 
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Hide warnings of Pillow and rasterio about odd metadata; wrong pixels raise an error anyway.
-
-    Warning filters belong to the process, so threads that set and restored them would overwrite each other's. Only the
-    main thread sets them; code that starts reader threads enters this context first.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(PIL|rasterio)\b")
-        yield
-
-
 def file_of(path: str | Path) -> tuple[Path, str]:
     """Split a path at its ``#``: ``stack.tif#3`` is the third picture in ``stack.tif``."""
     file, mark, part = str(path).rpartition("#")
@@ -226,9 +212,8 @@ def opened(path: Path, most_pixels: int = MAX_PIXELS, whole: bool = False) -> It
     raster: Any = None
     try:
         file, part = file_of(path)
-        with quiet_pillow():
-            raster = _read(file)
-            yield raster if whole else _picture(raster, part, most_pixels)
+        raster = _read(file)
+        yield raster if whole else _picture(raster, part, most_pixels)
     except (SegkitError, MemoryError) as error:
         if isinstance(error, DataError) and error.issue and not error.issue.file:
             raise DataError(replace(error.issue, file=str(path))) from None
@@ -321,11 +306,9 @@ def _pixels(raster: Any, bands: Sequence[int] | None, name: str) -> Pixels:
     elif names[-1] == ALPHA:
         alpha, pixels = pixels[..., -1], pixels[..., :-1]
         if (least := alpha.min()) < (largest := alpha.max()):
-            advice = "it would be lost; if it carries no information, save the picture without it"
-            if pixels.dtype == np.uint8:  # only WebP has the option lossless
-                advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE, lossless=True)'
             every = [*range(1, len(names) + 1)]
-            advice += f"; if it does, keep it as a band: data.bands = {every}"
+            advice = "it would be lost; if it carries no information, save the picture without it; if it does, keep it "
+            advice += f"as a band: data.bands = {every}"
             what = "transparency or a fourth channel that varies"
             ways = {"it is a channel, such as infrared, heat or depth": {"data.bands": every}}
             raise DataError(Issue("fourth_channel", name, what, advice, f"{least} to {largest}", ways=ways))

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -70,21 +71,10 @@ def _source_span(span: Span, length: int, resized: int) -> tuple[int, int, float
 
 
 def _resized_on_device(image: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
-    """Resize by two matrix products where Pillow cannot access the memory; equals Pillow's result up to rounding."""
-
-    def weights(span: Span, length: int, resized: int) -> Tensor:
-        """Return float32 ``[span,length]``: the weight of each input pixel in each output pixel."""
-        step = length / resized
-        middle = (torch.arange(*span, device=image.device, dtype=torch.float64) + 0.5) * step
-        pixels = torch.arange(length, device=image.device, dtype=torch.float64) + 0.5
-        found = (1 - (pixels - middle[:, None]).abs() / max(step, 1)).clamp_(min=0)
-        return (found / found.sum(1, keepdim=True)).float()
-
-    down, across = weights(rows, image.shape[1], size[0]), weights(columns, image.shape[2], size[1]).T
-    if not image.is_floating_point():
-        return rounded(down @ image.float() @ across).to(torch.uint8)
-    holes = down @ image.isnan().float() @ across > 0  # 0 * NaN is NaN: one NaN would spread over its row and column
-    return (down @ image.nan_to_num(0) @ across).masked_fill_(holes, torch.nan)
+    """Resize where Pillow cannot access the memory; equals Pillow's result up to rounding."""
+    whole = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0]
+    part = whole[:, slice(*rows), slice(*columns)]
+    return part if image.is_floating_point() else rounded(part).to(torch.uint8)
 
 
 def rounded(values: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ class Sample(NamedTuple):
 class Dataset:
     """One split of a data set (see :func:`segkit.hookspecs.segkit_datasets`).
 
-    A dataset need not subclass this: ``classes``, ``palette``, ``ignore_index``, a length and ``[i]`` are enough, and
-    :class:`segkit.data.subset.Subset` adds the optional members. The default of an optional member means "unknown".
+    A dataset need not subclass this if it has no more than ``classes``, ``palette``, ``ignore_index``, ``channels``,
+    ``splits``, a length and ``[i]``. The default of the other members means "unknown".
 
     Attributes:
         classes: class names, in the order of the label values 0, 1, 2, ...
@@ -76,7 +76,7 @@ class Dataset:
         return ()
 
     def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
-        """Apply ``data.bands`` and ``data.no_data`` when reading; return False to leave that to :class:`Subset`."""
+        """Apply ``data.bands`` and ``data.no_data`` when reading; False: this dataset cannot, and they are refused."""
         return False
 
     def verify(self, index: int) -> None:
@@ -123,11 +123,6 @@ class Batch(NamedTuple):
     colour: Tensor | None
     names: list[str]
 
-    @property
-    def tensors(self) -> list[Tensor]:
-        """The image, the mask and, if there is one, the colour jitter."""
-        return [each for each in self[:3] if each is not None]
-
     def to(self, device: torch.device) -> Batch:
         """Move the batch to a device; the copy does not block if the memory is pinned."""
         moved = [each if each is None else each.to(device, non_blocking=True) for each in self[:3]]
@@ -163,20 +158,17 @@ def checked(sample: Sample, channels: Sequence[str]) -> Sample:
     image, mask, name = sample
     if not isinstance(name, str):
         raise DataError(f"the name of a sample is {name!r:.60}; it must be a string")
-
-    def broken(part: str, value: object, beside: str = "") -> DataError:
-        found = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    are_tensors = isinstance(image, Tensor) and isinstance(mask, Tensor)
+    types = (image.dtype, mask.dtype) if are_tensors else ()
+    fits = types in ((torch.uint8, torch.uint8), (torch.float32, torch.uint8)) and mask.ndim == 2
+    if not fits or image.shape[1:] != mask.shape or not image.numel():
+        found = [f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__ for x in (image, mask)]
         advice = "a dataset returns tensors: the image uint8 (8 bits) or float32 [C,H,W], the mask uint8 [H,W]"
-        return DataError(Issue("contract", name, f"its {part} is {found}{beside}", advice))
-
-    is_image = isinstance(image, Tensor) and image.dtype in (torch.uint8, torch.float32) and image.ndim == 3
-    if not is_image or not image.numel():
-        raise broken("image", image)
+        what, held = "its image or mask has a wrong type or shape", " and ".join(found)
+        raise DataError(Issue("contract", name, what, advice, held))
     if len(image) != len(channels):
         advice = f"the dataset has the channels {first_few(channels, 12)}; all images must have the same channels"
         raise DataError(Issue("channels", name, "a wrong number of channels", advice, f"it has {len(image)}"))
-    if not isinstance(mask, Tensor) or mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
-        raise broken("mask", mask, f" beside an image of {list(image.shape)}")
     return sample
 
 

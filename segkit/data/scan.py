@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data.cache import ScanCache, stamps_of
+from segkit.data.cache import load_values, save_values, stamps_of
 from segkit.data.issues import merged
 from segkit.data.normalise import moments
 from segkit.data.parallel import read_ahead
@@ -153,18 +153,20 @@ def _issues(
 
 
 def _read_split(
-    dataset: Dataset, split: str, stamps: Sequence[bytes | None], checks: Mapping[str, Any], progress: bool
+    dataset: Dataset, split: str, stamps: Sequence[str | None], checks: Mapping[str, Any], progress: bool
 ) -> list[SampleStatistics | Issue]:
     """Return the statistics or the issue of each sample."""
     versions = [(name, type(check).__module__, getattr(check, "version", 0)) for name, check in checks.items()]
     kind = type(dataset.whole)
     # a grey image is read as RGB if others are in colours, so the channels of the split matter
     meaning = f"{len(dataset.classes)} {dataset.ignore_index} {dataset.reading} {dataset.channels}"
-    cache = ScanCache(f"{kind.__module__}.{kind.__qualname__} {meaning} {versions}")
+    reading = f"{kind.__module__}.{kind.__qualname__} {meaning} {versions}"
+    cached = load_values(reading) if any(stamps) else {}
+    known = len(cached)
     results: dict[int, SampleStatistics | Issue] = {}
-    for index, stamp in enumerate(stamps if dataset.reading is not None else ()):
-        if stamp and (known := cache.get(stamp)):
-            results[index] = SampleStatistics(*known)._replace(size=tuple(known[1]))
+    for index, stamp in enumerate(stamps):
+        if stamp and (values := cached.get(stamp)):
+            results[index] = SampleStatistics(*values)._replace(size=tuple(values[1]))
     unread = [index for index in range(len(dataset)) if index not in results]
     threads = 1 if dataset.reading is None else None  # without `reading` it may share one open file between samples
     description = f"labels of {split}" if progress else ""
@@ -173,9 +175,10 @@ def _read_split(
         for index, result in zip(unread, read, strict=True):
             results[index] = result
             if (stamp := stamps[index]) and isinstance(result, SampleStatistics):
-                cache.add(stamp, result)
-    finally:
-        cache.save()  # also after Ctrl-C
+                cached[stamp] = result
+    finally:  # also after Ctrl-C
+        if len(cached) > known:
+            save_values(reading, cached)
     for index, name in enumerate(dataset.names or ()):  # cached names may come from another list of files
         if isinstance(result := results[index], SampleStatistics):
             results[index] = result._replace(name=name)

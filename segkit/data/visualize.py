@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # drawing does not need torch
 VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC's object borders; no class of its palette has this colour
 MOST_SHOWN = 25_000_000  # most pixels of an overlay, 5,000 x 5,000; no viewer shows more at once
 LONGEST_SIDE = 65_500  # longest side of a JPEG, pixels
-_BAND = 1 << 20  # pixels that are drawn at a time
 
 Pixels = NDArray[np.uint8]
 
@@ -32,18 +31,12 @@ def colour_mask(mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255
 def overlay(image: Pixels, mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255) -> Pixels:
     """Blend the classes' colours into an image ``[H,W,3]``, half and half; void and black pixels show the image."""
     colours = colour_mask(mask, palette, ignore_index)  # [H,W,3]
-    blended = image * 0.5 + colours * 0.5
     left = (mask == ignore_index) | ~colours.any(2)
-    return np.where(left[..., None], image, blended.round()).astype(np.uint8)
+    blended = (image.astype(np.uint16) + colours + 1) // 2
+    return np.where(left[..., None], image, blended.astype(np.uint8))
 
 
 def overlay_picture(image: Pixels, mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255) -> Image.Image:
-    """Draw :func:`overlay` in bands, to save memory; reduce it by an integer factor if it would be too large."""
-    height, width = mask.shape
-    factor = math.ceil(max(math.sqrt(height * width / MOST_SHOWN), height / LONGEST_SIDE, width / LONGEST_SIDE))
-    rows = max(1, _BAND // (width * factor)) * factor
-    page = Image.new("RGB", (-(-width // factor), -(-height // factor)))
-    for top in range(0, height, rows):
-        band = Image.fromarray(overlay(image[top : top + rows], mask[top : top + rows], palette, ignore_index))
-        page.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
-    return page
+    """Draw :func:`overlay`; of an image that is too large, every n-th pixel of every n-th row."""
+    step = math.ceil(max(math.sqrt(mask.size / MOST_SHOWN), max(mask.shape) / LONGEST_SIDE))
+    return Image.fromarray(overlay(image[::step, ::step], mask[::step, ::step], palette, ignore_index))

@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
-from segkit.data.decoded import DecodedSource, decoded_bytes
-from segkit.data.loader import SampleSource, batch_loader
+from segkit.data.loader import DecodedSource, SampleSource, batch_loader, decoded_bytes
 from segkit.data.sample import Batch
 from segkit.engine.distributed import PROCESSES
 from segkit.engine.precision import free_memory
@@ -39,7 +38,7 @@ def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[
     while ahead:
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(stream)
-        for tensor in [tensor for batch in ahead for tensor in batch.tensors]:
+        for tensor in [each for batch in ahead for each in batch[:3] if each is not None]:
             tensor.record_stream(computing)  # otherwise its memory could be reused for the next batch too early
         yield ahead
         ahead = moved()
@@ -96,7 +95,6 @@ def open_sources(inputs: TrainerInputs) -> dict[str, SampleSource]:
             with nullcontext() if place == cache else suppress(torch.OutOfMemoryError):  # other programs use it too
                 decoded = DecodedSource(
                     source,
-                    rows,
                     places[place],
                     keep_masks=keep_masks and name == "train" and place == "device",
                     description=f"decoding {name}" if PROCESSES.is_main_process else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch import nn
 from segkit.data.loader import shut_down
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.parallel import refuse_unguarded
+from segkit.data.read import ODD_METADATA
 from segkit.data.sample import check_splits
 from segkit.engine.console import Console
 from segkit.engine.distributed import PROCESSES, distributed_context
@@ -62,6 +64,8 @@ def launch(
     refuse_unguarded(train.workers)
     with ExitStack() as stack, torch.enable_grad():  # a notebook that predicts may have turned it off
         stack.enter_context(STOP)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=ODD_METADATA)
         stack.enter_context(distributed_context(train.device))
         try:
             folder = folder.expanduser().resolve()  # links are followed once, so that changing one later has no effect

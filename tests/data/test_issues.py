@@ -29,8 +29,8 @@ def test_one_fault_is_told_as_it_is() -> None:
 
 def test_the_same_fault_is_told_once_with_its_number_and_the_first_five_names() -> None:
     assert messages(lossy(*(f"{index}.png" for index in range(300)))) == [
-        "300 files: the mask is a JPEG: 0.png, 1.png, 2.png, 3.png, 4.png and 295 more (in /data/masks); "
-        "export it as PNG"
+        "300 files: the mask is a JPEG: /data/masks/0.png, /data/masks/1.png, /data/masks/2.png, "
+        "/data/masks/3.png, /data/masks/4.png and 295 more; export it as PNG"
     ]
 
 
@@ -52,18 +52,12 @@ def test_kind_and_words_make_a_group() -> None:
     ]
 
 
-def test_a_detail_that_all_share_is_told_once_and_others_behind_their_names() -> None:
-    same = messages(lossy("a.png", "b.png", detail="named .png"))
-    assert same == ["2 files: the mask is a JPEG (named .png): a.png, b.png (in /data/masks); export it as PNG"]
-    (differing,) = messages([*lossy("a.png", detail="one"), *lossy("b.png", detail="two")])
-    assert "the mask is a JPEG: a.png (one), b.png (two) (in" in differing
-
-
-def test_names_begin_below_the_folder_that_all_share() -> None:
-    assert "train/a.png, val/a.png (in /data/masks);" in messages(lossy("train/a.png", "val/a.png"))[0]
+def test_details_stand_behind_the_names() -> None:
+    (found,) = messages([*lossy("a.png", detail="one"), *lossy("b.png", detail="two"), *lossy("c.png")])
+    named = "/data/masks/a.png (one), /data/masks/b.png (two), /data/masks/c.png"
+    assert found == f"3 files: the mask is a JPEG: {named}; export it as PNG"
     names = [Issue("empty", name, "empty") for name in ("scene 1", "scene 2")]
     assert messages(names) == ["2 files: empty: scene 1, scene 2"]
-    assert messages([names[0], Issue("empty", "/data/b.png", "empty")]) == ["2 files: empty: scene 1, /data/b.png"]
 
 
 def test_what_is_wrong_is_summed_over_the_files() -> None:
@@ -79,10 +73,10 @@ def test_what_is_wrong_is_summed_over_the_files() -> None:
         ),
         Issue("values", "/m/b.png", "labels that are not allowed", "fix", "y", {200: 234}, {1: 4, 200: 234}),
     ]
-    summed = "labels that are not allowed, 200 (1,234 pixels in 2 masks), 17 (5 pixels in 1 mask): a.png, b.png (in /m)"
-    assert messages(faults) == [f"2 files: {summed}; fix"]
+    summed = "labels that are not allowed, 200 (1,234 pixels in 2 of them), 17 (5 pixels in 1 of them)"
+    assert messages(faults) == [f"2 files: {summed}: /m/a.png, /m/b.png; fix"]
     colours = [Issue("unknown_colours", f"{name}.png", "unknown", wrong={(9, 8, 7): 2}) for name in "ab"]
-    assert messages(colours) == ["2 files: unknown, [9, 8, 7] (4 pixels in 2 masks): a.png, b.png"]
+    assert messages(colours) == ["2 files: unknown, (9, 8, 7) (4 pixels in 2 of them): a.png, b.png"]
 
 
 def test_faults_are_refused_together() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-import signal
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ import torch
 import segkit
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Stream, TrainBatchSampler
-from segkit.data.loader import SampleSource, _start_worker, batch_loader
+from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.resize import mask_at, resized_size
 from segkit.data.sample import Dataset, Sample
@@ -119,20 +117,6 @@ def test_the_number_of_workers_changes_nothing_and_epochs_differ() -> None:
     assert len(alone) == len(two) == 18
     assert all(torch.equal(a, b) for a, b in zip(alone, two, strict=True))
     assert not torch.equal(alone[0], alone[9])
-
-
-@pytest.mark.fault("F33")
-def test_a_worker_whose_run_hangs_up_prints_nothing_and_tells_of_all_else(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    _start_worker(0)
-    for error in (ConnectionResetError("by peer"), EOFError()):
-        sys.excepthook(type(error), error, None)
-    assert capsys.readouterr().err == ""
-    sys.excepthook(ValueError, ValueError("no such leaf"), None)
-    assert capsys.readouterr().err == "ValueError: no such leaf\n"
 
 
 def test_parts_of_a_batch_are_the_batch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import struct
@@ -308,12 +309,13 @@ def test_transparency_that_varies_is_refused_and_the_advice_helps(tmp_path: Path
     if "A" in mode:
         picture.putalpha(Image.linear_gradient("L").resize(picture.size))
     picture.save(file, **({} if "A" in mode else {"transparency": picture.getpixel((0, 0))}))
-    with pytest.raises(DataError, match=r"that varies \(\d+ to 2\d\d\); .*without it, in Python: (.+); if") as caught:
+    with pytest.raises(DataError, match=r"that varies \(\d+ to 2\d\d\); .*without it; if") as caught:
         read_image(file)
     assert kind(caught) == "fourth_channel"
-    advice = re.search(r"in Python: (.+?);", str(caught.value))
+    advice = re.search(r"data\.bands = (\[.+\])", str(caught.value))
     assert advice
-    exec(advice[1], {"Image": Image, "FILE": file})
+    assert read_image(file, bands=json.loads(advice[1])).shape == (30, 40, 4)
+    Image.open(file).convert("RGBA").convert("RGB").save(file)  # without it
     assert read_image(file).shape == (30, 40, 3)
 
 
@@ -365,15 +367,3 @@ def test_the_terminal_is_left_alone_by_libtiff(tmp_path: Path, capfd: pytest.Cap
     with pytest.raises(DataError, match=r"cut\.tif: damaged or cut short"):
         read_image(tmp_path / "cut.tif")
     assert capfd.readouterr() == ("", "")
-
-
-def test_what_is_advised_for_transparency_loses_nothing_else(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8)
-    for suffix, options in (("png", {}), ("tif", {}), ("webp", {"lossless": True, "exact": True})):
-        path = tmp_path / f"cat.{suffix}"
-        Image.fromarray(pixels).save(path, **options)
-        with pytest.raises(DataError) as caught:
-            read_image(path)
-        statement = str(caught.value).partition("in Python: ")[2].partition("; ")[0]
-        exec(statement, {"Image": Image, "FILE": path})
-        assert np.array_equal(read_image(path), pixels[..., :3])

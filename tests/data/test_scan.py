@@ -94,7 +94,7 @@ def test_every_fault_of_every_split_is_told_at_once(root: Path, check: Check) ->
     told = texts(scan)
     for words in (
         f"train: {train}/train0.png: the mask is a JPEG",
-        "train, val: 2 files: labels that are not allowed, 200 (300 pixels in 2 masks): train/train1.png, val/val0.png",
+        f"labels that are not allowed, 200 (300 pixels in 2 of them): {train}/train1.png, {val}/val0.png",
         f"train: {train}/train2.png: image and mask differ in size (40 x 20,",
         f"train: {root}/images/train/train3.png: damaged or cut short",
         f"val: {root}/images/val/val1.png: the file is empty",
@@ -127,7 +127,7 @@ def test_the_same_fault_of_many_files_is_told_once_with_counts(root: Path, check
     (finding,) = check().errors
     assert finding.split == "train, val"
     assert "7 files: labels that are not allowed" in finding.text
-    assert "100 (300 pixels in 2 masks)" in finding.text
+    assert "100 (300 pixels in 2 of them)" in finding.text
     assert "train/train4.png and 2 more" in finding.text
     assert len(finding.files) == 7
 

@@ -16,7 +16,7 @@ from torch.utils import data
 import segkit
 from segkit.data.scan import scan_splits
 from segkit.data.subset import Subset, as_dataset, with_bands
-from segkit.errors import DataError, ModelError
+from segkit.errors import ConfigError, DataError, ModelError
 from segkit.settings import DataSettings
 from segkit_folder.files import PairedFiles
 
@@ -86,13 +86,6 @@ def test_a_part_of_a_part_of_a_dataset_is_that_part() -> None:
     assert (part.classes, part.palette, part.ignore_index) == (whole.classes, whole.palette, whole.ignore_index)
 
 
-def test_a_part_of_a_dataset_with_chosen_bands_has_these_bands() -> None:
-    chosen = Subset(shapes(), bands=(3, 1))
-    part = Subset(chosen, [2, 0])  # as a scan leaves out what cannot be read
-    assert part.channels == chosen.channels == ("blue", "red")
-    assert torch.equal(part[0].image, shapes()[2].image[[2, 0]])
-
-
 def test_names_of_something_else_than_the_samples_are_left_alone() -> None:
     given: Any = Pairs()
     given.classes, given.palette, given.ignore_index = ("a", "b"), ((0, 0, 0), (9, 9, 9)), 255
@@ -124,18 +117,21 @@ def test_bands_and_marks_of_no_data_reach_the_files_of_several_datasets_in_a_row
     whole = as_dataset(data.ConcatDataset(parts), "train")
     found = with_bands(whole, DataSettings(bands=[2], no_data="void"))
     assert (found.channels, found.no_data) == (("band 2",), "void")
-    for image, mask, _ in (found[0], found[1]):
+    part = with_bands(Subset(Subset(parts[0], [0, 0]), [1]), DataSettings(bands=[2], no_data="void"))
+    assert (part.channels, part.no_data, part.reading, len(part)) == (("band 2",), "void", parts[0].reading, 1)
+    for image, mask, _ in (found[0], found[1], part[0]):
         assert image.shape == (1, 4, 5)
         assert torch.argwhere(mask == 255).tolist() == [[1, 2]]
+    given = as_dataset(whole, "train", ["x", "y", "z"], ignore_index=9)  # the user's classes are kept
+    chosen = with_bands(given, DataSettings(bands=[1]))
+    assert (chosen.classes, chosen.palette, chosen.ignore_index) == (("x", "y", "z"), given.palette, 9)
+    assert (chosen.channels, len(chosen)) == (("band 1",), 2)
 
 
-def test_classes_that_a_user_gives_are_kept_where_bands_are_chosen() -> None:
-    for whole in (shapes(), data.ConcatDataset([shapes(), shapes("val")])):
-        given = as_dataset(whole, "train", ["x", "y", "z", "w"], ignore_index=9)
-        found = with_bands(given, DataSettings(bands=[2]))
-        assert (found.classes, found.palette, found.ignore_index) == (("x", "y", "z", "w"), given.palette, 9)
-        assert found.channels == ("green",)
-        assert len(found) == len(whole)
+def test_bands_of_a_dataset_that_cannot_select_them_are_refused() -> None:
+    for given in (shapes(), Subset(shapes(), [0]), as_dataset(Pairs(), "train", ["a", "b"])):
+        with pytest.raises(ConfigError, match=r"bands = \[3\].*: (ShapesDataset|Pairs) returns its channels itself"):
+            with_bands(given, DataSettings(bands=[3]))
 
 
 def test_splits_whose_images_have_other_channels_are_refused() -> None:
@@ -204,18 +200,22 @@ def test_a_run_learns_from_pairs(tmp_path: Path) -> None:
         (
             Pairs("scaled"),
             {"classes": ["a", "b"]},
-            r"8 files: its image is torch\.float64 \[3, 8, 12\]: train-0",
+            r"8 files: its image or mask has a wrong .*: train-0 \(torch\.float64 \[3, 8, 12\] and",
         ),
-        (Pairs(label=-100), {"classes": ["a", "b"]}, r"not allowed \(-100 to 0\): train-0.*; labels are 0 to"),
+        (Pairs(label=-100), {"classes": ["a", "b"]}, r"not allowed: train-0 \(-100 to 0\).*; labels are 0 to"),
         (Pairs(), {"classes": 2}, r"classes = 2: give names in the order of the labels"),
         (Pairs(), {"classes": "ab"}, r"classes = 'ab': give names"),
         (
             Pairs(),
             {"classes": ["a", "b"], "palette": ["#000000", "#ff0000"]},
-            r"palette holds \('#', .*a colour is three",
+            r"palette = \(\('#', .*: give one colour for each of the 2 classes, three numbers",
         ),
-        (Pairs(), {"classes": ["a", "b"], "palette": [[0, 0, 0], [300, 0, 0]]}, r"palette holds \(300, 0, 0\)"),
-        (Pairs(), {"classes": ["a", "b"], "palette": [[0, 0, 0]]}, r"palette has 1 colours for 2 classes"),
+        (Pairs(), {"classes": ["a", "b"], "palette": [[0, 0, 0], [300, 0, 0]]}, r"palette = .*\(300, 0, 0\)"),
+        (
+            Pairs(),
+            {"classes": ["a", "b"], "palette": [[0, 0, 0]]},
+            r"palette = \(\(0, 0, 0\),\): give one colour for each of the 2",
+        ),
         (Pairs(label=7), {"classes": ["a", "b"]}, r"labels that are not allowed, 7"),
     ],
 )

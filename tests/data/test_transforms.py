@@ -80,7 +80,7 @@ def test_chance_depends_on_the_epoch_and_the_sample_and_not_on_workers() -> None
 
 
 def test_what_breaks_the_contract_is_refused() -> None:
-    with pytest.raises(DataError, match=r"its image is torch.uint8 \[8, 8\]"):
+    with pytest.raises(DataError, match=r"its image or mask has a wrong type or shape \(torch.uint8 \[8, 8\] and"):
         drawn(0, 1, Flat())
 
 

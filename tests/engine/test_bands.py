@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 import segkit
 from segkit.cli import main
 from segkit.data.sample import Dataset, Sample
-from segkit.errors import DataError, LabelError
+from segkit.errors import ConfigError, DataError, LabelError
 from segkit.runs import evaluate_run
 from segkit_predict.images import list_images
 
@@ -125,7 +126,14 @@ class Holed(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return Sample(self.samples[index].image.clone(), self.samples[index].mask.clone(), str(index))
+        image, mask = self.samples[index].image.clone(), self.samples[index].mask.clone()
+        return Sample(
+            image, mask if self.no_data == "stop" else mask.masked_fill(image.isnan().any(0), 255), str(index)
+        )
+
+    def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
+        self.no_data = no_data
+        return bands is None
 
 
 def test_pixels_without_data_are_void_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -137,6 +145,8 @@ def test_pixels_without_data_are_void_where_that_is_asked_for(tmp_path: Path) ->
     how |= {"output": tmp_path / "run", "device": "cpu", "epochs": 6, "lr": 0.02, "batch_size": 2, "samples": 0}
     with pytest.raises(LabelError, match=r"12 files: pixels that are not numbers \(.*: train/0.*data.no_data = .void."):
         segkit.fit(model=torch.nn.Conv2d(12, 2, 1), **how)
+    with pytest.raises(ConfigError, match=r"data\.bands = \[1\].*: Holed returns its channels itself; select them"):
+        segkit.fit(model=torch.nn.Conv2d(12, 2, 1), data={"bands": [1]}, **how)
     result = segkit.fit(model=torch.nn.Conv2d(12, 2, 1), data={"no_data": "void", "bands": None}, **how)
     assert result.splits["val"]["mean_iou"] > 0.9
     record = json.loads((tmp_path / "run" / "run.json").read_text())
