@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,6 @@ from segkit.engine import checkpoint
 from segkit.engine.init_from import weights_file
 from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
-from segkit.inference.ensemble import averaged
 from segkit.inference.predictor import Predictor
 from segkit.model.encoder import tensors_of
 from segkit.options import create, without_pretrained
@@ -81,7 +81,7 @@ def load(
     """
     if not isinstance(place, str | Path):
         options: Any = {"device": device, "precision": precision}
-        return averaged({str(each): load(each, model=copy.deepcopy(model), **options) for each in place})
+        return _averaged({str(each): load(each, model=copy.deepcopy(model), **options) for each in place})
     file = weights_file(place)
     weights = _read(file)
     stored = _read_model_file(file.parent / "config.json")
@@ -89,6 +89,31 @@ def load(
     checkpoint.load_weights(model, weights, str(file))
     known = {name: value for name, value in stored if name not in ("model", "num_classes", "precision")}
     return Predictor(model, device=device, precision=precision, on_cpu=stored.precision, **known)
+
+
+def _averaged(predictors: Mapping[str, Predictor]) -> Predictor:
+    """Turn the first of several predictors, given by the names of their runs, into their ensemble; return it.
+
+    Raises:
+        RunFolderError: the runs differ in their classes or in how they read their images.
+    """
+    (name, first), *others = predictors.items()
+    for run, each in others:
+        for what, value, wanted in (
+            ("classes", each.classes, first.classes),
+            ("ignore_index", each.ignore_index, first.ignore_index),
+            ("data.resize", each.resize, first.resize),
+            ("channels", each.images.channels, first.images.channels),
+            ("data.bands", each.images.bands, first.images.bands),
+            ("data.no_data", each.images.no_data, first.images.no_data),
+            ("the image dtype", each.normalisation.dtype, first.normalisation.dtype),
+        ):
+            if value != wanted:
+                problem = f"{what} must be the same, but they are {value!r} and {wanted!r}"
+                raise RunFolderError(f"{run} and {name} cannot be averaged: {problem}")
+    networks = [each.inferer for each in predictors.values()]
+    first.inferer = replace(first.inferer, networks=networks, temperature=1.0)  # they have their own
+    return first
 
 
 def _read(path: Path) -> dict[str, Tensor]:

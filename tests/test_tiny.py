@@ -65,7 +65,7 @@ def test_a_network_that_learns_rises_above_its_floor_and_is_loaded_again(tmp_pat
     assert mask.shape == (32, 32)
     assert mask.dtype == np.uint8
     assert np.array_equal(mask, segkit.load(tmp_path / "run" / "best.pt").predict(image))
-    assert np.array_equal(mask, predictor.logits(image).argmax(0).numpy())
+    assert np.array_equal(mask, predictor.probabilities(image).argmax(0))
 
 
 def test_an_unknown_name_says_what_there_is() -> None:

@@ -253,7 +253,7 @@ def windows(given: Given, name: str, way: Callable[..., NDArray[np.uint8] | None
 
 
 def _grid(size: tuple[int, ...], given: Given) -> Any:
-    return window_grid((size[0], size[1]), PredictOptions(**_options(given)))
+    return window_grid((size[0], size[1]), PredictOptions(**_options(given)), classes=1)
 
 
 class _Recorder(nn.Module):

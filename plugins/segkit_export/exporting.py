@@ -115,8 +115,11 @@ def export(
     Raises:
         ConfigError: the format is unknown, or the output cannot be written or holds files of other origin.
         PluginError: packages for ``onnx`` are missing.
-        ModelError: the model cannot be exported, or fewer than 99.9 % of the pixels agree; nothing is written then.
+        ModelError: the model is an ensemble or cannot be exported, or fewer than 99.9 % of the pixels agree; nothing is
+            written then.
     """
+    if predictor.inferer.networks:
+        raise ModelError("an ensemble is not one network; export each of its runs")
     place = find_place(to, Path(output))
     origin = Origin(predictor, Path(run) if run is not None else None)
     return _Export(predictor, place, origin, images).run(logits, size)

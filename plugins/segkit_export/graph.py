@@ -1,6 +1,6 @@
 """The whole prediction as one module that exporters can trace: stored pixels in, labels or logits out.
 
-The steps are those of :meth:`segkit.inference.predictor.Predictor.logits`, in float32, without branches on the size.
+The steps are those of :class:`segkit.inference.predictor.Predictor`, in float32, without branches on the size.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
 
     runs, places = _split(arguments.run, arguments.images)
     predictor = segkit.load(runs if len(runs) > 1 else runs[0], device=arguments.device, precision=arguments.precision)
-    checked.refuse_unused(predictor.resize)
+    checked.refuse_tiles(predictor.resize)
     folder = run if (run := Path(runs[0])).is_dir() else run.parent
     images = list_images(places, skipped, options_of(folder).get("images"))
     if suffix := arguments.mask_suffix:  # exclude masks that lie beside their images

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from segkit.data.read import read_header, with_holes
 from segkit.errors import DataError
@@ -27,7 +30,7 @@ def is_installed() -> bool:
 
 
 class GeoRows:
-    """A GeoTIFF ``[H,W,C]`` whose rows are read on slicing, with the same values as ``read_picture``.
+    """A GeoTIFF of which windows are read, with the same values as ``read_picture``.
 
     Args:
         path: the file.
@@ -35,35 +38,40 @@ class GeoRows:
         no_data: as ``data.no_data``.
 
     Attributes:
+        shape: channels, height and width.
+        dtype: uint8 or float32.
+        device: of the windows; with ``shape`` and slices, all that resizing needs of an image.
         holes: bool ``[H,W]``, pixels without data in the rows read so far; None if ``no_data`` is "stop".
     """
+
+    device = torch.device("cpu")
 
     def __init__(self, path: Path, bands: Sequence[int], no_data: float | str) -> None:
         import rasterio
 
         self._path, self._bands, self._no_data = path, list(bands), no_data
         with rasterio.open(path) as file:
-            self.shape = (file.height, file.width, len(self._bands))
+            self.shape = (len(self._bands), file.height, file.width)
             self.dtype = np.dtype(np.uint8 if file.dtypes[0] == "uint8" else np.float32)
-        self.holes = None if no_data == "stop" else np.zeros(self.shape[:2], bool)
+        self.holes = None if no_data == "stop" else np.zeros(self.shape[1:], bool)
+        self._rows = lru_cache(4)(self.rows)  # for neighbouring windows
 
-    @property
-    def pixels(self) -> GeoRows:
-        """Itself, so that it has ``pixels`` and ``holes`` like a picture that is read at once."""
-        return self
+    def __getitem__(self, part: tuple[slice, slice, slice]) -> Tensor:
+        _, rows, columns = part
+        return self._rows(rows.start, rows.stop)[:, :, columns]
 
-    def __getitem__(self, rows: slice) -> Any:
+    def rows(self, first: int, last: int) -> Tensor:
+        """Read some rows, ``[C,last - first,W]``."""
         from rasterio.windows import Window
 
-        first, last, _ = rows.indices(self.shape[0])
-        pixels, holes = self._read(window=Window(0, first, self.shape[1], last - first))
+        pixels, holes = self._read(window=Window(0, first, self.shape[2], last - first))
         if self.holes is not None:
             self.holes[first:last] = holes
-        return pixels
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def reduced(self) -> tuple[NDArray[Any], int]:
         """Return every ``step``-th pixel of every ``step``-th row, for pictures, and ``step``."""
-        height, width, bands = self.shape
+        bands, height, width = self.shape
         step = math.ceil(math.sqrt(height * width / _MOST_SHOWN))
         return self._read(out_shape=(bands, -(-height // step), -(-width // step)))[0], step
 

@@ -120,12 +120,21 @@ class Writer:
 
     def _read(self, job: Job) -> Any:
         """Return an image, or the error, which concerns this image only; None for a large one, to be read in turn."""
+        path, outputs = job
         try:
-            header, how = read_header(job[0], self.most_pixels), self.predictor.images
-            if rows := rows_of(job[0], self.most_pixels, how.bands, how.no_data):
+            header, how = read_header(path, self.most_pixels), self.predictor.images
+            (height, width), classes = header.size, len(self.predictor.classes)
+            if "probabilities" in outputs and 4 * classes * height * width > MOST_PROBABILITIES:
+                raise DataError(
+                    f"{path}: the probabilities of {classes} classes at {width} x {height} pixels take "
+                    f"{4 * classes * height * width / 2**30:.1f} GiB, and at most {MOST_PROBABILITIES >> 30} GiB "
+                    "are held; cut out the part that matters, or leave out --probabilities"
+                )
+            rows = None if "probabilities" in outputs else rows_of(path, self.most_pixels, how.bands, how.no_data)
+            if rows and rows.shape[0] == len(how.channels):
                 return rows
-            is_large = len(header.channels) * header.size[0] * header.size[1] > MOST_AHEAD
-            return None if is_large else self.predictor.read(job[0], self.most_pixels)
+            is_large = len(header.channels) * height * width > MOST_AHEAD
+            return None if is_large else self.predictor.read(path, self.most_pixels)
         except DataError as error:
             return error
 
@@ -137,17 +146,13 @@ class Writer:
         truth = None if self.truth is None else self.truth.mask(path)
         georeference = read_header(path, self.most_pixels).georeference
         self.georeferenced += georeference
-        how = {"name": str(path), "progress": one_line(path.name)[:20], **self.options}
+        how: Any = {"name": str(path), "progress": one_line(path.name)[:20], **self.options}
         probabilities = None
         try:
-            if "probabilities" in outputs:
-                (height, width, *_), classes = image.pixels.shape, len(self.predictor.classes)
-                if 4 * classes * height * width > MOST_PROBABILITIES:
-                    raise DataError(
-                        f"{path}: the probabilities of {classes} classes at {width} x {height} pixels take "
-                        f"{4 * classes * height * width / 2**30:.1f} GiB, and at most {MOST_PROBABILITIES >> 30} GiB "
-                        "are held; cut out the part that matters, or leave out --probabilities"
-                    )
+            if isinstance(image, GeoRows):
+                self.predictor.refuse_other_depth(str(image.dtype), str(path))
+                labels = self.predictor.labels(image, **how)
+            elif "probabilities" in outputs:
                 probabilities = self.predictor.probabilities(image, **how)
                 labels = probabilities.argmax(0).astype(np.uint8)
             else:

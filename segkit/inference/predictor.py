@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from segkit.data.visualize import overlay_picture
 from segkit.engine.precision import pick_device, resolve_precision, use_cpu
 from segkit.errors import DataError, NotFiniteError, first_few
 from segkit.inference.options import PredictOptions
-from segkit.inference.sliding_window import Crop, Inferer, Patch, likeliest
+from segkit.inference.sliding_window import Crop, Inferer, likeliest
 
 
 class Predictor:
@@ -84,8 +84,8 @@ class Predictor:
         Args:
             image: one of: the path of a file, of which the run's bands are read upright; for an image whose channels
                 lie in several files, all their paths in one string, ``"red/a.tif | nir/a.tif"``; an array ``[H,W,C]``
-                of the run's channels, uint8 or of more than 8 bits, or an object with its ``shape`` and ``dtype`` whose
-                rows are read when sliced; a Pillow image; a result of ``read_picture``; or an iterable of these.
+                of the run's channels, uint8 or of more than 8 bits; a Pillow image; a result of ``read_picture``; or a
+                list or an iterator of these.
             name: name of the image in errors; default: its path, or "the image".
             progress: label of the progress bar of the tiles; without it no bar is shown.
             options: ``tile``, ``overlap``, ``batch_size``, ``flips`` and ``scales``, see :class:`PredictOptions`.
@@ -96,18 +96,33 @@ class Predictor:
             ModelError: the model does not return one channel per class.
             NotFiniteError: the model's output is NaN or infinite.
         """
-        many = isinstance(image, Iterable) and not isinstance(image, str | np.ndarray | Picture | Image.Image | Tensor)
-        if many and len(getattr(image, "shape", ())) < 2:  # arrays of h5py and zarr are iterable too
+        if isinstance(image, list | tuple | Iterator) and not isinstance(image, Picture):
             return [self.predict(each, progress=progress, **options) for each in image]
         name = name or _name_of(image)
         picture = self.pixels(image, name)
-        labels = np.empty(picture.pixels.shape[:2], np.uint8)
-        for rows, columns, values in self._patches(picture.pixels, options, progress=progress):
+        labels = self.labels(_channels_first(picture.pixels), name=name, progress=progress, **options)
+        if picture.holes is not None:
+            labels[picture.holes] = self.ignore_index
+        return labels
+
+    @torch.inference_mode()
+    def labels(self, image: Any, *, name: str, progress: str = "", **options: Any) -> NDArray[np.uint8]:
+        """Predict the class of each pixel, uint8 ``[H,W]``, of stored pixels that need not be in memory as a whole.
+
+        Args:
+            image: ``[C,H,W]`` in the dtype of the training images: a tensor on the CPU, or an object with ``shape`` and
+                ``device`` that returns such tensors when it is sliced.
+            name, progress, options: as for :meth:`predict`.
+
+        Raises:
+            ConfigError, ModelError, NotFiniteError: as :meth:`predict`.
+        """
+        size, how = image.shape[1:], PredictOptions(**options)
+        labels = np.empty(size, np.uint8)
+        for rows, columns, values in self.inferer.predict(_crop_of(image), size, how, progress=progress):
             found, largest = likeliest(values)
             _refuse_not_finite(largest, name)
             labels[rows, columns] = found.cpu().numpy()
-        if picture.holes is not None:
-            labels[picture.holes] = self.ignore_index
         return labels
 
     @torch.inference_mode()
@@ -117,18 +132,14 @@ class Predictor:
         Args and Raises: see :meth:`predict`; one image only.
         """
         name = name or _name_of(image)
-        pixels = self.pixels(image, name).pixels
-        found = np.empty((len(self.classes), *pixels.shape[:2]), np.float32)
-        for rows, columns, values in self._patches(pixels, options, progress=progress, softmax=True):
+        pixels, how = _channels_first(self.pixels(image, name).pixels), PredictOptions(**options)
+        size = (pixels.shape[1], pixels.shape[2])
+        found = np.empty((len(self.classes), *size), np.float32)
+        patches = self.inferer.predict(_crop_of(pixels), size, how, softmax=True, progress=progress)
+        for rows, columns, values in patches:
             _refuse_not_finite(values.amax(0), name)
             found[:, rows, columns] = values.cpu().numpy()
         return found
-
-    @torch.inference_mode()
-    def logits(self, image: Any) -> Tensor:
-        """Return logits of a whole image, float32 ``[C,H,W]`` on the device; Args and Raises: see :meth:`predict`."""
-        pixels = self.pixels(image, _name_of(image)).pixels
-        return torch.cat([values.float() for *_, values in self._patches(pixels, {"tile": 0})], 1)
 
     def overlay(self, image: Any, **options: Any) -> Image.Image:
         """Predict an image and blend the classes' colours into it; notebooks display the result.
@@ -138,7 +149,7 @@ class Predictor:
         name = _name_of(image)
         picture = self.pixels(image, name)
         labels = self.predict(picture, name=name, **options)
-        return self.drawn(picture.pixels[:], labels)
+        return self.drawn(picture.pixels, labels)
 
     def drawn(self, image: Pixels, labels: NDArray[np.uint8]) -> Image.Image:
         """Blend the colours of labels ``[H,W]`` into an image ``[H,W,C]``."""
@@ -155,8 +166,7 @@ class Predictor:
     def pixels(self, image: Any, name: str) -> Picture:
         """Convert an image to pixels ``[H,W,I]`` in the dtype of the training images, and the mask of missing data.
 
-        A grey image is repeated to three channels if these are red, green and blue. Lazily sliced arrays are not read
-        here; they must have the right dtype, and may have ``holes``, the mask of missing data in the rows read so far.
+        A grey image is repeated to three channels if these are red, green and blue.
 
         Raises:
             DataError: the file cannot be read, or the array is not an image or has other channels or another dtype.
@@ -167,18 +177,17 @@ class Predictor:
             image = self.read(image)
         elif isinstance(image, Image.Image):
             image = of_pillow(image, name, how.bands)
-        pixels, holes = getattr(image, "pixels", image), getattr(image, "holes", None)
-        if isinstance(pixels, Tensor) or not all(hasattr(pixels, part) for part in ("shape", "dtype", "__getitem__")):
+        pixels, holes = image if isinstance(image, Picture) else (image, None)
+        if not isinstance(pixels, np.ndarray):
             kind = type(image).__name__
             raise DataError(f"an image is a path, a {wanted} array [H,W,{count}] or a Pillow image, not {kind}")
         given = f"{pixels.dtype} {list(pixels.shape)}"
-        if isinstance(pixels, np.ndarray):
-            pixels = pixels[..., None] if pixels.ndim == 2 and count == 1 else pixels
-            if pixels.ndim == 3 and pixels.shape[2] == 1 and how.channels == RGB:
-                pixels = pixels.repeat(3, axis=2)
-            if wanted == "float32" and pixels.dtype in (np.int16, np.uint16, np.int32, np.uint32, np.float64):
-                pixels = pixels.astype(np.float32)
-        known = pixels.dtype in (np.uint8, np.float32) and len(pixels.shape) == 3 and min(pixels.shape)
+        pixels = pixels[..., None] if pixels.ndim == 2 and count == 1 else pixels
+        if pixels.ndim == 3 and pixels.shape[2] == 1 and how.channels == RGB:
+            pixels = pixels.repeat(3, axis=2)
+        if wanted == "float32" and pixels.dtype in (np.int16, np.uint16, np.int32, np.uint32, np.float64):
+            pixels = pixels.astype(np.float32)
+        known = pixels.dtype in (np.uint8, np.float32) and pixels.ndim == 3 and pixels.size
         if known:
             self.refuse_other_depth(str(pixels.dtype), name)
         if not known or pixels.shape[2] != count:
@@ -223,39 +232,21 @@ class Predictor:
         """Whether a float32 image ``[H,W,I]`` has values in another unit or range than the training images."""
         return image.dtype == np.float32 and self.normalisation.is_far(moments(image.transpose(2, 0, 1)))
 
-    def _patches(self, image: Pixels, options: dict[str, Any], **how: Any) -> Iterator[Patch]:
-        return self.inferer.predict(crop_of(image), image.shape[:2], PredictOptions(**options), **how)
+
+def _channels_first(image: Pixels) -> Tensor:
+    """Return an image ``[H,W,C]`` as a tensor ``[C,H,W]``, in most cases without copying it."""
+    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
 
 
-class _Channels:
-    """An image ``[C,H,W]`` whose rows are read when sliced; the rows of the last four slices are cached."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, image: Pixels) -> None:
-        self.shape = (image.shape[2], *image.shape[:2])
-
-        @functools.lru_cache(4)  # for neighbouring windows, and their views
-        def read(first: int, last: int) -> Tensor:
-            rows = np.ascontiguousarray(image[first:last])
-            return torch.from_numpy(rows if rows.flags.writeable else rows.copy()).permute(2, 0, 1)  # else torch warns
-
-        self._read = read
-
-    def __getitem__(self, key: tuple[slice, slice, slice]) -> Tensor:
-        _, rows, columns = key
-        return self._read(rows.start, rows.stop)[:, :, columns]
-
-
-def crop_of(image: Pixels) -> Crop:
-    """Return a function that cuts parts from an image ``[H,W,C]`` resized to any size, with evaluation's pixels.
+def _crop_of(image: Any) -> Crop:
+    """Return a function that cuts parts from an image ``[C,H,W]`` resized to any size, with evaluation's pixels.
 
     The whole resized image is cached; for images larger than data sets allow, only the requested part is computed.
     """
-    source: Any = _Channels(image)
-    if image.shape[0] * image.shape[1] > MAX_PIXELS or not isinstance(image, np.ndarray):
-        return functools.partial(resized_part, source)
-    whole = functools.cache(functools.partial(resized_part, source))
+    part = functools.partial(resized_part, image)
+    if not isinstance(image, Tensor) or image[0].numel() > MAX_PIXELS:
+        return part
+    whole = functools.cache(part)
     return lambda size, rows, columns: whole(size)[:, slice(*rows), slice(*columns)]
 
 

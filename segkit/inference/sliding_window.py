@@ -1,4 +1,4 @@
-"""Apply a network to images of any size: whole or in sliding windows, with test-time augmentation.
+"""Apply networks to images of any size: whole or in sliding windows, with test-time augmentation.
 
 Evaluation and prediction share :class:`Inferer`, so equal tiles, resize, precision and views give equal pixels.
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -23,12 +23,8 @@ from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.resize import Resize, Span, resized_part
 from segkit.engine.precision import Precision, widest_float
 from segkit.errors import ModelError
-from segkit.inference.options import PredictOptions
-from segkit.inference.window_grid import MAX_WHOLE_PIXELS, Window, WindowAxis, WindowGrid, window_grid
-
-STRIP_BYTES = 1 << 30
-"""Largest size of the strip: 512 rows of 20,000 pixels and 21 classes are 860 MB. Wider images are predicted in panels
-side by side; windows that reach into two panels are computed for both."""
+from segkit.inference.options import PredictOptions, View
+from segkit.inference.window_grid import MAX_WHOLE_PIXELS, Window, WindowGrid, window_grid
 
 BAND_ROWS = {"cpu": 32, "cuda": 512}
 """Rows per softmax call; on a CPU so few that they fit into a core's cache."""
@@ -44,13 +40,10 @@ Patch = tuple[slice, slice, Tensor]
 """Rows and columns of a part of an image, and the values of each class there, ``[classes,rows,columns]``; the values
 are overwritten when the next patch is computed."""
 
-ViewLogits = tuple[Tensor, tuple[float, float], Size]
-"""Logits ``[classes,h,w]``; their scale relative to the original image; their first row and column at that scale."""
-
 
 @dataclass(eq=False)
 class Inferer:
-    """Applies a network to images of any size.
+    """Applies a network, or an ensemble of several, to images of any size.
 
     Args:
         model: ``[B,C,H,W]`` -> logits ``[B,classes,H,W]``, in eval mode on the device.
@@ -60,6 +53,7 @@ class Inferer:
         crop: value of ``augment.crop``, which determines the size of windows.
         normalisation: the run's normalisation.
         temperature: divisor of the logits that calibrates their probabilities.
+        networks: of an ensemble, each with its own model, normalisation, precision and temperature; default: this one.
     """
 
     model: nn.Module
@@ -69,21 +63,40 @@ class Inferer:
     crop: int | Sequence[int] | None = None
     normalisation: Normalisation = IMAGENET
     temperature: float = 1.0
+    networks: Sequence[Inferer] = ()
 
-    def logits(self, images: Tensor, size: Sequence[int]) -> Tensor:
+    def logits(self, images: Tensor, size: Sequence[int], views: Sequence[View] = (View(),)) -> Tensor:
         """Run the network on stored pixels ``[B,C,h,w]``; return logits ``[B,classes,H,W]``, ``size = (H, W)``.
 
-        Logits are float32 if they were resized, else in the network's dtype.
+        Of several networks or views, these are the logarithms of the mean probabilities (B. Lakshminarayanan et al.,
+        "Deep Ensembles", arXiv 1612.01474). Logits that are neither averaged nor resized are in the network's dtype,
+        others float32.
 
         Raises:
-            ModelError: the model does not return logits of its classes.
+            ModelError: a model does not return logits of its classes.
         """
-        images = self.normalisation.normalise(images.to(self.precision.device, non_blocking=True))
+        every = [(network, view) for network in self.networks or [self] for view in views]
+        if len(every) == 1:
+            return self._view(images, size, *views)
+        mean: Any = 0
+        for network, view in every:
+            logits = network._view(images, size, view).float()
+            mean += (logits / network.temperature if self.networks else logits).softmax(1) / len(every)
+        return mean.clamp_min(TINY).log()
+
+    def _view(self, images: Tensor, size: Sequence[int], view: View) -> Tensor:
+        """Run this network alone on one view of the images; return logits of the images, not of the view."""
+        if view.scale != 1:
+            scaled = [max(1, round(view.scale * side)) for side in images.shape[2:]]
+            images = torch.stack([resized_part(each, (scaled[0], scaled[1])) for each in images])
+        images = (images.flip(view.flip) if view.flip else images).to(self.precision.device, non_blocking=True)
+        images = self.normalisation.normalise(images)
         with self.precision.autocast():
             logits = check_logits(self.model(images), images, self.classes)
-        if tuple(logits.shape[2:]) == tuple(size):
-            return logits
-        return F.interpolate(logits.float(), tuple(size), mode="bilinear", align_corners=False)
+        logits = logits.flip(view.flip) if view.flip else logits
+        if tuple(logits.shape[2:]) != tuple(size):
+            logits = F.interpolate(logits.float(), tuple(size), mode="bilinear", align_corners=False)
+        return logits
 
     def evaluate(self, images: Tensor, size: Size) -> Tensor:
         """Return float32 logits ``[B,classes,H,W]``, divided by the temperature, whose argmax equals the prediction.
@@ -94,7 +107,8 @@ class Inferer:
             images: ``[B,C,h,w]`` after ``data.resize``.
             size: H and W before ``data.resize``.
         """
-        if window_grid(size, options := PredictOptions(), self.resize, self.crop).is_whole:
+        options = PredictOptions()
+        if window_grid(size, options, self.classes, self.resize, self.crop).is_whole:
             whole = self.logits(images, size).float()
             return whole if self.temperature == 1 else whole / self.temperature
         logits = torch.empty(len(images), self.classes, *size, device=self.precision.device)
@@ -112,97 +126,69 @@ class Inferer:
             crop: returns parts of the image at any size.
             size: height and width of the image.
             options: the prediction options.
-            softmax: return float32 probabilities in any case; otherwise a single view of a whole image yields logits in
-                the network's dtype.
+            softmax: return float32 probabilities in any case; otherwise an image predicted whole yields logits.
             progress: label of the progress bar; without it no bar is shown.
 
         Raises:
-            ConfigError: tile options are given, but no tiles are used.
-            ModelError: the model does not return logits of its classes.
+            ConfigError: a size of tiles is given, but no tiles are used.
+            ModelError: a model does not return logits of its classes.
         """
-        options.refuse_unused(self.resize)
-        grid = window_grid(size, options, self.resize, self.crop)
-        whole = grid.is_whole and len(options.views) == 1
-        patches = self._whole(crop, grid, options) if whole else self._slide(crop, grid, options, progress)
+        grid = window_grid(size, options, self.classes, self.resize, self.crop)
+        patches = self._whole(crop, grid, options) if grid.is_whole else self._slide(crop, grid, options, progress)
         for rows, columns, values in patches:
-            if softmax and whole:
+            if softmax and grid.is_whole:
                 values = values.softmax(0, dtype=torch.float32)
             if softmax and self.temperature != 1:
                 values = values.clamp_min(TINY).log().div(self.temperature).softmax(0)
             yield rows, columns, values
 
     def _whole(self, crop: Crop, grid: WindowGrid, options: PredictOptions) -> Iterator[Patch]:
-        """Yield the logits of a single view of a whole image, resized to the original size in bands."""
-        ((values, steps, starts),) = self._view(crop, grid, grid.rows.windows[0], grid.columns.windows, *options.views)
-        height, width = grid.size
+        """Yield the logits of a whole image, resized to the original size: if it is small at once, else in bands."""
+        (height, width), seen = grid.size, grid.resized
+        at_once = height * width <= MAX_WHOLE_PIXELS  # exactly as in evaluation
+        images = crop(seen, (0, seen[0]), (0, seen[1]))[None]
+        (values,) = self.logits(images, grid.size if at_once else seen, options.views)
+        steps = (1.0, 1.0) if at_once else grid.steps
         for top in range(0, height, PATCH_ROWS):
             below = min(top + PATCH_ROWS, height)
-            yield slice(top, below), slice(0, width), _resampled(values, steps, starts, ((top, below), (0, width)))
+            yield slice(top, below), slice(0, width), _resampled(values, steps, (0, 0), ((top, below), (0, width)))
 
-    def _slide(self, crop: Crop, grid: WindowGrid, options: PredictOptions, progress: str = "") -> Iterator[Patch]:
-        """Yield the probabilities of an image: the weighted mean over the windows, and the mean over the views."""
-        device, rows = self.precision.device, grid.rows.windows
-        weights = {each: torch.from_numpy(each.weights).to(device) for axis in grid for each in axis.windows}
+    def _slide(self, crop: Crop, grid: WindowGrid, options: PredictOptions, progress: str) -> Iterator[Patch]:
+        """Yield the probabilities of an image: the weighted mean over the windows."""
+        device, rows, columns = self.precision.device, grid.rows.windows, grid.columns.windows
+        weights = {each: torch.from_numpy(each.weights).to(device) for each in (*rows, *columns)}
         height = max(window.last - window.first for window in rows)
-        panels = _panels(grid.columns, 4 * self.classes * height)
-        total = len(rows) * sum(len(windows) for *_, windows in panels)
-        # the strip starts at the first row of the current windows; all panels share its memory
-        whole = torch.zeros(self.classes, height, max(right - left for left, right, _ in panels), device=device)
-        with tqdm(desc=progress, total=total, unit="tile", leave=False, disable=None if progress else True) as bar:
-            for left, right, windows in panels:
-                strip = whole[:, :, : right - left]
-                for row, end in zip(rows, [*(each.first for each in rows[1:]), grid.rows.length], strict=True):
-                    down = weights[row][:, None] / len(options.views)  # [h,1]
-                    for column, logits in self._row(crop, grid, row, windows, options, bar):
-                        begin, stop = max(column.first, left), min(column.last, right)
-                        inside = slice(begin - column.first, stop - column.first)
-                        part = strip[:, : row.last - row.first, begin - left : stop - left]
-                        _add_softmax(part, logits[..., inside], down * weights[column][inside])
-                    done = end - row.first
-                    for top in range(0, done, PATCH_ROWS):
-                        below = min(top + PATCH_ROWS, done)
-                        yield slice(row.first + top, row.first + below), slice(left, right), strip[:, top:below]
-                    for top in range(done, height, done):  # copy in parts that do not overlap, to need no buffer
-                        below = min(top + done, height)
-                        strip[:, top - done : below - done] = strip[:, top:below]
-                    strip[:, height - done :] = 0
+        # the strip starts at the first row of the current windows
+        strip = torch.zeros(self.classes, height, grid.columns.length, device=device)
+        total, hidden = len(rows) * len(columns), None if progress else True
+        with tqdm(desc=progress, total=total, unit="tile", leave=False, disable=hidden) as bar:
+            for row, end in zip(rows, [*(each.first for each in rows[1:]), grid.rows.length], strict=True):
+                for column, logits in self._row(crop, grid, row, options):
+                    part = strip[:, : row.last - row.first, column.first : column.last]
+                    _add_softmax(part, logits, weights[row][:, None] * weights[column])
+                    bar.update()
+                done = end - row.first
+                for top in range(0, done, PATCH_ROWS):
+                    below = min(top + PATCH_ROWS, done)
+                    yield slice(row.first + top, row.first + below), slice(0, strip.shape[2]), strip[:, top:below]
+                for values in strip:  # one class at a time, to need only a small buffer
+                    values[: height - done] = values[done:].clone()
+                strip[:, height - done :] = 0
 
     def _row(
-        self, crop: Crop, grid: WindowGrid, row: Window, columns: Sequence[Window], options: PredictOptions, bar: Any
+        self, crop: Crop, grid: WindowGrid, row: Window, options: PredictOptions
     ) -> Iterator[tuple[Window, Tensor]]:
-        """Yield each window of a row, once per view, with its logits ``[classes,h,w]`` at the original size."""
+        """Yield each window of a row with its logits ``[classes,h,w]`` at the original size."""
         batch_size = options.batch_size or (8 if self.precision.device.type == "cuda" else 1)
+        columns = grid.columns.windows
         for number in range(0, len(columns), batch_size):
-            batch = columns[number : number + batch_size]
-            for view in options.views:
-                for column, view_logits in zip(batch, self._view(crop, grid, row, batch, view), strict=True):
-                    yield column, _resampled(*view_logits, ((row.first, row.last), (column.first, column.last)))
-            bar.update(len(batch))
-
-    def _view(
-        self,
-        crop: Crop,
-        grid: WindowGrid,
-        row: Window,
-        columns: Sequence[Window],
-        view: tuple[float, tuple[int, ...]],
-    ) -> Iterator[ViewLogits]:
-        """Run the network on windows of a row for one view, which is a scale and the dimensions to flip.
-
-        The logits of a small image predicted whole are resized to the original size, exactly as in evaluation.
-        """
-        scale, flip = view
-        height, width = (max(1, round(scale * axis.resized)) for axis in grid)
-        top, bottom = grid.rows.at_scale(row, height, -2 in flip)
-        spans = [grid.columns.at_scale(column, width, -1 in flip) for column in columns]
-        full_size = grid.is_whole and grid.size[0] * grid.size[1] <= MAX_WHOLE_PIXELS
-        steps = (height / grid.size[0], width / grid.size[1])
-        for _, group in groupby(spans, lambda span: span[1] - span[0]):
-            alike = list(group)
-            images = torch.stack([crop((height, width), (top, bottom), span) for span in alike])
-            logits = self.logits(images.flip(flip) if flip else images, grid.size if full_size else images.shape[2:])
-            for (left, _), values in zip(alike, logits.flip(flip) if flip else logits, strict=True):
-                yield (values, (1, 1), (0, 0)) if full_size else (values, steps, (top, left))
+            for _, group in groupby(columns[number : number + batch_size], lambda window: window.end - window.start):
+                alike = list(group)
+                images = [crop(grid.resized, (row.start, row.end), (column.start, column.end)) for column in alike]
+                logits = self.logits(torch.stack(images), images[0].shape[1:], options.views)
+                for column, values in zip(alike, logits, strict=True):
+                    starts, spans = (row.start, column.start), ((row.first, row.last), (column.first, column.last))
+                    yield column, _resampled(values, grid.steps, starts, spans)
 
 
 def check_logits(output: object, images: Tensor, classes: int | None = None) -> Tensor:
@@ -247,9 +233,15 @@ def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _resampled(values: Tensor, steps: Sequence[float], starts: Sequence[int], spans: Sequence[Span]) -> Tensor:
-    """Resize logits, given as in :data:`ViewLogits`, to spans of rows and columns of the original image.
+    """Resize logits ``[classes,h,w]`` to spans of rows and columns of the original image.
 
     Bilinear in float32, like ``F.interpolate``.
+
+    Args:
+        values: the logits of a part of the image after ``data.resize``.
+        steps: height and width after ``data.resize`` as a share of those of the original image.
+        starts: first row and column of the part.
+        spans: first row and last row + 1, first column and last column + 1, of the original image.
     """
     for dimension, (step, start, span) in enumerate(zip(steps, starts, spans, strict=True), 1):
         if step == 1:
@@ -263,14 +255,3 @@ def _resampled(values: Tensor, steps: Sequence[float], starts: Sequence[int], sp
         after = (before + 1).clamp_(max=values.shape[dimension] - 1)
         values = torch.lerp(values.index_select(dimension, before), values.index_select(dimension, after), share)
     return values
-
-
-def _panels(columns: WindowAxis, bytes_per_column: int) -> list[tuple[int, int, list[Window]]]:
-    """Return the first column, the last column + 1 and the windows of each panel."""
-    widest = max(window.last - window.first for window in columns.windows)
-    count = -(-columns.length // max(widest, STRIP_BYTES // bytes_per_column))
-    edges = [number * columns.length // count for number in range(count + 1)]
-    return [
-        (left, right, [window for window in columns.windows if window.first < right and window.last > left])
-        for left, right in pairwise(edges)
-    ]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.resize import Resize, Span, resized_size
+from segkit.data.resize import Resize, resized_size
 from segkit.inference.options import PredictOptions
 
 MAX_WHOLE_PIXELS = 2048 * 2048
@@ -24,6 +24,8 @@ MAX_WHOLE_PIXELS = 2048 * 2048
 
 GRID = 32  # pixels; networks halve their resolution 4 or 5 times
 MIN_SIDE, MAX_SIDE = 512, 1024  # pixels; larger windows gain little, and a row of them takes more memory
+STRIP_BYTES = 1 << 30  # probabilities of a row of windows: 512 rows of 20,000 pixels and 21 classes are 860 MB
+MIN_HEIGHT = 64  # of windows, however much memory a row of them takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +77,6 @@ class WindowAxis:
         """Return the first original pixel whose centre is not before a position in the resized image."""
         return -(-max(0, 2 * position * self.length - self.resized) // (2 * self.resized))
 
-    def at_scale(self, window: Window, size: int, mirrored: bool) -> Span:
-        """Return a window's range when the axis is resized to ``size`` pixels, aligned to the grid after mirroring."""
-        total, start, end = self.resized, window.start, window.end
-        start, end = (total - end, total - start) if mirrored else (start, end)
-        start, end = start * size // total // self.grid * self.grid, -(-end * size // total)
-        return (size - end, size - start) if mirrored else (start, end)
-
 
 def gaussian(positions: NDArray[np.float64], side: int) -> NDArray[np.float32]:
     """Return float32 weights: 1 at the centre, 0.0003 at the ends; never 0, as one window covers the border alone."""
@@ -101,30 +96,51 @@ class WindowGrid(NamedTuple):
         return self.rows.length, self.columns.length
 
     @property
+    def resized(self) -> tuple[int, int]:
+        """Height and width of the image after ``data.resize``."""
+        return self.rows.resized, self.columns.resized
+
+    @property
+    def steps(self) -> tuple[float, float]:
+        """Height and width after ``data.resize`` as a share of those of the image."""
+        return self.rows.resized / self.rows.length, self.columns.resized / self.columns.length
+
+    @property
     def is_whole(self) -> bool:
         """Whether a single window covers the image."""
         return len(self.rows.windows) == len(self.columns.windows) == 1
 
 
 def window_grid(
-    size: tuple[int, int], options: PredictOptions, resize: Resize = None, crop: int | Sequence[int] | None = None
+    size: tuple[int, int],
+    options: PredictOptions,
+    classes: int,
+    resize: Resize = None,
+    crop: int | Sequence[int] | None = None,
 ) -> WindowGrid:
     """Create the windows of an image.
 
     Args:
         size: height and width of the image.
         options: the prediction options.
+        classes: the number of classes, which with the width limits the height of windows of the default size.
         resize: value of ``data.resize``; with [height, width] the network was trained on whole images, so no windows.
         crop: value of ``augment.crop``.
+
+    Raises:
+        ConfigError: a size of windows is given, but there are none.
     """
+    options.refuse_tiles(resize)
     resized = resized_size(*size, resize)
     if options.tile == 0 or isinstance(resize, Sequence):
-        side = max(resized)
+        sides = resized
     elif options.tile != "auto":
-        side = max(1, round(int(options.tile) * (resize or 1.0)))
+        sides = (max(1, round(int(options.tile) * (resize or 1.0))),) * 2
     elif resized[0] * resized[1] * max(1.0, *options.scales) ** 2 <= MAX_WHOLE_PIXELS:
-        side = max(resized)
+        sides = resized
     else:
         side = min(max(MIN_SIDE, *([crop] if isinstance(crop, int) else crop or [0])), MAX_SIDE)
-        side = -(-side // GRID) * GRID
-    return WindowGrid(*(WindowAxis(*each, side, options.overlap) for each in zip(size, resized, strict=True)))
+        most = STRIP_BYTES / (4 * classes * size[1]) * resized[0] / size[0]
+        sides = max(min(-(-side // GRID), int(most) // GRID) * GRID, MIN_HEIGHT), -(-side // GRID) * GRID
+    axes = zip(size, resized, sides, strict=True)
+    return WindowGrid(*(WindowAxis(*each, options.overlap) for each in axes))

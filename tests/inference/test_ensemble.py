@@ -16,11 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import segkit
+from segkit import loading
 from segkit.cli import main
 from segkit.data.normalise import Normalisation
 from segkit.data.sample import ImageFormat, voc_palette
 from segkit.errors import RunFolderError
-from segkit.inference.ensemble import averaged
 from segkit.inference.predictor import Predictor
 from segkit.model.unet import UNet
 from segkit.runs import evaluate_run
@@ -51,14 +51,6 @@ def test_probabilities_are_the_mean_of_the_runs(
     assert np.abs(single[0] - single[1]).max() > 0.05
     np.testing.assert_allclose(together.probabilities(picture, **options), mean, atol=1e-6)
     assert (together.predict(picture, **options) == mean.argmax(0)).mean() > 0.99  # ties aside
-
-
-def test_a_run_that_is_not_calibrated_beside_one_that_is_is_named(
-    run_folder: Path, other_run: Path, write_config: Callable[..., None]
-) -> None:
-    write_config(other_run, temperature=2.0)
-    with pytest.warns(UserWarning, match=rf"these runs are not calibrated, but the others are: {run_folder}"):
-        segkit.load([run_folder, other_run], device="cpu")
 
 
 def test_runs_on_an_object_each_have_a_copy_of_it(
@@ -108,9 +100,9 @@ def test_runs_on_other_images_or_classes_are_refused(changes: dict[str, Any], wh
         network = UNet(len(classes), in_channels=channels, width=2, depth=1)
         return Predictor(network, classes=classes, palette=voc_palette(len(classes)), device="cpu", **own, **how)
 
-    assert averaged({"runs/a": predictor(), "runs/b": predictor()}).inferer.classes == 2
+    assert len(loading._averaged({"runs/a": predictor(), "runs/b": predictor()}).inferer.networks) == 2
     with pytest.raises(RunFolderError, match=f"runs/b and runs/a cannot be averaged: {what}"):
-        averaged({"runs/a": predictor(), "runs/b": predictor(**changes)})
+        loading._averaged({"runs/a": predictor(), "runs/b": predictor(**changes)})
 
 
 def test_predict_takes_the_runs_that_come_first(

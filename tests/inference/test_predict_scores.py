@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
+from training import logits_of
 
 import segkit
 from segkit.cli import main
@@ -114,7 +115,7 @@ def test_views_are_averaged_as_probabilities(photograph, flips, axes):
     predictor = Predictor(UNet(3, width=4, depth=2, norm="none"), **FACTS, precision="fp32")
     views = []
     for each in axes:
-        seen = predictor.logits(np.flip(photograph, each)).softmax(0).numpy()
+        seen = logits_of(predictor, np.flip(photograph, each)).softmax(0).numpy()
         views.append(np.flip(seen, tuple(axis + 1 for axis in each)))
     averaged = predictor.probabilities(photograph, flips=flips)
     np.testing.assert_allclose(averaged, np.mean(views, 0), atol=1e-6)
@@ -136,7 +137,7 @@ def test_scales_are_those_of_the_image(photograph):
     assert sizes == [(45, 65), (90, 130), (180, 260)]
     each = [whole.probabilities(photograph, scales=(scale,)) for scale in (0.5, 1.0, 2.0)]
     np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
-    np.testing.assert_allclose(each[1], whole.logits(photograph).softmax(0).numpy(), atol=1e-6)
+    np.testing.assert_allclose(each[1], logits_of(whole, photograph).softmax(0).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["Path", "str", "array", "Pillow", "Pillow with transparency"])

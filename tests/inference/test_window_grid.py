@@ -55,8 +55,8 @@ def test_the_gaussian_is_an_eighth_of_the_side_wide():
     assert weights.min() > 0.0003
 
 
-def sides(height, width, resize=None, crop=None, **options):
-    grid = window_grid((height, width), PredictOptions(**options), resize, crop)
+def sides(height, width, resize=None, crop=None, classes=2, **options):
+    grid = window_grid((height, width), PredictOptions(**options), classes, resize, crop)
     return None if grid.is_whole else tuple(axis.windows[0].end for axis in grid)  # of what the network sees
 
 
@@ -78,6 +78,25 @@ def test_tiles_are_as_large_as_the_crops_of_the_training():
     assert sides(9000, 9000, crop=[480, 750], resize=0.5) == (768, 768)
 
 
+def test_a_row_of_tiles_takes_a_gibibyte_at_most_unless_a_side_is_given():
+    assert sides(20_000, 20_000, classes=21) == (512, 512)  # 860 MB
+    assert sides(20_000, 20_000, classes=21, crop=1024) == (608, 1024)
+    assert sides(300, 20_000, classes=100) == (128, 512)
+    assert sides(8000, 8000, classes=150, resize=0.5) == (96, 512)  # of a view of half the size
+    assert sides(20_000, 20_000, classes=21, tile=1024) == (1024, 1024)
+    for classes in (2, 21, 150, 255):
+        for side, resize in ((6000, None), (20_000, None), (20_000, 0.3)):
+            strip = 4 * classes * side * sides(side, side, resize, crop=1024, classes=classes)[0] / (resize or 1)
+            assert strip < (1 << 30) + 4 * classes * side * 64 / (resize or 1)  # the least height is 64
+
+
+def test_tiles_of_a_network_that_has_seen_whole_images_are_refused():
+    told = r"tile = 256: no tiles are used, because .* whole images resized to \[128, 96\] \(data.resize\)"
+    with pytest.raises(ConfigError, match=told):
+        sides(300, 300, resize=[128, 96], tile=256)
+    assert sides(9000, 9000, resize=[128, 96], overlap=0.25) is None
+
+
 def test_the_largest_view_decides_whether_it_goes_whole():
     assert sides(2048, 2048) is None
     assert sides(2048, 2048, scales=[0.5, 1.0]) is None
@@ -88,19 +107,6 @@ def test_a_side_that_is_given_counts_in_pixels_of_the_image():
     assert sides(300, 100, tile=256) == (256, 100)
     assert sides(256, 256, tile=256) is None
     assert sides(400, 300, tile=256, resize=0.5) == (128, 150)
-
-
-def test_options_of_tiles_are_refused_where_there_are_none():
-    for options in ({"tile": 256}, {"overlap": 0.25}, {"batch_size": 2}, {"tile": 0, "overlap": 0.25}):
-        ((name, value),) = list(options.items())[-1:]
-        told = rf"{name} = {value}.*no tiles .* whole images resized to \[128, 96\] \(data.resize\)"
-        with pytest.raises(ConfigError, match=told):
-            PredictOptions(**options).refuse_unused([128, 96])
-    with pytest.raises(ConfigError, match="batch_size = 2: no tiles are used, because with tile = 0"):
-        PredictOptions(tile=0, batch_size=2).refuse_unused(0.5)
-    PredictOptions(tile=0).refuse_unused([128, 96])
-    PredictOptions().refuse_unused([128, 96])
-    PredictOptions(tile=256, overlap=0.25, batch_size=2).refuse_unused(0.5)
 
 
 @pytest.mark.parametrize(
