@@ -119,7 +119,7 @@ def _averaged(predictors: Mapping[str, Predictor]) -> Predictor:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file() or path.suffix not in (".safetensors", ".pt"):
         raise RunFolderError(no_run(path))
-    content = checkpoint.read(path)
+    content = checkpoint.load(path)
     history = content.get("history") if isinstance(content, dict) else None
     if isinstance(history, dict) and history.get("lines") == []:
         warnings.warn(f"{path}: this run has not completed an epoch, so it has learned little or nothing", stacklevel=3)

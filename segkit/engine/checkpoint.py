@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -75,31 +75,22 @@ def size_of(value: Any) -> int:
     return sum(size_of(each) for each in inside)
 
 
-def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+def load(path: Path, *, resume: bool = False) -> Any:
+    """Read a checkpoint or a weights file onto the CPU, with :func:`read_file`.
+
+    Args:
+        path: the file.
+        resume: whether the file must be a checkpoint that this version can resume from.
 
     Raises:
         CheckpointError: the file is missing, truncated, damaged (its checksums do not match), holds other objects than
-            tensors and plain values, has another format, or lacks one of the ``keys``.
-    """
-    state = read_file(path)
-    version = state.get("format") if isinstance(state, dict) else None
-    if version != FORMAT:
-        made = "was written by segkit 0.1" if version == 2 else f"has format {version}"
-        raise CheckpointError(f"{path} {made}; this segkit only resumes from format {FORMAT}; start a new run")
-    if missing := [key for key in keys if key not in state]:
-        raise CheckpointError(f"{path} is not a checkpoint to resume from: it lacks {first_few(missing)}")
-    return dict(state)
-
-
-def read(path: Path) -> Any:
-    """Read a weights file or a checkpoint with :func:`read_file`.
-
-    Raises:
-        CheckpointError: as :func:`read_file`, or the file was written by a newer segkit.
+            tensors and plain values, or has another format.
     """
     content = read_file(path)
     version = content.get("format") if isinstance(content, dict) else None
+    if resume and version != FORMAT:
+        made = "was written by segkit 0.1" if version == 2 else f"has format {version}"
+        raise CheckpointError(f"{path} {made}; this segkit only resumes from format {FORMAT}; start a new run")
     if isinstance(version, int) and version > FORMAT:
         raise CheckpointError(
             f"{path} has format {version}, and this segkit reads {FORMAT} at most; install a newer one"
@@ -107,27 +98,26 @@ def read(path: Path) -> Any:
     return content
 
 
-def load_last(folder: Path, keys: Collection[str]) -> tuple[dict[str, Any], str]:
+def load_last(folder: Path) -> tuple[dict[str, Any], str]:
     """Read the last checkpoint of a run folder, or the previous one, with a warning, if the last is damaged.
 
     Raises:
         CheckpointError: neither can be used.
     """
     try:
-        return load(folder / "last.pt", keys), ""
+        return load(folder / "last.pt", resume=True), ""
     except CheckpointError as error:
         with contextlib.suppress(CheckpointError):
-            return load(folder / "previous.pt", keys), f"{error}; resuming from previous.pt"
+            return load(folder / "previous.pt", resume=True), f"{error}; resuming from previous.pt"
         raise
 
 
 def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
-    """Load a state dict into a model; both may come from a compiled model, or from one wrapped in DataParallel.
+    """Load a state dict into a model; both may come from a compiled model.
 
     Raises:
         CheckpointError: the weights belong to another model; missing, unexpected and mismatched keys are listed.
     """
-    model = model.module if isinstance(model, nn.DataParallel) else model
     expected = model.state_dict()
     if odd := [key for key, value in weights.items() if not is_dense(value)]:
         raise CheckpointError(f"{place} holds values that are not tensors: {first_few(odd, 3)}")
@@ -138,12 +128,10 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
 
 
 def write_model(model: nn.Module, folder: Path) -> None:
-    """Write the weights to ``model.safetensors``, with the keys of the model that is neither compiled nor wrapped."""
-    kept = (model.module if isinstance(model, nn.DataParallel) else model).state_dict()
+    """Write the weights to ``model.safetensors``, with the keys of the model that is not compiled."""
     # safetensors accepts neither channels_last tensors nor tensors that share memory
-    plain = {
-        key.replace("_orig_mod.", ""): each.clone(memory_format=torch.contiguous_format) for key, each in kept.items()
-    }
+    kept = {key.replace("_orig_mod.", ""): value for key, value in model.state_dict().items()}
+    plain = {key: value.clone(memory_format=torch.contiguous_format) for key, value in kept.items()}
     content = safetensors_bytes(plain, {"format": "pt"})
     write_atomically(folder / "model.safetensors", lambda file: file.write(content), needed=len(content))
 
@@ -166,8 +154,7 @@ class CheckpointManager:
         self, inputs: TrainerInputs, loop: TrainingLoop, history: History, pace: Pace, console: Console
     ) -> None:
         self.inputs, self.folder, self.loop, self.history, self.pace = inputs, inputs.folder, loop, history, pace
-        self.samples, self.console = samples_of(inputs.scan), console
-        self.identity = uuid4().hex
+        self.console, self.identity = console, uuid4().hex
         self._saved_at = time.monotonic()
         self._saved: tuple[Any, ...] = ()
         self.best: dict[str, Tensor] = {}
@@ -188,14 +175,12 @@ class CheckpointManager:
             self.best = {key: value.to("cpu", copy=True) for key, value in weights.items()}
         self._saved_at = time.monotonic()  # also if it fails, so that the next try is not made at once
         with STOP.held():  # a signal within torch.save would look like a full disk
-            for write in (
-                self._write_state,
-                *[self.write_history] * ended,
-            ):  # the lines may fit where the state does not
-                try:
-                    write()
-                except WriteError as error:
-                    self.console.warn(f"{error}; the run continues")
+            try:
+                self._write_state()
+                if ended:
+                    self.write_history()
+            except WriteError as error:
+                self.console.warn(f"{error}; the run continues")
         return self._saved == place
 
     def _write_state(self) -> None:
@@ -209,11 +194,6 @@ class CheckpointManager:
         """Write ``metrics.jsonl``, without fsync because checkpoints hold its lines too."""
         write_json(self.folder / "metrics.jsonl", *self.history.lines, indent=None, durable=False)
 
-    @property
-    def any_on_disk(self) -> bool:
-        """Whether there is a checkpoint to resume from."""
-        return any((self.folder / name).exists() for name in ("last.pt", "previous.pt"))
-
     def load(self) -> tuple[dict[str, Any], list[str]]:
         """Read the state to resume from; return it with warnings about a damaged file and about changed conditions.
 
@@ -222,12 +202,13 @@ class CheckpointManager:
             RunFolderError: the checkpoint is of another run, or was trained on other samples or with other settings.
         """
         folder, train, record = self.folder, self.inputs.train, RunRecord(self.folder)
-        state, note = load_last(folder, self._state())
+        state, note = load_last(folder)
         before, self.identity = record.config, str(record.run.get("id", ""))
         refuse_changes(before, self.inputs.record.get("config", {}), folder)
-        if state["identity"] != self.identity:
+        if state.get("identity") != self.identity:
             raise RunFolderError(f"{folder}: the checkpoint is not of the run in run.json; restore the one that is")
-        if changed := [name for name, each in state["samples"].items() if self.samples.get(name, each) != each]:
+        before_samples, samples = record.run.get("samples", {}), samples_of(self.inputs.scan)
+        if changed := [name for name, each in samples.items() if before_samples.get(name, each) != each]:
             raise RunFolderError(
                 f"{folder} was trained on other samples: {changed[0]} has changed since; restore them, or start a new "
                 "run with output.dir=..."
@@ -264,7 +245,6 @@ class CheckpointManager:
             **self.loop.state_dict(),
             "history": {"lines": self.history.lines, "stop": self.history.stop},
             "pace": self.pace.state_dict(),
-            "samples": self.samples,
             "processes": PROCESSES.size,
             "identity": self.identity,
             "best": self.best,
@@ -273,14 +253,8 @@ class CheckpointManager:
 
 def samples_of(scan: Scan) -> dict[str, str]:
     """For each split, a digest of the images, names and label counts of its samples, in order."""
-    digests = {}
-    for split, statistics in scan.statistics.items():
-        digest = hashlib.sha256()
-        for each in statistics:
-            digest.update(f"{each.name}\0{list(each.counts)}\0".encode(errors="surrogateescape"))
-            digest.update(each.digest.encode())
-        digests[split] = digest.hexdigest()
-    return digests
+    samples = {split: [(s.name, list(s.counts), s.digest) for s in each] for split, each in scan.statistics.items()}
+    return {split: hashlib.sha256(ascii(each).encode()).hexdigest() for split, each in samples.items()}
 
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: object) -> None:

@@ -222,10 +222,10 @@ def _processes() -> int:
     return int(values["WORLD_SIZE"])
 
 
-def launcher() -> dict[str, str]:
-    """Identify the torchrun launch of this process; restarts give the same, no torchrun an empty mapping."""
+def launcher() -> str:
+    """Identify the torchrun launch of this process by its --rdzv-id or its agent; "" without torchrun."""
     run = os.environ.get("TORCHELASTIC_RUN_ID", "")
-    return {"run": run, "agent": f"{platform.node()} {os.getppid()}"} if run else {}
+    return f"{platform.node()} {os.getppid()}" if run == "none" else run
 
 
 class MicroBatch(NamedTuple):

@@ -65,7 +65,7 @@ def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Cons
 
     def read() -> tuple[dict[str, Tensor], Normalisation | None]:
         file = weights_file(place)
-        return tensors_of(checkpoint.read(file)), read_normalisation(file.parent / "config.json")
+        return tensors_of(checkpoint.load(file)), read_normalisation(file.parent / "config.json")
 
     tensors, stored = PROCESSES.broadcast_from_main(read)
     state = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from segkit.engine.evaluate import Evaluation
     from segkit.engine.inputs import TrainerInputs
 
-MOST_BYTES = 64 << 20  # limit for reading a JSON file; run.json has 100 kB with 255 classes
+TABLES = {"run.json": ("config", "replaced", "samples"), "details.json": ("splits",), "result.json": ("splits",)}
 RESULTS = ("model.safetensors", "details.json", "result.json")
 OWN_FILES = (
     *("config.json", "metrics.jsonl", "last.pt", "previous.pt", "best.pt", *RESULTS),
@@ -90,38 +90,33 @@ class RunRecord:
     run = cached_property(lambda self: self._read("run.json"))
     model = cached_property(lambda self: self._read("config.json"))
     result = cached_property(lambda self: self._read("result.json"))
-    details = cached_property(lambda self: self._table(self._read("details.json"), "splits", "details.json"))
-    config = cached_property(lambda self: self._table(self.run, "config", "run.json"))
-    replaced = cached_property(lambda self: self._table(self.run, "replaced", "run.json"))
+    details = cached_property(lambda self: self._read("details.json").get("splits", {}))
+    config = cached_property(lambda self: self.run.get("config", {}))
+    replaced = cached_property(lambda self: self.run.get("replaced", {}))
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``, one per epoch."""
         path = self.folder / "metrics.jsonl"
         try:
-            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-        except (OSError, ValueError) as error:
+            return [dict(json.loads(line)) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+        except (OSError, ValueError, TypeError) as error:
             raise RunFolderError(f"{path} cannot be read: {reason(error)}") from error
-        if not all(isinstance(line, dict) for line in lines):
-            raise RunFolderError(f"{path} is damaged: a line is not a JSON object")
-        return lines
 
     @property
     def best(self) -> dict[str, Any]:
         """The line of the best epoch so far; raises RunFolderError if no epoch has ended yet."""
-        if not self.epochs:
+        best = [line for line in self.epochs if line.get("best")]
+        if not best:
             raise RunFolderError(
                 f"{self.folder}: no epoch of this run has ended yet" if self.run else no_run(self.folder)
             )
-        best = [line for line in self.epochs if line.get("best")]
-        if not best or not all(isinstance(best[-1].get(name), dict) for name in ("train", "val")):
-            raise RunFolderError(f"{self.folder / 'metrics.jsonl'} is damaged: it holds no best epoch with its scores")
         return best[-1]
 
     @property
     def splits(self) -> dict[str, dict[str, Any]]:
         """Scores and their ``floor`` by split; for an unfinished run those of val in the best epoch."""
-        splits = self._table(self.result, "splits", "result.json") if self.result else {"val": self.best["val"]}
+        splits = self.result.get("splits") if self.result else {"val": self.best.get("val")}
         if not splits or not all(isinstance(each, dict) and "floor" in each for each in splits.values()):
             path = self.folder / ("result.json" if self.result else "metrics.jsonl")
             raise RunFolderError(f"{path} is damaged: it holds no splits with scores and floors")
@@ -129,12 +124,6 @@ class RunRecord:
 
     def _read(self, name: str) -> dict[str, Any]:
         return read_json(self.folder / name) if (self.folder / name).exists() else {}
-
-    def _table(self, content: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
-        table = content.get(name) or {}
-        if not isinstance(table, dict):
-            raise RunFolderError(f"{self.folder / file} is damaged: its {name} is not a table")
-        return table
 
 
 def read_run(folder: str | Path) -> RunRecord:
@@ -155,20 +144,14 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
     Raises:
         RunFolderError: the path is a file, the folder cannot be written, or it holds a run already.
     """
-    try:
-        resume, overwrite = after_restart(folder, resume, overwrite)
-        existing = [name for name in OWN_FILES if (folder / name).exists()]
-    except OSError as error:  # a name that is too long
-        raise RunFolderError(f"output.dir = {str(folder)[:60]!r}...: {error.strerror}") from error
+    resume, overwrite = after_restart(folder, resume, overwrite)
+    existing = [name for name in OWN_FILES if (folder / name).exists()]
     place = next(each for each in (folder, *folder.parents) if each.exists() or each.is_symlink())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         what = "cannot be written" if place.is_dir() else "is not a folder"
         raise RunFolderError(f"{place} {what}; choose another output.dir")
-    # links to files are safe, because files are replaced rather than written through a link; links to folders are not
-    links = [path.name for path in folder.glob("*") if path.is_symlink()]
-    links = [name for name in links if (folder / name).is_dir() or name in (".lock", ".process")]
-    if odd := links + [name for name in existing if not (folder / name).is_file()]:
-        raise RunFolderError(f"{folder}: {odd[0]} is a link, or not a file; a run only writes files in its own folder")
+    if link := next((path.name for path in folder.glob("*") if path.is_symlink()), ""):
+        raise RunFolderError(f"{folder}: {link} is a link; a run only writes files in its own folder")
     if resume and overwrite:
         raise RunFolderError("resume=True continues a run, overwrite=True replaces it: give one of them")
     if resume and "last.pt" not in existing and "previous.pt" not in existing:
@@ -187,29 +170,23 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
 def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
     """Whether to resume and whether to overwrite; processes restarted by torchrun or a scheduler resume their own run.
 
-    A restart is recognised by the same torchrun agent, or by another agent with the same --rdzv-id unless the run is
-    finished or is to be overwritten.
+    A restart is recognised by the --rdzv-id, or without one by the torchrun agent. A finished run is not resumed in
+    place of being overwritten.
     """
     now, begun = launcher(), any((folder / name).exists() for name in ("last.pt", "previous.pt"))
-    if now and begun and (folder / "run.json").is_file():
-        before = read_json(folder / "run.json").get("launcher")
-        same_id = isinstance(before, dict) and before.get("run") == now["run"] != "none"
-        if before == now or (same_id and not overwrite and not (folder / "result.json").exists()):
-            return True, False
-    return resume, overwrite
+    begun = begun and not (overwrite and (folder / "result.json").exists())
+    same = now and begun and (folder / "run.json").is_file() and read_json(folder / "run.json").get("launcher") == now
+    return (True, False) if same else (resume, overwrite)
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock the folder for this process; the lock ends with the process, however it ends.
 
-    A folder created here is removed at the end if nothing was written in it.
-
     Raises:
         RunFolderError: another process holds the lock, or the folder cannot be written.
     """
     lock, owner = FileLock(folder / ".lock", blocking=False), folder / ".process"
-    new = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -225,10 +202,6 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):  # the folder may be gone
             owner.unlink(missing_ok=True)
-            if new and [path.name for path in folder.iterdir()] == [".lock"]:
-                (folder / ".lock").unlink()
-                for each in new:
-                    each.rmdir()
         lock.release()
 
 
@@ -285,19 +258,15 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: the file is missing or damaged.
     """
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would block forever
-            raise OSError("it is not a regular file")
-        with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
-        content = json.loads(text)
+        content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunFolderError(no_run(path.parent, path.name)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} does not hold an object")
+    if odd := [name for name in TABLES.get(path.name, ()) if not isinstance(content.get(name, {}), dict)]:
+        raise RunFolderError(f"{path} is damaged: its {odd[0]} is not a table")
     tables: Any = content.get("config") if path.name == "run.json" else None
     for table, keys in RENAMED.items():  # for runs of older versions
         table_values: Any = tables.get(table) if isinstance(tables, dict) else None

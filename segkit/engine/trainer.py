@@ -26,7 +26,7 @@ from segkit.engine.precision import device_name, peak_memory
 from segkit.engine.run_folder import OWN_FILES, RESULTS, RunRecord, clear
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.step import TrainingLoop
-from segkit.errors import NotFiniteError, RunFolderError, TrainingError, WriteError
+from segkit.errors import NotFiniteError, RunFolderError, TrainingError
 from segkit.inference.sliding_window import Inferer
 from segkit.signals import STOP, Interrupted
 
@@ -101,10 +101,6 @@ class Trainer:
         except Interrupted as interruption:
             interruption.kept = self.keep()
             raise
-        except WriteError as error:
-            some = self.checkpoints.any_on_disk
-            hint = "resume=True continues from what was saved" if some else "nothing was saved to continue from"
-            raise WriteError(f"{error}; {hint}") from error
         return result
 
     def plan(self) -> None:
@@ -149,7 +145,8 @@ class Trainer:
             return
         if not resume:
             clear(self.inputs.folder)
-        plan = {"id": self.checkpoints.identity, "plan": self.pace.state_dict()}
+        samples = checkpoint.samples_of(self.inputs.scan)
+        plan = {"id": self.checkpoints.identity, "samples": samples, "plan": self.pace.state_dict()}
         kept = RunRecord(self.inputs.folder).model if self.ended else {}  # the weights, and their temperature, stay
         run_folder.write_beginning(self.inputs, self.floors, plan, kept)
         if resume:  # the run may have been killed between writing metrics.jsonl and the checkpoint
@@ -270,8 +267,6 @@ class Trainer:
         if self.finished:
             return f"the run was complete, and is in {folder}"
         saved = self.main and self.checkpoints.save()
-        if not saved and not self.checkpoints.any_on_disk:
-            return "nothing could be saved"
         kept = f"saved in {folder} after {self._progress()}" if saved else f"{folder} holds what was saved before"
         return f"{kept}; resume=True continues from there"
 

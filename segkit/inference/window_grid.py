@@ -25,7 +25,6 @@ MAX_WHOLE_PIXELS = 2048 * 2048
 GRID = 32  # pixels; networks halve their resolution 4 or 5 times
 MIN_SIDE, MAX_SIDE = 512, 1024  # pixels; larger windows gain little, and a row of them takes more memory
 STRIP_BYTES = 1 << 30  # probabilities of a row of windows: 512 rows of 20,000 pixels and 21 classes are 860 MB
-MIN_HEIGHT = 64  # of windows, however much memory a row of them takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +140,6 @@ def window_grid(
     else:
         side = min(max(MIN_SIDE, *([crop] if isinstance(crop, int) else crop or [0])), MAX_SIDE)
         most = STRIP_BYTES / (4 * classes * size[1]) * resized[0] / size[0]
-        sides = max(min(-(-side // GRID), int(most) // GRID) * GRID, MIN_HEIGHT), -(-side // GRID) * GRID
+        sides = max(min(-(-side // GRID), int(most) // GRID) * GRID, GRID), -(-side // GRID) * GRID
     axes = zip(size, resized, sides, strict=True)
     return WindowGrid(*(WindowAxis(*each, options.overlap) for each in axes))

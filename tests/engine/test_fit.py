@@ -767,7 +767,6 @@ def test_a_compiled_model_is_kept_as_the_one_it_is_made_of(make_job: MakeJob, ti
     kept = load_file(job.folder / "model.safetensors")
     model = tiny_net()
     checkpoint.load_weights(model, kept, "model.safetensors")
-    checkpoint.load_weights(torch.nn.DataParallel(tiny_net()), kept, "model.safetensors")
     assert same(model.state_dict(), {key.removeprefix("_orig_mod."): v for key, v in job.model.state_dict().items()})
     assert not any("_orig_mod" in key for key in kept)
 

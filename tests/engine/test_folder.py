@@ -78,15 +78,6 @@ def test_a_folder_in_use_names_the_process(tmp_path: Path) -> None:
         pass  # free again
 
 
-def test_a_new_folder_in_which_nothing_was_written_goes_again(tmp_path: Path) -> None:
-    with locked(tmp_path / "runs" / "new"):
-        pass
-    assert not list(tmp_path.iterdir())
-    with locked(tmp_path / "runs" / "new"):
-        (tmp_path / "runs" / "new" / "run.json").write_text("{}")
-    assert (tmp_path / "runs" / "new" / "run.json").exists()
-
-
 def test_clearing_leaves_what_is_not_ours(tmp_path: Path) -> None:
     for name in ("last.pt", "metrics.jsonl", ".last.pt.1.tmp", "mine.png"):
         (tmp_path / name).write_text("")
@@ -168,13 +159,16 @@ def test_read_run_refuses_a_folder_of_no_run_and_a_damaged_file(tmp_path: Path) 
     with pytest.raises(RunFolderError, match="not a run folder"):
         segkit.read_run(tmp_path)
     write_json(tmp_path / "run.json", {"config": []})
+    with pytest.raises(RunFolderError, match=r"run\.json is damaged: its config is not a table"):
+        _ = segkit.read_run(tmp_path).config
+    write_json(tmp_path / "run.json", {"config": {}})
     with pytest.raises(RunFolderError, match="no epoch of this run has ended yet"):
         _ = segkit.read_run(tmp_path).best
     (tmp_path / "metrics.jsonl").write_text("7\n")
-    with pytest.raises(RunFolderError, match="a line is not a JSON object"):
+    with pytest.raises(RunFolderError, match=r"metrics\.jsonl cannot be read: 'int' object"):
         _ = segkit.read_run(tmp_path).epochs
     (tmp_path / "metrics.jsonl").write_text('{"best": true}\n')
-    with pytest.raises(RunFolderError, match="no best epoch"):
+    with pytest.raises(RunFolderError, match="it holds no splits with scores and floors"):
         _ = segkit.read_run(tmp_path).splits
 
 

@@ -54,9 +54,6 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="there is no weights file"):
         checkpoint.load(tmp_path / "last.pt")
-    os.mkfifo(tmp_path / "run.json")
-    with pytest.raises(RunFolderError, match="not a regular file"):
-        read_json(tmp_path / "run.json")
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor:UserWarning")
@@ -71,9 +68,6 @@ def test_json_in_json_without_end_is_refused(tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(RunFolderError, match=r"run\.json cannot be read: .*recursion"):
             read_json(tmp_path / "run.json")
-    os.truncate(tmp_path / "run.json", 1 << 40)
-    with pytest.raises(RunFolderError, match="larger than"):
-        read_json(tmp_path / "run.json")
 
 
 @pytest.mark.fault("F43")
@@ -85,12 +79,6 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunFolderError, match=rf"{name} is a link"):
         check_folder(tmp_path / "run", resume=False, overwrite=False)
     assert (tmp_path / "precious").read_text() == "precious"
-
-
-@pytest.mark.fault("F20")
-def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="File name too long"):
-        check_folder(tmp_path / ("a" * 300), resume=False, overwrite=False)
 
 
 def test_who_holds_a_folder_is_told_as_text(tmp_path: Path) -> None:

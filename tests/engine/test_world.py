@@ -29,11 +29,9 @@ from segkit.engine.trainer import Trainer
 from segkit.errors import TrainingError
 
 
-def begun(folder: Path, *, finished: bool = False) -> None:
+def begun(folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps({"floors": {}, "launcher": launcher()}))
     (folder / "last.pt").write_text("")
-    if finished:
-        (folder / "result.json").write_text("{}")
 
 
 def test_a_restart_goes_on_with_what_the_same_launch_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,10 +53,6 @@ def test_a_job_that_is_started_again_goes_on_by_its_id(tmp_path: Path, monkeypat
     begun(tmp_path)
     monkeypatch.setattr("os.getppid", lambda: -1)
     assert after_restart(tmp_path, False, False) == (True, False)
-    assert after_restart(tmp_path, False, True) == (False, True)  # said in so many words
-    begun(tmp_path, finished=True)
-    monkeypatch.setattr("os.getppid", lambda: 2)
-    assert after_restart(tmp_path, False, False) == (False, False)  # is refused, as any finished run
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-18")
     assert after_restart(tmp_path, False, False) == (False, False)
 

@@ -46,15 +46,16 @@ def test_a_checkpoint_of_another_run_is_not_taken_for_this_ones(begun: Any) -> N
     assert "the checkpoint is not of the run in run.json" in refused(begun)
 
 
+def test_weights_alone_are_no_state_to_go_on_from(begun: Any) -> None:
+    shutil.copy(begun.path() / "best.pt", begun.path() / "last.pt")
+    assert "the checkpoint is not of the run in run.json" in refused(begun)
+
+
 def test_the_best_weights_are_not_those_of_a_file_that_others_may_change(begun: Any, whole: Path) -> None:
     (begun.path() / "best.pt").write_bytes(b"of another run, or damaged")
     (begun.path() / "model.safetensors").unlink()
     begun.run("--resume")
     begun.assert_same(whole)
-
-
-def without(key: str) -> Callable[[dict[str, Any]], None]:
-    return lambda state: state.pop(key)
 
 
 def of_sgd(state: dict[str, Any]) -> None:
@@ -64,33 +65,6 @@ def of_sgd(state: dict[str, Any]) -> None:
 
 def no_average(state: dict[str, Any]) -> None:
     state["ema"] = None
-
-
-KEYS = [
-    "ema",
-    "scaler",
-    "non_finite",
-    "progress",
-    "step",
-    "history",
-    "pace",
-    "samples",
-    "processes",
-    "identity",
-    "best",
-]
-
-
-@pytest.mark.parametrize("key", ["model", "optimizer", *(pytest.param(key, marks=pytest.mark.slow) for key in KEYS)])
-def test_a_checkpoint_that_lacks_a_part_is_passed_over(begun: Any, whole: Path, key: str) -> None:
-    path = begun.path() / "last.pt"
-    state = torch.load(path, weights_only=True)
-    without(key)(state)
-    path.unlink()
-    torch.save(state, path)
-    process = begun.run("--resume")
-    assert f"it lacks {key}; resuming from previous.pt" in process.err
-    begun.assert_same(whole)
 
 
 @pytest.mark.parametrize(("change", "told"), [(of_sgd, "different number"), (no_average, "another train.ema")])

@@ -332,7 +332,7 @@ def test_every_identifier_is_there_once_and_every_reference_has_one(run: Path) -
         ("result.json", "[1]", "result.json"),
         ("result.json", '{"splits": {"test": {"floor": {}}}}', "is damaged: no report can be made of it (KeyError"),
         ("config.json", '{"classes": ["a"], "palette": [[0, 0, 0]]}', "is damaged: no report can be made of it"),
-        ("metrics.jsonl", "[]\n", "metrics.jsonl is damaged: a line is not a JSON object"),
+        ("metrics.jsonl", "7\n", "metrics.jsonl cannot be read"),
         ("metrics.jsonl", '{"epoch": 1}\n', "is damaged: no report can be made of it"),
         ("details.json", '{"splits": {"test": {"confusion": [[1]], "images": []}}}', "is damaged: no report can be"),
         ("run.json", '{"config": {}, "warnings": [{}]}', "is damaged: no report can be made of it (UndefinedError"),
