@@ -10,8 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -28,7 +27,14 @@ from segkit.errors import ConfigError, SegkitError, TrainingError
 
 T = TypeVar("T")
 TIMEOUT = timedelta(hours=2)  # the main process may download data or scan it while the others wait
-_CONNECTION = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore")  # these errors share no class
+_CONNECTION = (
+    "gloo",
+    "NCCL",
+    "Connection closed",
+    "Connection reset",
+    "TCPStore",
+    "EADDRINUSE",
+)  # these errors share no class
 
 
 class MainProcessFailed(SegkitError):
@@ -46,10 +52,14 @@ class DistributedContext:
     Attributes:
         rank: the rank of this process, from 0.
         size: the number of processes.
+        sharing: whether the processes share a batch, see :func:`global_batch`.
+        micro_batch: the micro-batch for which a loss is being computed; None for a whole batch.
     """
 
     rank: int = 0
     size: int = 1
+    sharing: bool = False
+    micro_batch: MicroBatch | None = None
 
     @property
     def is_main_process(self) -> bool:
@@ -119,37 +129,33 @@ PROCESSES = DistributedContext()  # a single process, except within distributed_
 def distributed_context(device: str) -> Iterator[DistributedContext]:
     """Join the process group that torchrun started, and leave it at the end; without torchrun do nothing.
 
-    A group that the caller has opened with ``torch.distributed.init_process_group`` is used and left open.
-
     Args:
         device: as ``train.device``.
 
     Raises:
-        ConfigError: an environment variable of torchrun is missing or wrong.
+        ConfigError: an environment variable of torchrun is missing or wrong, or the caller has joined a process group.
         TrainingError: another process ended or cannot be reached.
     """
-    if dist.is_available() and dist.is_initialized():
-        with as_process(dist.get_rank(), dist.get_world_size()):
-            yield PROCESSES
-        return
-    if "MASTER_ADDR" not in os.environ or "RANK" not in os.environ or _processes() == 1:
+    if "MASTER_ADDR" not in os.environ or "RANK" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
         yield PROCESSES
         return
-    chosen = pick_device(device, together=True)
+    chosen = pick_device(device)
     try:
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
-        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-        store = PrefixStore(_attempt(store, rank, size), store)
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+        try:
+            store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+            store = PrefixStore(_attempt(store, rank, size), store)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+        except ValueError as error:
+            raise ConfigError(
+                f"{error}; start several processes with torchrun, or unset RANK for a single one"
+            ) from error
         with as_process(rank, size):
             yield PROCESSES
         dist.barrier()  # not after an error: it could wait for a process that has ended
     except RuntimeError as error:
-        if "EADDRINUSE" in str(error):
-            port = os.environ.get("MASTER_PORT")
-            raise TrainingError(f"MASTER_PORT={port} is in use; give torchrun another --master-port") from error
         if not is_connection_error(error):
             raise
         reason = next(iter(str(error).splitlines()), "")
@@ -162,14 +168,19 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
 
 
 @contextmanager
-def as_process(rank: int, size: int) -> Iterator[None]:
-    """Set rank and size of :data:`PROCESSES` for a block; with 0 and 1 nothing in it waits for other processes."""
-    before = PROCESSES.rank, PROCESSES.size
-    PROCESSES.rank, PROCESSES.size = rank, size
+def _during(**values: Any) -> Iterator[None]:
+    """Set attributes of :data:`PROCESSES` for a block."""
+    before = {name: getattr(PROCESSES, name) for name in values}
+    vars(PROCESSES).update(values)
     try:
         yield
     finally:
-        PROCESSES.rank, PROCESSES.size = before
+        vars(PROCESSES).update(before)
+
+
+def as_process(rank: int, size: int) -> AbstractContextManager[None]:
+    """Set rank and size of :data:`PROCESSES` for a block; with 0 and 1 nothing in it waits for other processes."""
+    return _during(rank=rank, size=size)
 
 
 def _attempt(store: Store, rank: int, size: int) -> str:
@@ -205,23 +216,6 @@ def is_connection_error(error: Exception) -> bool:
     return isinstance(error, dist.DistError) or any(word in str(error) for word in _CONNECTION)
 
 
-def _processes() -> int:
-    """The number of processes that torchrun has started, from its environment variables.
-
-    Raises:
-        ConfigError: a variable is missing or has an invalid value.
-    """
-    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
-    values = {name: os.environ.get(name, "0" if name == "LOCAL_RANK" else "") for name in names}
-    if not all(map(str.isdecimal, values.values())) or int(values["RANK"]) >= int(values["WORLD_SIZE"]):
-        shown = ", ".join(f"{name}={text!r}" for name, text in values.items())
-        raise ConfigError(
-            f"{shown} in the environment: these must be whole numbers, and RANK less than WORLD_SIZE; start several "
-            "processes with torchrun, or unset RANK for a single one"
-        )
-    return int(values["WORLD_SIZE"])
-
-
 def launcher() -> str:
     """Identify the torchrun launch of this process by its --rdzv-id or its agent; "" without torchrun."""
     run = os.environ.get("TORCHELASTIC_RUN_ID", "")
@@ -240,26 +234,18 @@ class MicroBatch(NamedTuple):
     share: Tensor
 
 
-_shared: ContextVar[tuple[bool, MicroBatch | None]] = ContextVar("shared", default=(False, None))
-
-
-@contextmanager
-def global_batch(micro_batch: MicroBatch | None = None) -> Iterator[None]:
+def global_batch(micro_batch: MicroBatch | None = None) -> AbstractContextManager[None]:
     """Mark a block in which all processes share a batch, so that the functions below reduce over all of them.
 
     Args:
         micro_batch: the result of :func:`current_micro_batch` in the block.
     """
-    token = _shared.set((PROCESSES.size > 1, micro_batch))
-    try:
-        yield
-    finally:
-        _shared.reset(token)
+    return _during(sharing=PROCESSES.size > 1, micro_batch=micro_batch)
 
 
 def current_micro_batch() -> MicroBatch | None:
     """The micro-batch for which a loss is being computed; None for a whole batch, and while torch.compile traces."""
-    return None if torch.compiler.is_compiling() else _shared.get()[1]
+    return None if torch.compiler.is_compiling() else PROCESSES.micro_batch
 
 
 def global_sum(values: Tensor) -> Tensor:
@@ -269,7 +255,7 @@ def global_sum(values: Tensor) -> Tensor:
     process gets the gradient of its own images times the number of processes, and DistributedDataParallel averages
     these. In evaluation every process computes the loss of its own batches.
     """
-    if torch.compiler.is_compiling() or not _shared.get()[0]:
+    if torch.compiler.is_compiling() or not PROCESSES.sharing:
         return values
     total: Tensor = _Sum.apply(values)
     return total
@@ -280,7 +266,7 @@ def global_rows(rows: Tensor) -> Tensor:
 
     The gradient is computed as in :func:`global_sum`.
     """
-    if torch.compiler.is_compiling() or not _shared.get()[0]:
+    if torch.compiler.is_compiling() or not PROCESSES.sharing:
         return rows
     lengths = PROCESSES.gather(len(rows))  # they may have different numbers of rows
     start = sum(lengths[: PROCESSES.rank])

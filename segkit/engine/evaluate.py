@@ -10,7 +10,6 @@ import copy
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,7 +104,7 @@ class Evaluator:
         confusion = ConfusionMatrix(len(self.classes), self.ignore_index)
         metrics: list[Any] = [confusion]  # the metrics to update; our own scores share one confusion matrix
         for metric in self.metrics.values():
-            if isinstance(metric, scores.Score) and metric.confusion.is_like(confusion):
+            if isinstance(metric, scores.Score):
                 metric.confusion = confusion
             else:
                 metrics.append(metric)
@@ -113,13 +112,8 @@ class Evaluator:
         for metric in every_metric:
             metric.reset()
         chosen = range(len(self.dataset)) if indices is None else indices
-        # a metric that can be merged neither by merge(other) nor by torchmetrics in compute() must see all batches;
-        # torchmetrics cannot merge the lists of a process that has seen no batch
-        all_see = len(chosen) > (PROCESSES.size - 1) * self.batch_size
-        mergeable = all(
-            hasattr(each, "merge") or (all_see and getattr(each, "sync_on_compute", False)) for each in metrics
-        )
-        shared = PROCESSES if mergeable else DistributedContext()
+        # a metric that cannot be merged must see all batches
+        shared = PROCESSES if all(hasattr(each, "merge") for each in metrics) else DistributedContext()
         parts = self._update_metrics(metrics, chosen, shared, description, each_image=bool(names))
         flags = [pair for _, samples, row, _ in parts for pair in zip(samples, row[-len(samples) :], strict=True)]
         if undecided := [name for name, flag in flags if flag]:
@@ -227,14 +221,12 @@ def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_i
 
 def merge(metric: Any, distributed: DistributedContext) -> None:
     """Merge the counts of all processes into each of them, where they are equal up to rounding."""
-    together, has_own = distributed.size > 1, hasattr(metric, "merge")
-    parts: Any = metric.modules() if isinstance(metric, nn.Module) else ()
-    for part in parts:
-        if hasattr(part, "distributed_available_fn"):  # torchmetrics' own merge, where each saw a part
-            part.distributed_available_fn = partial(bool, together and not has_own)
+    for part in metric.modules() if isinstance(metric, nn.Module) else ():
+        if hasattr(part, "distributed_available_fn"):  # torchmetrics would merge by itself, in compute()
+            part.distributed_available_fn = bool
     if isinstance(metric, ConfusionMatrix):
         metric.counts = distributed.sum(metric.counts.cpu())
-    elif together and has_own:
+    elif distributed.size > 1:
         device = getattr(metric, "device", None)
         if device is not None:
             metric.to("cpu")  # metrics are sent as pickled objects, which must not refer to another process's GPU

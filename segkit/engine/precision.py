@@ -19,35 +19,24 @@ from segkit.data.parallel import cores
 from segkit.errors import ConfigError
 
 
-def pick_device(name: str, *, together: bool = False) -> torch.device:
+def pick_device(name: str) -> torch.device:
     """Return the device with a name; ``auto`` is CUDA if there is a GPU, else the CPU. Each process uses its own GPU.
 
     ``auto`` never chooses ``mps``, an Apple GPU, because that has never been measured.
 
-    Args:
-        name: as ``train.device``.
-        together: whether several processes train one model.
-
     Raises:
-        ConfigError: the device does not exist, torch cannot use it, or it is one GPU for several processes.
+        ConfigError: the device does not exist, or torch cannot use it.
     """
-    number_here = os.environ.get("LOCAL_RANK", "")  # set by torchrun
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    number_here = os.environ.get("LOCAL_RANK", "")  # set by torchrun
     if name == "cuda" and number_here.isdecimal():
-        cards = torch.cuda.device_count()
-        # a scheduler may make only its own GPU visible to each process
-        name = f"cuda:{0 if cards == 1 and 'LOCAL_WORLD_SIZE' not in os.environ else number_here}"
+        name = f"cuda:{number_here}"
     kind, _, number = name.partition(":")
-    if together and number and number_here != number and torch.cuda.device_count() > 1:
-        raise ConfigError(
-            f'train.device = "{name}" is one GPU, and there are several processes; use "cuda", which gives each its own'
-        )
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in counts or (number and (kind == "mps" or not number.isdigit())):
-        raise ConfigError(f'train.device = "{name}"; allowed are auto, cpu, cuda, cuda:N and mps')
-    if int(number or 0) >= counts[kind]:
-        raise ConfigError(f'train.device = "{name}": torch finds {counts[kind]} {kind} devices here; use "cpu"')
+    if not (number or "0").isdecimal() or int(number or 0) >= counts.get(kind, 0):
+        found = ", ".join(f"{count} {each}" for each, count in counts.items())
+        raise ConfigError(f'train.device = "{name}": torch finds {found}; allowed are auto, cpu, cuda, cuda:N and mps')
     return torch.device(name)
 
 
@@ -81,7 +70,7 @@ def use_cpu() -> None:
     with suppress(OSError, AttributeError, TypeError):  # Windows, macOS and musl do not have it
         mallopt = ctypes.CDLL(None).mallopt
         # larger blocks are rare, and keeping them costs more memory; glibc before 2.35 refuses more than 32 MiB
-        if any(mallopt(_MMAP_THRESHOLD, size << 20) for size in (64, 32)):
+        if mallopt(_MMAP_THRESHOLD, 64 << 20):
             mallopt(_TRIM_THRESHOLD, 1 << 30)  # set alone, it would stop glibc from adapting the first threshold
 
 

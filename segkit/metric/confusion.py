@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from segkit.errors import DataError, LabelError, ModelError
+from segkit.errors import LabelError, ModelError
 
 
 def check_shapes(logits: Tensor, target: Tensor, num_classes: int) -> None:
@@ -91,19 +91,8 @@ class ConfusionMatrix:
             raise unknown_labels(unknown, self.num_classes, self.ignore_index)
         return counts[: self.num_classes].clone()
 
-    def is_like(self, other: ConfusionMatrix) -> bool:
-        """Whether another matrix has the same number of classes and the same void label."""
-        return (self.num_classes, self.ignore_index) == (other.num_classes, other.ignore_index)
-
     def merge(self, other: ConfusionMatrix) -> None:
-        """Add the counts of a matrix from another process or part of the data.
-
-        Raises:
-            DataError: the matrices differ in number of classes or void label.
-        """
-        if not self.is_like(other):
-            ours, theirs = ((each.num_classes, each.ignore_index) for each in (self, other))
-            raise DataError(f"confusion matrices of (num_classes, ignore_index) {ours} and {theirs} cannot be merged")
+        """Add the counts of a matrix from another process or part of the data, of the same classes and void."""
         self.counts += other.counts.to(self.counts.device)
 
     def reset(self) -> None:

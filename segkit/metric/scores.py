@@ -57,7 +57,7 @@ def score(name: str, matrix: Tensor) -> float:
     return float(class_score(name, matrix).nanmean())
 
 
-def floor(class_pixels: Sequence[int], classes: Sequence[str] = ()) -> dict[str, Any]:
+def floor(class_pixels: Sequence[int], classes: Sequence[str]) -> dict[str, Any]:
     """Compute the majority-class baseline: all scores of predicting the largest class everywhere, and that ``class``.
 
     No other constant prediction scores higher: each score increases with the predicted class's share, except mean
@@ -65,7 +65,7 @@ def floor(class_pixels: Sequence[int], classes: Sequence[str] = ()) -> dict[str,
 
     Args:
         class_pixels: labelled pixels of each class, ``[C]``.
-        classes: class names; without them ``class`` is an index.
+        classes: class names.
 
     Raises:
         DataError: there is no labelled pixel.
@@ -77,7 +77,7 @@ def floor(class_pixels: Sequence[int], classes: Sequence[str] = ()) -> dict[str,
     matrix = torch.zeros(len(pixels), len(pixels), dtype=torch.int64)
     matrix[:, largest] = pixels
     return {
-        "class": classes[largest] if classes else largest,
+        "class": classes[largest],
         **{name: score(name, matrix) for name in [*CLASS_SCORES, *OVERALL_SCORES]},
     }
 
@@ -107,11 +107,7 @@ class Score:
         return {self.name: score(self.name, self.confusion.compute())}
 
     def merge(self, other: Score) -> None:
-        """Add the counts of another process; of scores that share a matrix, merge only one.
-
-        Raises:
-            DataError: the other score has other classes.
-        """
+        """Add the counts of another process; of scores that share a matrix, merge only one."""
         self.confusion.merge(other.confusion)
 
     def reset(self) -> None:

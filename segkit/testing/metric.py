@@ -138,7 +138,7 @@ def merge(case: MetricSubject) -> Iterator[Same]:
     first, second = case.two_batches()
     ours, theirs = case.make(), case.make()
     if not getattr(ours, "merge", None):
-        raise NotAsked("it has no merge(other): torchmetrics merge by themselves, else every process counts everything")
+        raise NotAsked("it has no merge(other): every process counts everything")
     alone, whole = case.figures(second), case.figures(first, second)
     ours.update(*first)
     theirs.update(*second)

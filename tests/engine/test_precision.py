@@ -34,7 +34,7 @@ def test_auto_is_bf16_where_the_cpu_has_it(instructions: bool, name: str, monkey
 def test_a_gpu_of_apple_is_taken_where_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a fake, as none was there: what it has not, is not asked of it."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r'train\.device = "mps": torch finds 0 mps devices here; use "cpu"'):
+    with pytest.raises(ConfigError, match=r'train\.device = "mps": torch finds 1 cpu, \d+ cuda, 0 mps'):
         pick_device("mps")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -91,8 +91,8 @@ def test_the_memory_of_a_freed_tensor_is_used_again_and_not_cleared_page_by_page
     assert int(ended.stdout) < 5_000
 
 
-@pytest.mark.parametrize(("most", "trims"), [(64, True), (32, True), (0, False)])
-def test_what_an_older_glibc_refuses_is_asked_for_less(most: int, trims: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("most", "trims"), [(64, True), (32, False)])
+def test_an_older_glibc_keeps_its_own_limits(most: int, trims: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that keeps no large blocks would be slower, were it told alone how much of them to keep."""
     taken = {}
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
-from segkit.errors import DataError, LabelError, ModelError
+from segkit.errors import LabelError, ModelError
 from segkit.metric.confusion import ConfusionMatrix
 
 VOID = 255
@@ -99,8 +99,6 @@ def test_parts_add_up_and_reset_forgets() -> None:
     assert torch.equal(parts[0].compute(), whole.compute())
     whole.reset()
     assert whole.compute().sum() == 0
-    with pytest.raises(DataError, match=r"\(5, 255\) and \(4, 255\) cannot be merged"):
-        whole.merge(ConfusionMatrix(4, VOID))
 
 
 def test_an_evaluation_in_inference_mode_can_be_continued_outside() -> None:

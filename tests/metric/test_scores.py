@@ -129,7 +129,7 @@ def test_scores_and_floor_are_means_over_the_same_classes_and_a_class_predicted_
         metric.update(torch.nn.functional.one_hot(torch.tensor([[[*predicted]]]), 3).movedim(-1, 1).float(), target)
         return metric.compute()[metric.name]
 
-    floor = scores.floor([3, 1, 0])[score.name]
+    floor = scores.floor([3, 1, 0], "abc")[score.name]
     assert of(0, 0, 0, 0) == pytest.approx(floor)
     assert of(0, 0, 0, 2) <= of(0, 0, 0, 1) == 1.0
     assert of(0, 0, 2, 1) < 1 or score is scores.Precision  # what is predicted as 0 and 1 is right
@@ -140,8 +140,8 @@ def test_scores_and_floor_are_means_over_the_same_classes_and_a_class_predicted_
 
 
 def test_the_floor_of_21_classes_with_75_percent_background() -> None:
-    floor = scores.floor([60 * 25] + [25] * 20)
-    assert floor["class"] == 0
+    floor = scores.floor([60 * 25] + [25] * 20, [*map(str, range(21))])
+    assert floor["class"] == "0"
     assert floor["pixel_accuracy"] == pytest.approx(0.750)
     assert floor["mean_iou"] == pytest.approx(0.0357, abs=1e-4)  # 0.75 / 21
     assert floor["mean_dice"] == pytest.approx(2 * 0.75 / 1.75 / 21)
@@ -154,7 +154,7 @@ def test_the_floor_of_21_classes_with_75_percent_background() -> None:
 def test_no_constant_prediction_beats_the_floor(seed: int) -> None:
     pixels = torch.randint(0, 50, (6,), generator=torch.Generator().manual_seed(seed))
     pixels[seed] = 0
-    floor = scores.floor(pixels.tolist())
+    floor = scores.floor(pixels.tolist(), [*map(str, range(len(pixels)))])
     for constant in range(6):
         matrix = torch.zeros(6, 6, dtype=torch.int64)
         matrix[:, constant] = pixels
@@ -166,7 +166,7 @@ def test_the_floor_is_what_a_constant_prediction_scores() -> None:
     _, target = random_batch()
     logits = torch.zeros(2, CLASSES, 16, 20)
     pixels = torch.bincount(target[target != VOID], minlength=CLASSES)
-    floor = scores.floor(pixels.tolist())
+    floor = scores.floor(pixels.tolist(), [*map(str, range(len(pixels)))])
     logits[:, int(floor["class"])] = 1
     for score in SCORES:
         metric = score(CLASSES, VOID)
@@ -177,4 +177,4 @@ def test_the_floor_is_what_a_constant_prediction_scores() -> None:
 
 def test_a_split_of_void_has_no_floor() -> None:
     with pytest.raises(DataError, match="no pixel is labelled: all masks are void"):
-        scores.floor([0, 0])
+        scores.floor([0, 0], "ab")
