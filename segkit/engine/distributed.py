@@ -27,14 +27,8 @@ from segkit.errors import ConfigError, SegkitError, TrainingError
 
 T = TypeVar("T")
 TIMEOUT = timedelta(hours=2)  # the main process may download data or scan it while the others wait
-_CONNECTION = (
-    "gloo",
-    "NCCL",
-    "Connection closed",
-    "Connection reset",
-    "TCPStore",
-    "EADDRINUSE",
-)  # these errors share no class
+# these errors share no class
+_CONNECTION = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore", "EADDRINUSE")
 
 
 class MainProcessFailed(SegkitError):
@@ -149,9 +143,8 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
             store = PrefixStore(_attempt(store, rank, size), store)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
         except ValueError as error:
-            raise ConfigError(
-                f"{error}; start several processes with torchrun, or unset RANK for a single one"
-            ) from error
+            advice = "start several processes with torchrun, or unset RANK for a single one"
+            raise ConfigError(f"{error}; {advice}") from error
         with as_process(rank, size):
             yield PROCESSES
         dist.barrier()  # not after an error: it could wait for a process that has ended

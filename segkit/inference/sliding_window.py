@@ -148,10 +148,11 @@ class Inferer:
         at_once = height * width <= MAX_WHOLE_PIXELS  # exactly as in evaluation
         images = crop(seen, (0, seen[0]), (0, seen[1]))[None]
         (values,) = self.logits(images, grid.size if at_once else seen, options.views)
-        steps = (1.0, 1.0) if at_once else grid.steps
         for top in range(0, height, PATCH_ROWS):
             below = min(top + PATCH_ROWS, height)
-            yield slice(top, below), slice(0, width), _resampled(values, steps, (0, 0), ((top, below), (0, width)))
+            rows, columns = slice(top, below), (0, width)
+            part = values[:, rows] if at_once else _resampled(values, grid, (0, 0), ((top, below), columns))
+            yield rows, slice(*columns), part
 
     def _slide(self, crop: Crop, grid: WindowGrid, options: PredictOptions, progress: str) -> Iterator[Patch]:
         """Yield the probabilities of an image: the weighted mean over the windows."""
@@ -188,7 +189,7 @@ class Inferer:
                 logits = self.logits(torch.stack(images), images[0].shape[1:], options.views)
                 for column, values in zip(alike, logits, strict=True):
                     starts, spans = (row.start, column.start), ((row.first, row.last), (column.first, column.last))
-                    yield column, _resampled(values, grid.steps, starts, spans)
+                    yield column, _resampled(values, grid, starts, spans)
 
 
 def check_logits(output: object, images: Tensor, classes: int | None = None) -> Tensor:
@@ -232,18 +233,19 @@ def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
     return last - ((values == largest) * from_last).amax(0), largest
 
 
-def _resampled(values: Tensor, steps: Sequence[float], starts: Sequence[int], spans: Sequence[Span]) -> Tensor:
+def _resampled(values: Tensor, grid: WindowGrid, starts: Size, spans: tuple[Span, Span]) -> Tensor:
     """Resize logits ``[classes,h,w]`` to spans of rows and columns of the original image.
 
     Bilinear in float32, like ``F.interpolate``.
 
     Args:
         values: the logits of a part of the image after ``data.resize``.
-        steps: height and width after ``data.resize`` as a share of those of the original image.
+        grid: the windows of the image.
         starts: first row and column of the part.
         spans: first row and last row + 1, first column and last column + 1, of the original image.
     """
-    for dimension, (step, start, span) in enumerate(zip(steps, starts, spans, strict=True), 1):
+    for dimension, (axis, start, span) in enumerate(zip(grid, starts, spans, strict=True), 1):
+        step = axis.resized / axis.length
         if step == 1:
             values = values.narrow(dimension, span[0] - start, span[1] - span[0])
             continue

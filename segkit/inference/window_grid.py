@@ -100,11 +100,6 @@ class WindowGrid(NamedTuple):
         return self.rows.resized, self.columns.resized
 
     @property
-    def steps(self) -> tuple[float, float]:
-        """Height and width after ``data.resize`` as a share of those of the image."""
-        return self.rows.resized / self.rows.length, self.columns.resized / self.columns.length
-
-    @property
     def is_whole(self) -> bool:
         """Whether a single window covers the image."""
         return len(self.rows.windows) == len(self.columns.windows) == 1

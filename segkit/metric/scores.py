@@ -42,18 +42,13 @@ def class_score(name: str, matrix: Tensor) -> Tensor:
     return torch.where(target > 0, above / below.clamp_min(1), torch.nan)
 
 
-def class_iou(matrix: Tensor) -> Tensor:
-    """Compute the intersection over union of each class, float64 ``[C]``."""
-    return class_score("mean_iou", matrix)
-
-
 def score(name: str, matrix: Tensor) -> float:
     """Compute a score by name: a mean over the classes in the target, or an overall score; NaN for an empty matrix."""
     target = matrix.sum(1).to("cpu", torch.float64)
     if name == "pixel_accuracy":
         return float(matrix.diagonal().sum() / target.sum())
     if name == "frequency_weighted_iou":
-        return float((class_iou(matrix) * target).nansum() / target.sum())
+        return float((class_score("mean_iou", matrix) * target).nansum() / target.sum())
     return float(class_score(name, matrix).nanmean())
 
 
@@ -215,7 +210,7 @@ def split_scores(
         if taken:
             raise ConfigError(f"the metric '{name}' returns '{taken[0]}', a name that is taken; rename it")
         result.update(values)
-    result["class_iou"] = dict(zip(classes, class_iou(matrix).tolist(), strict=True))
+    result["class_iou"] = dict(zip(classes, class_score("mean_iou", matrix).tolist(), strict=True))
     columns = matrix.sum(0)  # [C]
     most, count = int(columns.argmax()), int((columns > 0).sum())
     result["predicted"] = {"classes": count, "class": classes[most], "share": float(columns[most] / columns.sum())}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segkit.errors import ConfigError, LabelError, ModelError
 from segkit.metric.confusion import ConfusionMatrix
-from segkit.metric.scores import class_iou
+from segkit.metric.scores import class_score
 from segkit_losses import softmax
 from segkit_losses.cross_entropy import CrossEntropy, Focal, Ohem
 from segkit_losses.lovasz import Lovasz
@@ -156,7 +156,7 @@ def test_lovasz_of_a_prediction_without_doubt_is_1_minus_the_iou() -> None:
     logits = 200 * one_hot(batch(seed=1)[1] % 4, 4)
     confusion = ConfusionMatrix(4, VOID)
     confusion.update(logits, target)
-    mean_iou = class_iou(confusion.compute()).mean().item()
+    mean_iou = class_score("mean_iou", confusion.compute()).mean().item()
     assert 0.1 < mean_iou < 0.5
     assert Lovasz(4, VOID)(logits, target).item() == pytest.approx(1 - mean_iou, abs=1e-6)
 
