@@ -16,20 +16,17 @@ def finder(root: Path, pictures: Sequence[Path]) -> Callable[[str], Sequence[Pat
     for each in pictures:
         for name in {each.stem, each.name}:
             by_name.setdefault(name, []).append(each)
-    words: dict[Path, tuple[list[str], list[str]]] = {}
-    having: dict[str, set[Path]] = {}
+    having: dict[str, set[Path]] = {}  # word of a path -> pictures
 
     @functools.cache
     def find(name: str) -> Sequence[Path]:
-        if not words:
-            words.update({each: (_words(str(each.parent.relative_to(root))), _words(each.stem)) for each in pictures})
-            for path, (folders, own) in words.items():
-                for word in (*folders, *own):
-                    having.setdefault(word, set()).add(path)
+        if not having:
+            for each in pictures:
+                for word in _words(str(each.relative_to(root).with_suffix(""))):
+                    having.setdefault(word, set()).add(each)
         wanted = _words(name[: name.rindex(".")] if name.lower().endswith(SUFFIXES) else name)
         both = set.intersection(*sorted((having.get(word, set()) for word in wanted), key=len)) if wanted else set()
-        spans = {path: span for path in both if (span := _span(*words[path], wanted))}
-        return sorted(path for path, span in spans.items() if span == min(spans.values()))
+        return sorted(each for each in both if _names(wanted, _words(str(each.parent.relative_to(root))), each.stem))
 
     return lambda name: by_name.get(name) or find(name)
 
@@ -38,18 +35,15 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.casefold())
 
 
-def _span(folders: Sequence[str], name: Sequence[str], wanted: Sequence[str]) -> int:
-    """Return the length of the shortest span of a path's words that holds ``wanted`` in order; 0 if there is none.
+def _names(wanted: Sequence[str], folders: Sequence[str], stem: str) -> bool:
+    """Whether the wanted words are in a path in order: some in its folders, the others beside each other in its stem.
 
-    Wanted words in the file's name (or in the folders, if none are in the name) must be adjacent and must not follow a
-    number, or else img_5 would match img_7_5.
+    Those in the stem must not follow a number, or else img_5 would match img_7_5.
     """
-    every, spans = [*folders, *name], []
-    for count in range(1, len(wanted) + 1):
-        before, beside = wanted[:-count], wanted[-count:]
-        for at in range(len(folders) if before else 0, len(every) - count + 1):
-            if every[at : at + count] == beside and not (at and every[at - 1].isdecimal() and at != len(folders)):
-                left = iter(range(len(folders) - 1, -1, -1))
-                places = [next((place for place in left if folders[place] == word), -1) for word in reversed(before)]
-                spans += [at + count - min([*places, at])] if -1 not in places else []
-    return min(spans, default=0)
+    own = _words(stem)
+    for first in range(len(wanted) + 1):
+        beside, left = wanted[first:], iter(folders)
+        places = [at for at in range(len(own) - len(beside) + 1) if own[at : at + len(beside)] == beside]
+        if any(not at or not own[at - 1].isdecimal() for at in places) and all(word in left for word in wanted[:first]):
+            return True
+    return False

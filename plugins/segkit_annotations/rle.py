@@ -23,16 +23,14 @@ from segkit_annotations.layers import LayersDataset
 from segkit_annotations.named import finder
 from segkit_annotations.rasterizer import Rule
 
-_RUNS = re.compile(r"encoded_?pixels|.*rle.*|segmentation", re.IGNORECASE)
-_PAIRS = re.compile(r"\[?\d+[ ,]+\d+([ ,]+\d+[ ,]+\d+)*\]?")
+_RUNS = re.compile(r"encod.*|.*rle.*|segmentation|annotation|runs|pixels", re.IGNORECASE)  # headings of columns
 _CLASS = re.compile(r".*(class|label|category).*", re.IGNORECASE)
 _IMAGE = re.compile(r".*(image|img|file|name|id).*", re.IGNORECASE)
 _EXAMPLE = re.compile(r"sample|submission|example|predict", re.IGNORECASE)  # names of submission files
 _NONE = ("", "-1", "nan", "none", "null", "[]")  # cells that mean "no object"
 _LONGEST = (1 << 31) - 1  # characters per cell; the csv module's default is 131,072
 _FEW = 20  # images used to find the order of runs
-_SOME = 200  # lines used to find the meaning of the columns
-_MOST_CLASSES = 64
+_SOME = 200  # lines used to find the column of the images
 _SURELY = 4  # times as many runs
 
 
@@ -123,7 +121,7 @@ def _blank(entries: Sequence[Record], pictures: Sequence[Path], is_sure: bool) -
 def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, int | None, int] | None:
     """Return the columns of the image, the class and the runs; the class is None if it has no column of its own.
 
-    Columns are recognised by their cells or their headings. Return None if there is no image or no run column.
+    They are recognised by their headings, that of the image by its cells. Return None without image or runs.
     """
     try:
         heading, *rows = (cells for _, cells in islice(_rows(path), _SOME))
@@ -131,8 +129,7 @@ def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, i
         return None
     columns = [[row[at] for row in rows if at < len(row)] for at in range(len(heading))]
     runs = next((at for at, name in enumerate(heading) if _RUNS.fullmatch(name)), None)
-    if runs is None:
-        runs = next((at for at, cells in enumerate(columns) if _are_runs(cells)), None)
+
     others = [at for at in range(len(heading)) if at != runs]
     held = {at: sum(bool(named(cell)) for cell in columns[at]) for at in others}
     image = max(others, key=lambda at: held[at], default=None)
@@ -140,31 +137,7 @@ def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, i
         image = next((at for at in others if _IMAGE.fullmatch(heading[at])), None)
     if runs is None or image is None:
         return None
-    rest = [at for at in others if at != image]
-    label = next((at for at in rest if _CLASS.fullmatch(heading[at])), None)
-    if label is None and "_" not in heading[image]:
-        of_objects = [  # columns with the same value in all lines of an image describe the image, not the object
-            at
-            for at in rest
-            if len({(row[image], row[at]) for row in rows if len(row) > max(image, at)}) > len({*columns[image]})
-        ]
-        label = next((at for at in of_objects if _are_names(columns[at])), None)
-    return image, label, runs
-
-
-def _are_runs(cells: Sequence[str]) -> bool:
-    """Whether all cells that are not empty hold (start, length) pairs in ascending order."""
-    found = [cell for cell in cells if cell.casefold() not in _NONE]
-    if not found or not all(map(_PAIRS.fullmatch, found)):
-        return False
-    pairs = [np.array(re.findall(r"\d+", cell), np.int64).reshape(-1, 2) for cell in found]
-    return all((each[1:, 0] >= each[:-1].sum(1)).all() for each in pairs)
-
-
-def _are_names(cells: Sequence[str]) -> bool:
-    """Whether the cells repeat a few words, as a class column does."""
-    names = {cell for cell in cells if cell}
-    return 1 < len(names) <= min(_MOST_CLASSES, len(cells) // 2) and not any(re.search(r"\d{3}|\.", x) for x in names)
+    return image, next((at for at in others if at != image and _CLASS.fullmatch(heading[at])), None), runs
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

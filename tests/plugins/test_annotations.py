@@ -1480,11 +1480,11 @@ def test_runs_in_a_table_are_drawn_down_the_columns(tmp_path: Path) -> None:
     ("heading", "order", "form"),
     [
         ("id,class,segmentation", (0, 1, 2), "{}"),
-        ("no,organ,where,scan", (3, 1, 2), "{}"),
-        ("mask,picture", (1, 0), "[{}]"),
+        ("no,category,encoding,scan", (3, 1, 2), "{}"),
+        ("mask_rle,picture", (1, 0), "[{}]"),
     ],
 )
-def test_tables_may_name_images_by_words_of_their_paths_and_runs_by_what_they_are(
+def test_tables_may_name_images_by_words_of_their_paths(
     heading: str, order: tuple[int, ...], form: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     lines, expected = [heading], {}
@@ -1495,7 +1495,7 @@ def test_tables_may_name_images_by_words_of_their_paths_and_runs_by_what_they_ar
         path = tmp_path / f"train/case{case}/case{case}_day{day}/scans/slice_{cut:04}_16_12_1.50.png"
         path.parent.mkdir(parents=True)
         Image.fromarray(image).save(path)
-        expected[path] = labels if "class" in heading or "organ" in heading else (labels > 0)
+        expected[path] = labels if "class" in heading or "category" in heading else (labels > 0)
         for name, own in (("bowel", labels == 1), ("stomach", labels == 2)):
             edges = np.flatnonzero(np.diff(np.concatenate([[0], own.ravel(), [0]])))  # along the rows
             runs = " ".join(map(str, np.stack([edges[::2] + 1, edges[1::2] - edges[::2]], 1).ravel()))
@@ -1605,7 +1605,7 @@ def test_pixels_are_counted_from_0_where_a_run_starts_there(tmp_path: Path) -> N
 def test_a_table_says_in_many_words_that_there_is_no_object(none: str, tmp_path: Path) -> None:
     for name in "ab":
         picture(tmp_path / f"{name}.jpg")
-    save(tmp_path / "t.csv", f"picture,where\na.jpg,1 2\nb.jpg,{none}\n")
+    save(tmp_path / "t.csv", f"picture,runs\na.jpg,1 2\nb.jpg,{none}\n")
     dataset = one("rle", tmp_path, first_pixel=1)
     assert [int(dataset.mask(at).sum()) for at in (0, 1)] == [2, 0]
 
