@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
@@ -21,12 +20,12 @@ from torch import Tensor
 from segkit.data.issues import refuse
 from segkit.data.read import Header, file_of
 from segkit.data.sample import Colour, voc_palette
-from segkit.errors import ConfigError, DataError, DataWarning, Issue, LabelError, first_few
+from segkit.errors import ConfigError, DataError, DataWarning, Issue, first_few
 from segkit_annotations.draw import Size
 from segkit_annotations.files import Drawn, Record, holding, image_finder, malformed, miniature, patterns, places
-from segkit_annotations.rasterizer import VOID, Rasterizer, Rule, Unit, guessed_unit
-from segkit_folder.files import PairedFiles, stem_of
-from segkit_folder.layout import Layout, Shares, divided
+from segkit_annotations.rasterizer import VOID, Rasterizer, Rule, are_shares
+from segkit_folder.files import PairedFiles, resized, stem_of
+from segkit_folder.layout import Layout, Shares, divided, without_unpaired
 from segkit_folder.masks import check_checksums
 from segkit_folder.pairs import LEFT_OUT, Found
 from segkit_folder.pictures import version_of
@@ -65,10 +64,10 @@ class AnnotatedImages(PairedFiles):
             the "last" shape in the annotations, or "void"; "error" refuses such images. Default: the format's own
             rule.
         first_pixel: for ``rle``: the number of an image's first pixel. Default: 0 if a run starts at 0, else 1.
-        unit: the unit of corners: "pixel", "share" of the image's width and height, or "percent" of them.
-            Default: the format's own unit, or shares if all corners lie in 0 to 1.
+
         outside: what to do with a shape that extends over a pixel beyond the image: "error", or "cut" it off.
-        enlarge: whether to enlarge smaller masks and shapes to their image's size, by a whole number.
+        resize_masks: whether masks and shapes of another size than their image, but the same aspect ratio, are resized
+            to the image, by the nearest label.
         skip_unpaired: whether to leave out annotations or masks without an image.
         blank_unpaired: for ``layers``, ``rle`` and ``coco``: accept images without any mask or object, or without a
             mask of some class, as showing none. Default: warn about such images.
@@ -83,7 +82,7 @@ class AnnotatedImages(PairedFiles):
 
     _entries: Mapping[tuple[Path, Path], Record]
 
-    unit: Unit | None = None  # the unit of all corners, if the format defines one
+    in_shares: bool | None = None  # whether corners are shares of width and height; None: if all lie in 0 to 1
     may_be_undrawn = False  # whether an image without shapes may be one that nobody has annotated yet
     rule: Rule = "last"  # the format's rule for overlapping shapes
     default_class_map: Mapping[str, str] = {}  # the format's own class_map
@@ -104,9 +103,8 @@ class AnnotatedImages(PairedFiles):
         background: str = "background",
         overlap: Literal["smallest", "last", "void", "error"] | None = None,
         first_pixel: Literal[0, 1] | None = None,
-        unit: Literal["pixel", "share", "percent"] | None = None,
         outside: Literal["error", "cut"] = "error",
-        enlarge: bool = False,
+        resize_masks: bool = False,
         skip_unpaired: bool = False,
         blank_unpaired: bool = False,
         lists: str | Mapping[str, str] | None = None,
@@ -121,25 +119,20 @@ class AnnotatedImages(PairedFiles):
         if not base.is_dir():
             raise DataError(f"{base}: no such folder")
         self.attribute = attribute
-        self._enlarge = enlarge
+        self.resize_masks = resize_masks
         self._first: int | None = first_pixel
         self.skip_unpaired, self.blank_unpaired = skip_unpaired, blank_unpaired
         where = {"annotations": annotations} if annotations else self._only_candidate(base)
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
-        absent = [str(each.image) for each in entries if not is_there(each.image)] if skip_unpaired else []
-        if absent:
-            entries = [each for each in entries if is_there(each.image)]
-            what = "annotated images that do not exist"
-            warnings.warn(f"left out by skip_unpaired: {len(absent)} {what}: {first_few(absent)}", stacklevel=2)
         if not entries:
-            told = f"; these annotated images do not exist: {first_few(absent)}" if absent else ""
-            raise DataError(f"{base}: no image with annotations; expected {self.expected}{told}")
+            raise DataError(f"{base}: no image with annotations; expected {self.expected}")
         _warn_unread(entries)
         if self.may_be_undrawn and not blank_unpaired:
             _warn_blank(entries)
-        unit = unit or self.unit or guessed_unit(entries)
+        in_shares = are_shares(entries) if self.in_shares is None else self.in_shares
         labels, classes = self._class_indices(names, entries, classes, class_map or {}, background)
         layout = self._layout_of(entries, lists, group, Shares(fractions, split_seed, val, folds, fold))
+        layout = without_unpaired(layout) if skip_unpaired else layout
         super().__init__(
             [],
             classes=classes,
@@ -147,9 +140,8 @@ class AnnotatedImages(PairedFiles):
             values={index: index for index in (*range(len(classes)), VOID)},
         )
         rest = classes.index(background) if background in classes else VOID
-        self._rasterizer = Rasterizer(labels, rest, overlap or self.rule, unit, outside == "cut")
-        options = (rest, self._rasterizer.rule, self._rasterizer.cut, enlarge, attribute, self._first, unit)
-        self.reading = repr((self.reading, sorted(labels.items()), *options))
+        self._rasterizer = Rasterizer(labels, rest, overlap or self.rule, in_shares, outside == "cut")
+        self.reading = repr((self.reading, self._rasterizer, resize_masks, attribute, self._first))
         layout.refuse(split)
         self.choose(layout, split)
         records = {(each.image, each.split): each for each in entries} | {(each.image, None): each for each in entries}
@@ -183,7 +175,6 @@ class AnnotatedImages(PairedFiles):
     def _content(self, path: Path) -> tuple[dict[str, None], list[Record]]:
         """Return the class names and records of a file; a file is read again only after it has changed."""
         key, version = (type(self), path, self.attribute), version_of(path)
-        version = object() if path.suffix == ".txt" else version  # masks beside CVAT's labelmap.txt may have changed
         if key not in _contents or _contents[key][0] != version:
             names: dict[str, None] = {}
             _contents[key] = version, names, [*self._records(path, names)]
@@ -254,23 +245,24 @@ class AnnotatedImages(PairedFiles):
             stem = stems[entry.image]
             name = composed(stem.name if are_unique else Path(os.path.relpath(stem, self.root)).as_posix())
             found.append(Found(entry.image, name, {"id": name}).in_split(entry.split))
-        masks = {entry.image: entry.sources[0] for entry in entries}
-        layout = divided(self.root, Layout(found, masks), lists, group, shares)
-        if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
-            warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
-        absent = {image: mask for image, mask in masks.items() if not is_there(image)}
+        masks = {entry.image: entry.sources[0] for entry in entries if is_there(entry.image)}
         what = "named by the annotations but does not exist"
         advice = "fetch it, set images = FOLDER to where it lies, or leave such images out with skip_unpaired = true"
         issues = [
             (
-                each.values.get("split"),
-                Issue("mask_without_image", str(each.path), what, advice, f"in {mask}", ways=LEFT_OUT),
+                each.split,
+                Issue("mask_without_image", str(each.image), what, advice, f"in {each.sources[0]}", ways=LEFT_OUT),
             )
-            for each in layout.images
-            if (mask := absent.get(each.path))
+            for each in entries
+            if each.image not in masks
         ]
-        there = {image: mask for image, mask in masks.items() if image not in absent}
-        return replace(layout, masks=there, issues=[*layout.issues, *issues])
+        if not masks:
+            refuse([issue for _, issue in issues])
+        found = [each for each in found if each.path in masks]
+        layout = divided(self.root, Layout(found, masks, issues), lists, group, shares)
+        if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
+            warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
+        return layout
 
     def _class_indices(
         self,
@@ -336,10 +328,8 @@ class AnnotatedImages(PairedFiles):
         if entry is None:  # a predicted mask of class indices
             return super()._read_mask(index, size)
         theirs = entry.size or self._size(entry) or own
-        factor = own[0] // theirs[0]
-        if factor < 2 or not self._enlarge or own != (factor * theirs[0], factor * theirs[1]):
-            self._check_size(entry, theirs, own)
-        return torch.from_numpy(self._draw(entry, theirs).repeat(factor, 0).repeat(factor, 1))
+        self._check_size(entry.image, own, entry.sources[0], theirs)
+        return torch.from_numpy(resized(self._draw(entry, theirs), own))
 
     def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
         """Return the mask ``[H,W]`` of class indices."""
@@ -347,18 +337,6 @@ class AnnotatedImages(PairedFiles):
 
     def _size(self, entry: Record) -> Size | None:
         """Return the size of the masks if they are separate files, else None."""
-
-    def _check_size(self, entry: Record, theirs: tuple[int, ...], own: Size) -> None:
-        if theirs != own:
-            what, advice = "the annotations have another size than the image", "export them for this very image"
-            kind, ways = "size", dict[str, Any]()
-            if own[0] % theirs[0] == own[1] % theirs[1] == 0 and own[0] // theirs[0] == own[1] // theirs[1]:
-                kind, advice = "smaller", f"{advice}, or set enlarge = true to enlarge them to the image's size"
-                ways = {"each mask pixel stands for a block of image pixels": {"enlarge": True}}
-            if theirs == own[::-1]:
-                advice = "one of the two lies on its side; note that images are read upright, as EXIF says"
-            detail = f"{theirs[1]} x {theirs[0]}, {entry.image} is {own[1]} x {own[0]}, width x height"
-            raise LabelError(Issue(kind, str(entry.sources[0]), what, advice, detail, ways=ways))
 
 
 def is_there(image: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Drawing an image's shapes into a mask of class indices, and guessing the unit of their corners."""
+"""Drawing an image's shapes into a mask of class indices, and finding whether their corners are pixels or shares."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from segkit_annotations.files import Record
 VOID = 255
 _SOME = 20  # how many images, and shapes per image, are used to guess the unit of corners
 Rule = Literal["smallest", "last", "void", "error"]
-Unit = Literal["pixel", "share", "percent"]
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,14 @@ class Rasterizer:
         labels: label of a shape -> class index or void.
         outside: the class index of pixels that no shape covers.
         rule: the class of a pixel that shapes of several classes cover, as the option ``overlap``.
-        unit: the unit of corners.
+        in_shares: whether corners are shares of the image's width and height, not pixels.
         cut: whether to cut off what extends beyond the image, instead of refusing it.
     """
 
     labels: Mapping[str, int]
     outside: int
     rule: Rule
-    unit: Unit
+    in_shares: bool
     cut: bool
 
     def draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
@@ -47,16 +46,15 @@ class Rasterizer:
         area = np.full(size, none, np.int32)  # pixels of the shape that each pixel was last drawn from
         for number, shape in enumerate(entry.shapes, 1):
             try:
-                if self.unit != "pixel":
-                    whole = 1 if self.unit == "share" else 100
-                    shape = shape._replace(data=scaled(shape.data, size[1] / whole, size[0] / whole))
+                if self.in_shares:
+                    shape = shape._replace(data=scaled(shape.data, size[1], size[0]))
                 box, slack = bounds(shape.data), 10 * max(size) if self.cut else 1
                 if box and (min(box[:2]) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
                     where = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}, it is {size[1]} x {size[0]}"
                     hint = 'set outside = "cut" to cut it off'
                     if max(map(abs, box)) > 10 * max(size):
-                        hint = "by over ten times its size: check `unit` (shares, percent or pixels); rasterize shapes "
-                        hint += "in geographic coordinates first"
+                        hint = "by over ten times its size: corners are pixels, or in YOLO shares; rasterize shapes in "
+                        hint += "geographic coordinates first"
                     raise ShapeError(f"a shape that goes beyond its image, {hint}", where)
                 at, bits = draw(shape, size)
             except ShapeError as error:
@@ -78,20 +76,19 @@ class Rasterizer:
         return np.where(clash, np.uint8(VOID), mask) if self.rule == "void" else mask
 
 
-def guessed_unit(entries: Sequence[Record]) -> Unit:
-    """Guess the unit of corners from a few images, and warn if the guess is not certain."""
+def are_shares(entries: Sequence[Record]) -> bool:
+    """Whether corners are shares of width and height, according to a few images; warn unless they are surely pixels."""
     some = [entry for entry in entries if entry.shapes][:_SOME]
     boxes = [box for entry in some for shape in entry.shapes[:_SOME] if (box := bounds(shape.data))]
     least, most = min((min(box) for box in boxes), default=0), max((max(box) for box in boxes), default=0)
     if least >= 0 and most <= 1 and any(0 < each < 1 for box in boxes for each in box):
         what = "corners are read as shares of width and height because all lie in 0 to 1"
-        warnings.warn(f'{what}; if they are pixels, set unit = "pixel"', stacklevel=3)
-        return "share"
+        warnings.warn(what, stacklevel=3)
+        return True
     if boxes and least >= 0 and most <= 100:
         with suppress(DataError):  # reported when the image is read
             if all(min(entry.size or read_header(entry.image).size) > max(200, 2 * most) for entry in some):
                 what = "corners are read as pixels, but all lie in 0 to 100 and the images are far larger"
-                hint = 'if they are percent, set unit = "percent"; if pixels, unit = "pixel"'
-                ways = {"percent of width and height": {"unit": "percent"}, "pixels": {"unit": "pixel"}}
-                warnings.warn(DataWarning(f"{what}; {hint}", ways), stacklevel=3)
-    return "pixel"
+                advice = "if they are percent, export pixels"
+                warnings.warn(DataWarning(f"{what}; {advice}", {"they are pixels": {}}), stacklevel=3)
+    return False

@@ -17,7 +17,7 @@ from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Drawn, Record
-from segkit_annotations.rasterizer import Rule, Unit
+from segkit_annotations.rasterizer import Rule
 from segkit_folder.splits import SUFFIXES, read_text, split_called
 
 _NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # files with one class name per line
@@ -34,7 +34,7 @@ class YoloDataset(AnnotatedImages):
     """
 
     rule: Rule = "smallest"
-    unit: Unit | None = "share"
+    in_shares = True
     expected = "data.yaml with `names`, `train` and `val`, or classes.txt beside folders of images and labels"
     miniature = "images/{split}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from segkit_folder.layout import Layout, Shares, dealt, read_layout, with_blank,
 from segkit_folder.lists import warn_of_lists
 from segkit_folder.meanings import VOID, meanings_of
 from segkit_folder.pairs import NoFiles
-from segkit_folder.propose import propose_layout, without_splits
+from segkit_folder.propose import Proposal, propose_layout, without_splits
 from segkit_folder.splits import check_fractions, read_text
 
 
@@ -145,6 +146,7 @@ class FolderDataset(PairedFiles):
         """Return the options that read a folder, most likely first: patterns and lists that pair its files."""
         found = [each for each in propose_layout(root) if not each.splits or "train" in each.splits]
         found = found or without_splits(root)
+        found = [each for each in found if not any(_is_of_objects(each, other) for other in found)]
         listed = max((each.pairs for each in found if "pairs" in each.options), default=0)
         usable = [each for each in found if each.pairs > listed or {"pairs", "lists"} & {*each.options}]
         return [each.options for each in (usable if listed else found)]
@@ -175,6 +177,12 @@ class FolderDataset(PairedFiles):
                 mask.save(folders[1] / f"{split}_{index}.png")
         (Path(root) / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
         return {"classes": "classes.txt"}
+
+
+def _is_of_objects(one: Proposal, other: Proposal) -> bool:
+    """Whether one way reads ids of objects, by the name of its masks, and the other reads these images too."""
+    said = [bool(re.search(r"(?i)object|instance", each.options.get("masks", ""))) for each in (one, other)]
+    return said == [True, False] and one.layout.masks.keys() <= other.layout.masks.keys()
 
 
 def _read_classes(root: Path, file: str) -> ClassFile:

@@ -248,11 +248,8 @@ class PairedFiles(Dataset):
             return torch.zeros(size[:2], dtype=torch.uint8)
         try:
             stored = read_mask(mask_path, self.colours, self.most_pixels, self.threshold)
-            if stored.shape != size and not (self.resize_masks and _is_scaled(stored.shape, size)):
-                raise LabelError(_size_issue(image_path, size, mask_path, stored.shape))
-            if stored.shape != size:  # nearest: the label at the centre of each pixel
-                rows, columns = ((2 * np.arange(n) + 1) * m // (2 * n) for n, m in zip(size, stored.shape, strict=True))
-                stored = stored[rows[:, None], columns]
+            self._check_size(image_path, size, mask_path, stored.shape)
+            stored = resized(stored, size)
             if self.colours is not None:
                 return torch.from_numpy(stored)
             labels = np.take(self._table, stored)
@@ -263,6 +260,11 @@ class PairedFiles(Dataset):
                 raise
             raise LabelError(replace(error.issue, advice=self.advice("colours"))) from None
         return torch.from_numpy(labels.astype(np.uint8))
+
+    def _check_size(self, image: Path, size: tuple[int, ...], mask: Path, shape: tuple[int, ...]) -> None:
+        """Check that a mask has the size of its image, or one from which it may be resized."""
+        if shape != size and not (self.resize_masks and _is_scaled(shape, size)):
+            raise LabelError(_size_issue(image, size, mask, shape))
 
     def _label_issue(self, path: Path, stored: NDArray[Any]) -> Issue:
         values, counts = (each.tolist() for each in np.unique(stored, return_counts=True))
@@ -296,6 +298,15 @@ def stem_of(path: Path) -> Path:
     """Return the path of a picture without its suffix; ``stack_3`` for ``stack.tif#3``."""
     file, part = file_of(path)
     return file.with_name(f"{file.stem}_{part.replace('/', '_')}") if part else path.with_suffix("")
+
+
+def resized(labels: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Return a mask ``[H,W]`` at another size: each pixel has the label at its centre."""
+    if labels.shape == size:
+        return labels
+    rows, columns = ((2 * np.arange(n) + 1) * m // (2 * n) for n, m in zip(size, labels.shape, strict=True))
+    found: NDArray[Any] = labels[rows[:, None], columns]
+    return found
 
 
 def _is_scaled(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
