@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,44 +62,37 @@ def training_batches(inputs: TrainerInputs, source: SampleSource) -> tuple[DataL
 def open_sources(inputs: TrainerInputs) -> dict[str, SampleSource]:
     """Open the samples of each split; with ``data.cache`` they are decoded once.
 
-    ``auto`` decodes splits into GPU memory as long as they fit, train first, and the others into the machine's memory;
-    on a CPU it decodes in every epoch, which takes 1 to 4 % of the time of the network.
+    ``auto`` decodes all splits into GPU memory if they fit, else into the machine's memory if they fit; on a CPU it
+    decodes in every epoch, which takes 1 to 4 % of the time of the network.
 
     Raises:
-        ConfigError: a split does not fit into the memory that ``data.cache`` names.
+        ConfigError: the splits do not fit into the memory that ``data.cache`` names.
         DataError: a sample cannot be read.
     """
     cache, resize, device = inputs.data.cache, inputs.data.resize, inputs.precision.device
     sources = {name: SampleSource(dataset, resize) for name, dataset in inputs.splits.items()}
     if cache == "none" or (cache == "auto" and device.type in ("cpu", "mps")):
         return sources
-    places = {"device": device, "ram": torch.device("cpu")}
-    allowed = list(places) if cache == "auto" else [cache]
-    # all processes use the same cache, even if their memory differs, because they share batches of equal cost
-    free = {name: min(PROCESSES.gather(free_memory(places[name]) or 1 << 40)) for name in allowed}
-    room = {name: SHARES[name] * free[name] / (PROCESSES.size if name == "ram" else 1) for name in allowed}
-    keep_masks = inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0
-    for name, source in sources.items():
-        rows = inputs.scan.statistics[name]
-        needed = decoded_bytes(rows, len(source.dataset.channels), resize)
-        fitting = [place for place in allowed if needed <= room[place]]
-        if not fitting and cache != "auto":
-            usable, available = room[cache] / 1e9, free[cache] / 1e9
-            raise ConfigError(
-                f'data.cache = "{cache}": {name} takes {needed / 1e9:.1f} GB when decoded, and {usable:.1f} of the '
-                f'{available:.1f} GB of free memory are available; reduce data.resize, or set data.cache = "none"'
-            )
-        for place in fitting:
-            decoded = None
-            with nullcontext() if place == cache else suppress(torch.OutOfMemoryError):  # other programs use it too
-                decoded = DecodedSource(
+    rows, places = inputs.scan.statistics, {"device": device, "ram": torch.device("cpu")}
+    needed = sum(decoded_bytes(rows[name], len(source.dataset.channels), resize) for name, source in sources.items())
+    for place in places if cache == "auto" else [cache]:
+        # all processes use the same cache, even if their memory differs, because they share batches of equal cost
+        free = min(PROCESSES.gather(free_memory(places[place]) or 1 << 40))
+        usable = SHARES[place] * free / (PROCESSES.size if place == "ram" else 1)
+        if needed <= usable:
+            keep_masks = place == "device" and (inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0)
+            return {
+                name: DecodedSource(
                     source,
                     places[place],
-                    keep_masks=keep_masks and name == "train" and place == "device",
+                    keep_masks=keep_masks and name == "train",
                     description=f"decoding {name}" if PROCESSES.is_main_process else "",
                 )
-            if all(PROCESSES.gather(decoded is not None)) and decoded is not None:
-                room[place], sources[name] = room[place] - needed, decoded
-                break
-            room[place] = 0
-    return sources
+                for name, source in sources.items()
+            }
+    if cache == "auto":
+        return sources
+    raise ConfigError(
+        f'data.cache = "{cache}": the images take {needed / 1e9:.1f} GB when decoded, and {usable / 1e9:.1f} of the '
+        f'{free / 1e9:.1f} GB of free memory are available; reduce data.resize, or set data.cache = "none"'
+    )
