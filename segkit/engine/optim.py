@@ -1,8 +1,7 @@
-"""The optimizer, the learning rate schedule, and the moving average of the weights."""
+"""The optimizer and the learning rate schedule."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -127,31 +126,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of every group, multiplied by the group's ``factor`` if it has one."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("factor", 1.0)
-
-
-class WeightAverage:
-    """The exponential moving average (EMA) of the weights, which is evaluated and saved instead of the last weights.
-
-    ``average = d x average + (1 - d) x weights`` after step n, with ``d = min(decay, (1 + n) / (10 + n))``, so that the
-    random initial weights have little effect on short runs (as in TensorFlow's ExponentialMovingAverage; Polyak &
-    Juditsky, SIAM J. Control Optim. 1992). timm's ModelEmaV3 is equal, but averages shared weights twice.
-
-    Args:
-        model: the model in training.
-        decay: the largest value of d.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Add the weights and floating-point buffers after step ``step`` (from 0); copy other buffers."""
-        old, new = ([*each.parameters(), *each.buffers()] for each in (self.model, model))
-        pairs = [pair for pair in zip(old, new, strict=True) if pair[0].is_floating_point()]
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_([average for average, _ in pairs], [value for _, value in pairs], 1 - decay)
-        for average, value in zip(old, new, strict=True):
-            if not average.is_floating_point():  # BatchNorm's counters
-                average.copy_(value)

@@ -25,9 +25,9 @@ from segkit.engine.distributed import PROCESSES, MicroBatch, global_batch
 from segkit.engine.forward import ForwardPass
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NonFiniteSteps
-from segkit.engine.optim import WeightAverage, build_optimizer, learning_rate, set_learning_rate, set_training
+from segkit.engine.optim import build_optimizer, learning_rate, set_learning_rate, set_training
 from segkit.engine.precision import seed_everything, seed_step, widest_float
-from segkit.errors import CheckpointError, ModelError, first_few
+from segkit.errors import ModelError, first_few
 from segkit.inference.sliding_window import check_logits
 from segkit.signals import STOP
 
@@ -84,7 +84,14 @@ class TrainingLoop:
         self.optimizer = build_optimizer(self.model, settings, inputs.optimizer)
         # against underflow: bf16 has the range of float32
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.name == "fp16")
-        self.average = WeightAverage(self.model, settings.ema) if settings.ema else None
+        self.average: Any = None  # the moving average of the weights, which is evaluated instead of the last ones
+        if settings.ema:
+            from timm.utils import ModelEmaV3  # slow to import
+
+            # after step n the decay is min(ema, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage, so
+            # that the initial weights have little effect on short runs; weights that layers share are averaged twice
+            self.average = ModelEmaV3(self.model, settings.ema, use_warmup=True, warmup_gamma=9, warmup_power=1)
+            self.average.module.requires_grad_(False)
         self.non_finite = NonFiniteSteps(self.model, settings, device)
         self.end_epoch()
         ids = [device] if device.type == "cuda" else None
@@ -95,7 +102,7 @@ class TrainingLoop:
     @property
     def evaluated(self) -> nn.Module:
         """The model to evaluate and save: with the moving average of the weights, if there is one."""
-        return self.average.model if self.average else self.model
+        return self.average.module if self.average else self.model
 
     @property
     def is_synchronised(self) -> bool:
@@ -203,7 +210,7 @@ class TrainingLoop:
         self.non_finite.after(self.step, batch.names, bad)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
-            self.average.update(self.model, self.step)
+            self.average.update(self.model, self.step + 2)  # timm's warm-up begins at step 2
         self.step += 1
         self.mark("optimizer")
         return torch.where(bad, 0.0, values)
@@ -279,7 +286,7 @@ class TrainingLoop:
         """The whole state, as tensors and plain values only."""
         return {
             "model": self.model.state_dict(),
-            "ema": self.average.model.state_dict() if self.average else None,
+            "ema": self.average.module.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "non_finite": self.non_finite.skipped,
@@ -295,17 +302,14 @@ class TrainingLoop:
             place: name of the checkpoint, for messages.
 
         Raises:
-            CheckpointError: the checkpoint belongs to another model or optimizer.
+            CheckpointError: the checkpoint belongs to another model.
         """
         load_weights(self.model, state["model"], place)
-        try:
-            self.optimizer.load_state_dict(state["optimizer"])
-            if state["scaler"]:  # empty if the run began on a device that needs no scaling
-                self.scaler.load_state_dict(state["scaler"])
-            if self.average:
-                self.average.model.load_state_dict(state["ema"])
-        except (KeyError, ValueError, RuntimeError, TypeError) as error:
-            raise CheckpointError(f"{place} belongs to another optimizer or another train.ema: {error}") from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:  # empty if the run began on a device that needs no scaling
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.module.load_state_dict(state["ema"])
         device, progress = self.precision.device, state["progress"]
         self.non_finite.skipped, self.step = state["non_finite"].to(device), state["step"]
         self.progress = EpochProgress(**progress | {name: progress[name].to(device) for name in ("skipped", "sums")})
