@@ -179,10 +179,10 @@ def segkit_run_prepared(
 ) -> Mapping[str, Any] | None:
     """The data is scanned and the device is known, and nothing is written yet; called in the main process only.
 
-    The returned mapping, such as ``{"train.batch_size": 4}``, replaces settings of ``[data]``, ``[augment]`` and
-    ``[train]`` in all processes, except those already used: the device, how the data is read and how the model is
-    built. A resumed run keeps the settings it began with, whatever is returned, unless its config has changed them. A
-    :class:`segkit.errors.SegkitError` refuses the run; any other error ends it too, and names the plugin.
+    The returned mapping, such as ``{"train.batch_size": 4}``, holds numbers for ``augment.crop`` and
+    ``train.batch_size``, only where they are "auto", as ``inputs.auto`` lists them. In a resumed run they have the
+    numbers that it began with. A :class:`segkit.errors.SegkitError` refuses the run; any other error ends it too, and
+    names the plugin.
     """
 
 

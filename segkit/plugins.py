@@ -175,18 +175,18 @@ class Observers:
 
 
 def prepared(inputs: Any, processes: int) -> dict[str, Any]:
-    """Collect the settings that plugins choose for a run, see :func:`segkit.hookspecs.segkit_run_prepared`.
+    """Collect the numbers that plugins choose for a run, see :func:`segkit.hookspecs.segkit_run_prepared`.
 
     Raises:
         SegkitError: a plugin refuses the run.
-        PluginError: a plugin failed, or chose an invalid setting.
+        PluginError: a plugin failed, or chose an invalid number.
     """
     chosen: dict[str, Any] = {}
     for plugin, listener in _listeners("segkit_run_prepared"):
         try:
             values = {"inputs": inputs, "scan": inputs.scan, "precision": inputs.precision, "processes": processes}
             answer: Any = listener.function(*(values[name] for name in listener.argnames)) or {}
-            inputs, chosen = inputs.with_settings(answer), {**chosen, **answer}
+            inputs, chosen = inputs.with_auto(answer), {**chosen, **answer}
         except SegkitError:
             raise
         except Exception as error:

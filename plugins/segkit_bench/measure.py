@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
@@ -15,7 +16,7 @@ from segkit_bench.clock import endless, parts_of_step, throughput
 from segkit_bench.limits import arithmetic_of, ceilings, least_work
 
 # a tiny learning rate does not change the time of a step, and keeps the loss finite
-TIMED_ONLY: dict[str, Any] = {"train.lr": 1e-6, "train.schedule": "constant", "train.warmup": 0.0}
+TIMED_ONLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant", "warmup": 0.0}
 
 
 def measure(config: Any, seconds: float) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -31,7 +32,8 @@ def measure(config: Any, seconds: float) -> Iterator[tuple[str, dict[str, Any]]]
     Raises:
         SegkitError: for the same reasons as in a run.
     """
-    with open_trainer(build_inputs(config).with_settings(TIMED_ONLY)) as trainer:
+    inputs = build_inputs(config)
+    with open_trainer(replace(inputs, train=inputs.train.model_copy(update=TIMED_ONLY))) as trainer:
         inputs, loop = trainer.inputs, trainer.loop
         batch = next(endless(trainer)).to(inputs.precision.device)  # the first batch of the run
         yield "conditions", {"config": config.name, **conditions(inputs, batch)}

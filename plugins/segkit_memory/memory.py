@@ -77,7 +77,7 @@ class Memory:
             counts = range(most, self.parts, -self.parts)
             batch = chosen["train.batch_size"] = next((n for n in counts if self.has_room(n, crop)), self.parts)
         if self.cpu:
-            self._refuse(crop, batch)
+            self._refuse(self.inputs.with_auto(chosen))
         return chosen
 
     def has_room(self, images: int, crop: int | Sequence[int] | None) -> bool:
@@ -106,8 +106,9 @@ class Memory:
         height, width = crop or map(max, zip(*self.sizes["train"], strict=True))
         return height, width
 
-    def _refuse(self, crop: Any, batch: int) -> None:
-        (height, width), images, free = self._side(crop), max(1, batch / self.parts), self.free
+    def _refuse(self, inputs: TrainerInputs) -> None:
+        batch = inputs.train.batch_size
+        (height, width), images, free = self._side(inputs.augment.crop), max(1, batch / self.parts), self.free
         scored = max(  # pixels scored at once: a batch of images of equal size, limited to MAX_WHOLE_PIXELS
             min(h * w * min(batch, count), MAX_WHOLE_PIXELS)
             for sizes in self.sizes.values()
@@ -119,13 +120,13 @@ class Memory:
         fixed, per_pixel = self.needs
         trains = pixels > _SCORING * scored
         side = int(max(0.0, (free - fixed) / (per_pixel * images)) ** 0.5) // 32 * 32
-        inputs = self.inputs.with_settings({"train.batch_size": batch, "augment.crop": crop})
+        fits = f"; augment.crop={side} fits" if trains and 32 <= side < min(height, width) else ""
         cache = f'(data.cache = "{self.inputs.data.cache}"; "none" keeps none)'
         kept = f" beside {self.kept / _GIB:.1f} GiB of images {cache}" if self.kept else ""
         raise ConfigError(
             f"{'a training step' if trains else f'scoring up to {batch} images at once'} needs about "
             f"{(fixed + per_pixel * pixels) / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free{kept}, "
-            f"{inputs.needs_less(side if trains and 32 <= side < min(height, width) else None)}"
+            f"{inputs.memory_hint}{fits}"
         )
 
 

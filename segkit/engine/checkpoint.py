@@ -176,14 +176,15 @@ class CheckpointManager:
         self._saved_at = time.monotonic()  # also if it fails, so that the next try is not made at once
         with STOP.held():  # a signal within torch.save would look like a full disk
             try:
-                self._write_state()
+                self.write_state()
                 if ended:
                     self.write_history()
             except WriteError as error:
                 self.console.warn(f"{error}; the run continues")
         return self._saved == place
 
-    def _write_state(self) -> None:
+    def write_state(self) -> None:
+        """Write ``last.pt``, and ``best.pt`` if there are new best weights; raises WriteError."""
         save(self.folder / "last.pt", self._state(), self.folder / "previous.pt")
         self._saved = self._place()
         if self._best_on_disk is not self.best:
@@ -264,8 +265,8 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: ob
         RunFolderError: they differ in a setting that changes what the training computes.
     """
     tables = {"data": DataSettings(), "augment": AugmentSettings(), "train": TrainSettings()}
-    defaults = _keys({name: table.model_dump() for name, table in tables.items()})  # for settings added since
-    old, new = defaults | _keys(before), defaults | _keys(now)
+    defaults = by_key({name: table.model_dump() for name, table in tables.items()})  # for settings added since
+    old, new = defaults | by_key(before), defaults | by_key(now)
     keys = [key for key in {**old, **new} if key not in MAY_CHANGE and old.get(key) != new.get(key)]
     if keys:
         changes = first_few([f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys])
@@ -275,7 +276,7 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: ob
         )
 
 
-def _keys(config: Mapping[str, Any]) -> dict[str, Any]:
+def by_key(config: Mapping[str, Any]) -> dict[str, Any]:
     """``{"train": {"lr": 1}, "loss": [...]}`` -> ``{"train.lr": 1, "loss": [...]}``, with JSON values."""
     tables = {name: each if isinstance(each, Mapping) else {"": each} for name, each in to_jsonable(config).items()}
     return {f"{name}.{key}".rstrip("."): each for name, table in tables.items() for key, each in table.items()}

@@ -131,7 +131,6 @@ def final_table(
 
 def how_to_use(folder: Path, config: Mapping[str, Any]) -> str:
     """The last line that a run prints: how to use its model."""
-    shown = str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
     if "model" in config:
-        return f"next:   segkit predict {shlex.quote(shown)} photo.jpg --out masks"
-    return f"next:   segkit.load({shown!r}, model=...).predict('photo.jpg')"
+        return f"next:   segkit predict {shlex.quote(os.path.relpath(folder))} photo.jpg --out masks"
+    return f"next:   segkit.load({os.path.relpath(folder)!r}, model=...).predict('photo.jpg')"

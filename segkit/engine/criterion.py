@@ -61,24 +61,16 @@ def _value(name: str, loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
 
 def numbered(names: Sequence[str]) -> list[str]:
     """Make names unique by numbering repeated ones: ``dice, dice_2``."""
-    result: list[str] = []
-    for name in names:
-        count, unique = 1, name
-        while unique in result:
-            count += 1
-            unique = f"{name}_{count}"
-        result.append(unique)
-    return result
+    counts = [names[: index + 1].count(name) for index, name in enumerate(names)]
+    return [name if count == 1 else f"{name}_{count}" for name, count in zip(names, counts, strict=True)]
 
 
-def as_criterion(loss: Loss | Mapping[str, Loss] | Criterion) -> Criterion:
+def as_criterion(loss: Loss | Mapping[str, Loss]) -> Criterion:
     """Make a criterion from one loss, or from several by name, each with scale 1.
 
     Raises:
         ConfigError: a loss cannot be called.
     """
-    if isinstance(loss, Criterion):
-        return loss
     losses = loss if isinstance(loss, Mapping) else {getattr(loss, "__name__", type(loss).__name__): loss}
     if not losses or not all(map(callable, losses.values())):
         raise ConfigError(

@@ -95,26 +95,23 @@ def less_is_better(settings: TrainSettings, metrics: Mapping[str, Any]) -> bool:
             ``train.best_mode`` contradicts the metric.
     """
     name, mode = settings.best, settings.best_mode
-    directions: dict[str, Any] = {each: getattr(metric, "higher_is_better", None) for each, metric in metrics.items()}
-    known = directions | {"loss": False, **dict.fromkeys(ALWAYS, True)}
+    known: dict[str, Any] = {each: getattr(metric, "higher_is_better", None) for each, metric in metrics.items()}
+    known |= {"loss": False, **dict.fromkeys(ALWAYS, True)}
     if name not in known:
         raise ConfigError(f'train.best = "{name}" is not a score of this run; there are {", ".join(known)}')
-    higher, wanted = known[name], {"auto": known[name], "max": True, "min": False}[mode]
-    if wanted is None:
+    larger = {"auto": known[name], "max": True, "min": False}[mode]
+    if larger is None or known[name] not in (None, larger):
         raise ConfigError(
-            f'train.best = "{name}": this metric has no attribute higher_is_better that says whether a larger value is '
-            'better; set train.best_mode = "max" or "min"'
+            f'train.best = "{name}", train.best_mode = "{mode}": the attribute higher_is_better of {name} is '
+            f'{known[name]}; where it is None, set train.best_mode = "max" or "min", otherwise leave it out'
         )
-    if higher is not None and bool(higher) != wanted:
-        raise ConfigError(f'train.best_mode = "{mode}": {"higher" if higher else "lower"} {name} is better; omit it')
-    return not wanted
+    return not larger
 
 
 def stuck(scores: Mapping[str, Any], least: Mapping[str, float] = LEAST) -> bool:
     """Whether a constant prediction would score about the same; false where a constant prediction is perfect."""
     lowest = scores["floor"]
-    known = [name for name in least if name in scores and name in lowest]  # older versions did not store mean accuracy
-    return all(lowest[name] < 1 and scores[name] - lowest[name] < least[name] * (1 - lowest[name]) for name in known)
+    return all(lowest[name] < 1 and scores[name] - lowest[name] < least[name] * (1 - lowest[name]) for name in least)
 
 
 def learned_nothing(train: Mapping[str, Any], last: Mapping[str, Any]) -> bool:

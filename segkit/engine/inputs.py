@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from segkit.data.augment import Transform
@@ -21,13 +21,7 @@ from segkit.engine.criterion import Criterion
 from segkit.engine.optim import OptimizerClass, adamw
 from segkit.engine.precision import Precision
 from segkit.errors import DataError, ModelError, SegkitError, TrainingError
-from segkit.settings import AugmentSettings, DataSettings, TrainSettings
-
-# settings that have been used by the time the data is read, so that plugins can no longer change them
-USED = {
-    *("data.on_bad", "data.bands", "data.no_data", "data.allow_leaks", "train.precision", "train.device"),
-    *("train.seed", "train.deterministic", "train.init_from", "train.optimizer"),
-}
+from segkit.settings import AUTO, AugmentSettings, DataSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -45,8 +39,8 @@ class TrainerInputs:
         optimizer: the optimizer that ``train.optimizer`` names.
         record: stored in ``run.json`` unchanged: the config, the components with their plugins, versions.
         model_record: stored in ``config.json``: how to build the model again.
-        prepared: called with these inputs and the number of processes before anything is written; returns settings that
-            replace those of the tables, such as ``{"train.batch_size": 4}``.
+        prepared: called with these inputs and the number of processes before anything is written; returns numbers for
+            settings that are "auto", such as ``{"train.batch_size": 4}``.
         normalisation: normalisation of the images; like ``precision``, only valid once the run is prepared.
         precision: precision of the forward pass, and the device.
     """
@@ -72,46 +66,37 @@ class TrainerInputs:
         """The datasets by name, without unusable samples."""
         return self.scan.splits
 
-    def table(self, name: str) -> dict[str, Any]:
-        """One table of settings as plain values, with the word "auto" restored; {} for an unknown table."""
-        return getattr(self, name).model_dump() if name in ("data", "augment", "train") else {}
+    @property
+    def auto(self) -> list[str]:
+        """The settings that are "auto" and wait for a number."""
+        return [key for key in ("augment.crop", "train.batch_size") if attrgetter(key)(self) == AUTO]
 
-    def with_settings(self, chosen: Mapping[str, Any]) -> TrainerInputs:
-        """Return a copy with other settings, such as ``{"train.batch_size": 4}``.
+    def with_auto(self, chosen: Mapping[str, int]) -> TrainerInputs:
+        """Return a copy with numbers for settings that are "auto", such as ``{"train.batch_size": 4}``.
 
-        In its ``record``, ``config`` holds the new values and ``replaced`` the original ones.
+        In its ``record``, ``config`` holds the numbers, and ``replaced`` the settings that were "auto".
 
         Raises:
-            ValueError: a setting does not exist, has been used already, or cannot have this value.
+            ValueError: a setting is not "auto", or cannot have this value.
         """
-        tables: dict[str, dict[str, Any]] = {}
-        replaced, config = {}, dict(self.record.get("config", {}))
-        for key, value in chosen.items():
+        tables, config = {}, dict(self.record.get("config", {}))
+        for key, number in chosen.items():
+            if key not in self.auto:
+                raise ValueError(f"'{key}' is not \"auto\" in this config, so no number is chosen for it")
             name, _, setting = key.partition(".")
-            settings = self.table(name)
-            if setting not in settings:
-                raise ValueError(f"'{key}' is not a setting of data, augment or train")
-            if key in USED:
-                raise ValueError(f"'{key}' has been used already, to build the model and to read the data")
-            replaced[key], tables.setdefault(name, settings)[setting] = settings[setting], value
-            config[name] = {**config.get(name, {}), setting: value}
-        try:
-            changed = {name: type(getattr(self, name)).model_validate(table) for name, table in tables.items()}
-        except ValidationError as error:
-            raise ValueError(f"{dict(chosen)}: {error.errors()[0]['msg']}") from error
-        record = {**self.record, "config": config, "replaced": replaced}
-        return replace(self, **changed, record=record) if chosen else self
+            table = getattr(self, name)
+            tables[name] = type(table).model_validate({**table.model_dump(), setting: number})
+            config[name] = {**config.get(name, {}), setting: number}
+        record = {**self.record, "config": config, "replaced": dict.fromkeys(chosen, "auto")}
+        return replace(self, **tables, record=record) if chosen else self
 
-    def needs_less(self, fits: int | None = None) -> str:
-        """Describe what determines a run's memory and how to reduce it; ``fits``: a crop known to fit, if any."""
-        train, crop = self.train, self.augment.crop
-        parts = next((n for n in range(train.accumulate + 1, train.batch_size + 1) if train.batch_size % n == 0), 0)
-        hints = [f"augment.crop={fits}"] if fits else []
-        hints += [f"train.accumulate={parts}, the batch in smaller parts"] if parts else []
-        hints += ["a smaller train.batch_size, augment.crop, data.resize or model"]
+    @property
+    def memory_hint(self) -> str:
+        """What determines the memory of a step, and how to reduce it."""
+        train, crop = self.train, self.augment.crop or "whole images"
         return (
-            f"at train.batch_size={train.batch_size}, augment.crop={crop or 'whole images'}, "
-            f"train.accumulate={train.accumulate}; these need less: {'; '.join(hints)}"
+            f"at train.batch_size={train.batch_size}, augment.crop={crop}, train.accumulate={train.accumulate}; a "
+            "smaller batch_size, crop, data.resize or model needs less, or a larger accumulate that divides batch_size"
         )
 
 
@@ -125,7 +110,7 @@ def explain_errors(inputs: TrainerInputs, keep: Callable[[], str]) -> Iterator[N
 
     Raises:
         TrainingError: memory ran out, the device failed, or a loader process ended.
-        ModelError: the model expects another number of channels, or reduces a batch to one value per channel.
+        ModelError: the model cannot be trained on images of these channels or on so small a batch.
         DataError: raised by the dataset, perhaps in a loader process.
     """
     try:
@@ -144,29 +129,22 @@ def explain_errors(inputs: TrainerInputs, keep: Callable[[], str]) -> Iterator[N
 
 def _explanation(error: Exception, inputs: TrainerInputs, keep: Callable[[], str]) -> SegkitError | None:
     """Translate an error of torch or the system; None if it is unknown."""
-    text, device = str(error), inputs.precision.device
+    text, device, batch = str(error), inputs.precision.device, inputs.train.batch_size
     first = (text.strip().splitlines() or [type(error).__name__])[0]
     ended = isinstance(error, ConnectionError | EOFError) or ("DataLoader worker" in text and "Caught " not in text)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
-        less = inputs.needs_less()
-        return TrainingError(f"out of memory on {device}: {first} {less}. What was saved in {inputs.folder} is intact")
+        hint = inputs.memory_hint
+        return TrainingError(f"out of memory on {device}: {first} {hint}. What was saved in {inputs.folder} is intact")
     if ended and inputs.train.workers:
         advice = "Memory may be short: reduce train.workers; train.workers=0 starts no such processes"
         return TrainingError(f"a process that loads data ended: {first} {advice}\n{keep()}")
     if re.search(r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS|cuDNN error", text):
-        return TrainingError(
-            f"{device} failed: {first}; CUDA_LAUNCH_BLOCKING=1 before the command shows in which operation. This "
-            f"process cannot use the device any more. The last checkpoint in {inputs.folder} is intact"
-        )
-    if found := re.search(r"expected input\[\d+, (\d+), .*\] to have (\d+) channels, but got \1 channels", text):
+        advice = "CUDA_LAUNCH_BLOCKING=1 before the command shows in which operation"
+        return TrainingError(f"{device} failed: {first}; {advice}. The last checkpoint in {inputs.folder} is intact")
+    if re.search(r"to have \d+ channels|more than 1 value per channel", text):
+        channels = len(inputs.splits["train"].channels)
         return ModelError(
-            f"the model expects images with {found[2]} channels, and the dataset gives {found[1]}, [B,{found[1]},H,W]; "
-            f"build it with in_channels={found[1]}"
-        )
-    if "more than 1 value per channel" in text:
-        return ModelError(
-            f"batch normalisation cannot train on one value per channel, to which the model reduces a batch of "
-            f"{inputs.train.batch_size}: use a larger train.batch_size or augment.crop, a model that downsamples less, "
-            "or another normalisation layer"
+            f"the model cannot train on batches of {batch} images [B,{channels},H,W]: {first}; it must be built with "
+            f"in_channels={channels}, and batch normalisation needs a larger train.batch_size or augment.crop"
         )
     return None

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from segkit.errors import TrainingError, first_few
 from segkit.settings import TrainSettings
 
-NO_STEP_WORKED = "Every step so far was skipped, so train.lr is not the cause: check these images, and the loss"
+DIVERGED = (
+    "if the training loss rose before, training diverged: lower train.lr or set train.clip_norm=1.0; otherwise check "
+    "these images and the loss"
+)
 
 
 class NonFiniteSteps:
@@ -66,12 +69,10 @@ class NonFiniteSteps:
             if row >= limit:
                 first = last - limit + 1
                 names = [name for step, those, _ in self._steps if first <= step <= last for name in those]
-                hint = f"Training diverged: lower train.lr, which is {self.settings.lr:g}"
-                hint += "" if self.settings.clip_norm else ", or set train.clip_norm=1.0"
                 raise TrainingError(
                     f"the loss or its gradient was NaN or infinite in {limit} steps in a row, {first + 1} to "
                     f"{last + 1}, whose images were {first_few(list(dict.fromkeys(names)), 8)}; these steps changed "
-                    f"no weight. {hint if first else NO_STEP_WORKED}"
+                    f"no weight; {DIVERGED}"
                 )
         return int(total)
 

@@ -86,7 +86,7 @@ class TrainingLoop:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.name == "fp16")
         self.average: Any = None  # the moving average of the weights, which is evaluated instead of the last ones
         if settings.ema:
-            from timm.utils import ModelEmaV3  # slow to import
+            from timm.utils.model_ema import ModelEmaV3  # slow to import
 
             # after step n the decay is min(ema, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage, so
             # that the initial weights have little effect on short runs; weights that layers share are averaged twice

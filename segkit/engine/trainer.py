@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.data.sample import Colour, Dataset
 from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager
 from segkit.engine.console import Console, duration, epoch_heading, epoch_line, final_table, how_to_use
 from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import PROCESSES, as_process
 from segkit.engine.evaluate import Evaluator
-from segkit.engine.events import Notify, read_only
-from segkit.engine.events import Run as Run
 from segkit.engine.history import History, learned_nothing, verdict
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.non_finite import NO_STEP_WORKED
+from segkit.engine.non_finite import DIVERGED
 from segkit.engine.pace import Pace
 from segkit.engine.precision import device_name, peak_memory
-from segkit.engine.run_folder import OWN_FILES, RESULTS, RunRecord, clear
+from segkit.engine.run_folder import RESULTS, RunRecord, clear
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.step import TrainingLoop
-from segkit.errors import NotFiniteError, RunFolderError, TrainingError
+from segkit.errors import NotFiniteError, TrainingError
 from segkit.inference.sliding_window import Inferer
 from segkit.signals import STOP, Interrupted
+
+Notify = Callable[..., Sequence[str] | None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its observers see it; read-only.
+
+    Attributes:
+        folder: the run folder.
+        config: the settings with every default written out, as under ``config`` in ``run.json``.
+        splits: datasets by name.
+        classes: names of the classes.
+        palette: an RGB triple per class.
+        floors: for each split, the scores of the best constant prediction.
+        first_epoch: the next epoch at the start: 1, or for a resumed run the epoch after the completed ones.
+        predict: ``predict(split, index)`` returns the labels uint8 ``[H,W]`` of a sample, at the size of its mask, as
+            the most recently evaluated weights predict them.
+        warn: ``warn(text)`` prints a warning.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    splits: Mapping[str, Dataset]
+    classes: Sequence[str]
+    palette: tuple[Colour, ...]
+    floors: Mapping[str, Mapping[str, Any]]
+    first_epoch: int
+    predict: Callable[[str, int], NDArray[np.uint8]]
+    warn: Callable[[str], None]
 
 
 class Trainer:
     """Trains one run in its folder: evaluates and saves every epoch, and finally evaluates the best weights."""
 
-    def __init__(self, inputs: TrainerInputs, notify: Notify, console: Console) -> None:
+    def __init__(self, inputs: TrainerInputs, notify: Notify | None, console: Console) -> None:
         self.inputs, self.notify, self.console, self.main = inputs, notify, console, PROCESSES.is_main_process
         scan, train = inputs.scan, inputs.train
         self.floors = {name: scan.floor(name) for name in scan.splits}
@@ -73,11 +107,10 @@ class Trainer:
             self._resume()
         else:
             self.plan()
-            PROCESSES.broadcast_from_main(self._check_disk)
         train = self.inputs.splits["train"]
         self.observed = Run(
             folder=self.inputs.folder,
-            config=read_only(self.inputs.record.get("config", {})),
+            config=MappingProxyType(copy.deepcopy(dict(self.inputs.record.get("config", {})))),
             splits=MappingProxyType(dict(self.inputs.splits)),
             classes=tuple(train.classes),
             palette=train.palette,
@@ -88,7 +121,8 @@ class Trainer:
         )
         try:
             with STOP.held():
-                self._begin(resume)
+                PROCESSES.broadcast_from_main(lambda: self._begin(resume))
+                self.begun = True
             self._introduce()
             self._notify("segkit_run_started")
             while not self.ended:
@@ -108,41 +142,23 @@ class Trainer:
         costs = self.pace.rehearse()
         self._agree(lambda: self.pace.begin(costs))
 
-    def _check_disk(self) -> None:
-        """Raise RunFolderError if the disk has less free space than the run will need."""
-        folder, needed = self.inputs.folder, self.pace.costs.disk
-        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
-        old = [folder / name for name in OWN_FILES if (folder / name).exists()]  # of a run that this one replaces
-        free += sum(path.stat().st_size for path in old)
-        if needed > free:
-            sizes = f"about {needed / (1 << 20):,.1f} MiB are needed and {free / (1 << 20):,.1f} MiB are free"
-            raise RunFolderError(f"{folder}: {sizes} on this disk; free some space, or choose another output.dir")
-
     def _agree(self, plan: Callable[[], object] = lambda: None) -> None:
         """Compute the plan on the main process and broadcast it."""
         planned = PROCESSES.broadcast_from_main(lambda: (plan(), self.loop.steps, self.order.steps))
         _, self.loop.steps, self.order.steps = planned
 
     def _resume(self) -> None:
-        planned_epochs = self.epochs
         state, notes = PROCESSES.broadcast_from_main(self.checkpoints.load)
         self.checkpoints.restore(state)
         self._agree()
-        folder, done = self.inputs.folder, len(self.history)
-        more = self.loop.step > self.loop.steps  # an epoch that max_steps cut short counts as a whole one
-        if done > planned_epochs and more and not self.pace.minutes:
-            raise RunFolderError(f"{folder} has done {done} epochs, more than the {planned_epochs} of the config")
         for note in notes:
             self.console.warn(note)
         if self.main:  # if training continues, the earlier results are no longer the run's
-            clear(folder, () if self.ended else RESULTS)
+            clear(self.inputs.folder, () if self.ended else RESULTS)
         self.console.say(f"resumed after {self._progress()}")
 
     def _begin(self, resume: bool) -> None:
-        """Write the files that a run has before its first step."""
-        self.begun = True
-        if not self.main:
-            return
+        """Write the files that a run has before its first step; raises WriteError if the disk has no room for them."""
         if not resume:
             clear(self.inputs.folder)
         samples = checkpoint.samples_of(self.inputs.scan)
@@ -152,7 +168,7 @@ class Trainer:
         if resume:  # the run may have been killed between writing metrics.jsonl and the checkpoint
             self.checkpoints.write_history()
         else:
-            self.checkpoints.save()  # from now on a killed run can be resumed
+            self.checkpoints.write_state()  # from now on a killed run can be resumed
 
     def _introduce(self) -> None:
         """Print the model, the data, and the floor of the scores on val."""
@@ -166,8 +182,6 @@ class Trainer:
             f"floor of val, all '{floor['class']}': mean_iou {floor['mean_iou']:.3f}, pixel_accuracy "
             f"{floor['pixel_accuracy']:.3f}"
         )
-        if on_device := [name for name, source in self.sources.items() if source.on_device]:
-            self.console.say(f"data: {', '.join(on_device)} on the device")
         if not self.ended:
             self.console.say(f"{self.expected()}\n{epoch_heading(self.epochs)}")
 
@@ -219,12 +233,7 @@ class Trainer:
         self._check_stop()
         if not problem:
             return scores
-        if int(self.loop.non_finite.skipped[0]) == self.loop.step:
-            raise TrainingError(f"after epoch {epoch}, {problem}; {NO_STEP_WORKED}")
-        raise TrainingError(
-            f"after epoch {epoch}, {problem}; if the training loss, {trained['loss']:.3g}, is too high, training "
-            f"diverged: lower train.lr, which is {self.inputs.train.lr:g}; otherwise check the images of val"
-        )
+        raise TrainingError(f"after epoch {epoch}, {problem}; the training loss is {trained['loss']:.3g}: {DIVERGED}")
 
     def _between(self) -> str:
         """Between two steps, save, stop or change the plan if any process needs to; return the time left as a text."""
@@ -251,7 +260,7 @@ class Trainer:
 
         def call() -> Sequence[str]:
             with as_process(0, 1):  # an observer must not wait for other processes
-                return self.notify(event, run=self.observed, **arguments) or ()
+                return (self.notify and self.notify(event, run=self.observed, **arguments)) or ()
 
         return PROCESSES.broadcast_from_main(call)
 

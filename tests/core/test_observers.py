@@ -175,33 +175,32 @@ def test_an_observer_warns_predicts_and_has_the_last_word(
     assert out.out.index("\n2 images\n") < out.out.index("\nnext: ")
 
 
-def test_a_plugin_chooses_settings_which_a_resumed_run_keeps(site: Any, tmp_path: Path) -> None:
-    body = "import segkit\nfound = [0.5, 0.25, 0.25]\n@segkit.hookimpl\ndef segkit_run_prepared(scan, processes):\n"
+def test_a_plugin_chooses_numbers_for_auto_which_a_resumed_run_keeps(site: Any, tmp_path: Path) -> None:
+    body = "import segkit\nasked = []\n@segkit.hookimpl\ndef segkit_run_prepared(inputs, scan, processes):\n"
     body += "    assert len(scan.statistics['train']) == 4 and processes == 1\n"
-    site.install("segkit-rate", "rate", body + "    return {'train.lr': found.pop(0), 'augment.flip': 0.0}\n")
-    run(tmp_path / "run")
-    run(tmp_path / "run", overrides=["train.epochs=3"], resume=True)
+    site.install(
+        "segkit-size", "size", body + "    asked.append(inputs.auto)\n    return dict.fromkeys(inputs.auto, 4)\n"
+    )
+    run(tmp_path / "run", overrides=["train.batch_size=auto"])
+    run(tmp_path / "run", overrides=["train.batch_size=auto", "train.epochs=3"], resume=True)
     record = segkit.read_run(tmp_path / "run")
-    assert (record.config["train"]["lr"], record.config["augment"]["flip"]) == (0.5, 0.0)
-    assert record.replaced == {"train.lr": 0.001, "augment.flip": 0.5}
-    assert record.config["train"]["batch_size"] == 2
-    assert sys.modules["segkit_rate"].found == [0.25]  # it is asked again, as it may refuse
-    assert max(line["train"]["lr"] for line in record.epochs) > 0.25
-    with pytest.raises(SegkitError, match=r"train\.lr was 0\.5 and is 0\.02"):
-        run(tmp_path / "run", overrides=["train.lr=0.02"], resume=True)
+    assert record.config["train"]["batch_size"] == 4
+    assert record.replaced == {"train.batch_size": "auto"}
+    assert sys.modules["segkit_size"].asked == [["train.batch_size"], []]  # it is asked again, as it may refuse
+    assert record.epochs[-1]["step"] == 3
+    with pytest.raises(SegkitError, match=r"train\.batch_size was 4 and is 2"):
+        run(tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("return {'train.momentun': 3}", "plugin 'odd' .* 'train.momentun' is not a setting of data, augment or train"),
         (
-            "return {'train.batch_size': 'abc'}",
-            "plugin 'odd' .* {'train.batch_size': 'abc'}: Input should be a valid int",
+            "return {'train.momentun': 3}",
+            "plugin 'odd' .* 'train.momentun' is not \"auto\" in this config, so no number",
         ),
-        ("return {'train.accumulate': 3}", "plugin 'odd' .* accumulate = 3 must divide batch_size = 2"),
-        ("return {'train.precision': 'bf16'}", "plugin 'odd' .* 'train.precision' has been used already, to build"),
-        ("return {'data.bands': [1]}", "plugin 'odd' .* 'data.bands' has been used already"),
+        ("return {'train.batch_size': 4}", "plugin 'odd' .* 'train.batch_size' is not \"auto\" in this config"),
+        ("return {'augment.crop': 'abc'}", "plugin 'odd' .* Input should be a valid int"),
         ("1 / 0", r"plugin 'odd' .* failed in segkit_run_prepared: ZeroDivisionError: division by zero \("),
         ("raise segkit.ConfigError('not on a Sunday')", "^not on a Sunday$"),
     ],
@@ -212,5 +211,5 @@ def test_settings_that_are_none_and_refusals_end_a_run_before_it_begins(
     hook = f"import segkit, segkit.errors\n@segkit.hookimpl\ndef segkit_run_prepared(inputs):\n    {body}\n"
     site.install("segkit-odd", "odd", hook.replace("segkit.ConfigError", "segkit.errors.ConfigError"))
     with pytest.raises(SegkitError, match=told):
-        run(tmp_path / "run")
+        run(tmp_path / "run", overrides=["augment.crop=auto"])
     assert not (tmp_path / "run").exists()

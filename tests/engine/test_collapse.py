@@ -89,11 +89,6 @@ def test_where_the_floor_is_perfect_nothing_can_be_told() -> None:
     assert split_scores(only, ["only"])["lift"] is None
 
 
-def test_the_history_of_an_older_version_has_no_mean_accuracy() -> None:
-    line = {"val": {"mean_iou": 0.15, "floor": {"mean_iou": 0.15}}, "step": 100}
-    assert of([line] * 4, 10).collapsed(10) == 4
-
-
 class Background(nn.Module):
     """A network that can only predict one class."""
 

@@ -119,7 +119,6 @@ def test_a_card_that_is_too_small_is_told_in_a_line(make_job: MakeJob, monkeypat
     assert "\n" not in message
     assert "out of memory on cuda" in message
     assert "train.batch_size=4, augment.crop=8, train.accumulate=1" in message
-    assert "train.accumulate=2, the batch in smaller parts" in message
     assert (job.folder / "last.pt").read_bytes() == before
 
 

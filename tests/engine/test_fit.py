@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -132,7 +133,7 @@ def test_the_same_seed_is_the_same_run_and_another_seed_is_not(make_job: MakeJob
 
 def test_what_is_said_to_python_is_in_pythons_words(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
     train_and_evaluate(make_job(epochs=1))
-    folder = make_job().folder
+    folder = os.path.relpath(make_job().folder)
     assert capsys.readouterr().out.endswith(f"\nnext:   segkit.load('{folder}', model=...).predict('photo.jpg')\n")
     with pytest.raises(RunFolderError, match="resume=True continues it, overwrite=True replaces it") as caught:
         train_and_evaluate(make_job(epochs=1))
@@ -155,23 +156,6 @@ def test_overwriting_starts_anew(make_job: MakeJob) -> None:
     train_and_evaluate(make_job(epochs=1), overwrite=True)
     lines = (make_job().folder / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 1
-
-
-def test_a_disk_without_the_space_for_a_run_is_named_before_the_first_step(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=1 * place.is_dir()))
-    with pytest.raises(RunFolderError, match=r"about [\d.]+ MiB are needed and 0\.0 MiB are free on this disk"):
-        train_and_evaluate(make_job(epochs=1))
-    assert not (make_job().folder / "run.json").exists()
-
-
-def test_the_space_of_a_run_that_is_replaced_is_free_for_the_new_one(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train_and_evaluate(make_job(epochs=1))
-    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=1 * place.is_dir()))
-    assert train_and_evaluate(make_job(epochs=2), overwrite=True).best_epoch
 
 
 def test_a_config_that_was_read_takes_no_overrides() -> None:
@@ -260,15 +244,10 @@ def test_the_metric_says_which_way_is_better_or_the_config(
 @pytest.mark.parametrize(
     ("more", "name", "mode", "words"),
     [
-        (
-            None,
-            "told",
-            "auto",
-            r'train\.best = "told": this metric has no attribute .*set train\.best_mode = "max" or "min"',
-        ),
-        (False, "told", "max", r'train\.best_mode = "max": lower told is better; omit it'),
-        (None, "loss", "max", r'train\.best_mode = "max": lower loss is better; omit it'),
-        (None, "mean_iou", "min", r'train\.best_mode = "min": higher mean_iou is better'),
+        (None, "told", "auto", r'"auto": .*higher_is_better of told is None; .* set train\.best_mode = "max" or "min"'),
+        (False, "told", "max", r'train\.best_mode = "max": .*higher_is_better of told is False; .* leave it out'),
+        (None, "loss", "max", r'train\.best_mode = "max": .*higher_is_better of loss is False; .* leave it out'),
+        (None, "mean_iou", "min", r'train\.best_mode = "min": .*higher_is_better of mean_iou is True; .* leave it out'),
     ],
 )
 def test_a_best_without_a_direction_or_with_two_is_refused(
@@ -733,11 +712,7 @@ def test_a_model_that_returns_no_logits_is_told_what_they_are(
     ("fields", "told"),
     [
         ({"model": lambda images: images}, "model is function; a model is a torch.nn.Module"),
-        ({"model": nn.Identity()}, "Identity has no weights that require gradients"),
         ({"model": nn.Conv2d(3, 2, 1).double()}, r"weights of Conv2d are torch\.float64.* pass model\.float\(\)"),
-        ({"metrics": [torchmetrics.MeanMetric()]}, "give metrics by name"),
-        ({"transforms": max}, "transforms = <built-in function max>: a list of functions"),
-        ({"transforms": [max, 3]}, "a list of functions"),
         ({"metrics": {"f1": "f1"}}, "metrics: f1 = 'f1'; a metric is an object with update, compute, reset"),
         ({"metrics": {"mean": torchmetrics.MeanMetric}}, "metrics: mean = <class"),
     ],
@@ -757,7 +732,7 @@ def test_what_is_no_loss_is_refused(loss: Any) -> None:
 
 def test_best_among_several_metrics_wants_a_name_of_its_own(make_job: MakeJob) -> None:
     several = torchmetrics.MetricCollection({"accuracy": torchmetrics.Accuracy("multiclass", num_classes=2)})
-    with pytest.raises(ConfigError, match=r'train\.best = "mine": this metric has no attribute higher_is_better'):
+    with pytest.raises(ConfigError, match=r'train\.best = "mine", .* higher_is_better of mine is None'):
         train_and_evaluate(make_job(best="mine", fields={"metrics": {"mine": several}}))
 
 
@@ -815,7 +790,9 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(make_job: MakeJob) -> 
         return logits.sum() * (float("nan") if not logits.requires_grad else 0.0)
 
     job = make_job(fields={"criterion": Criterion([("cost", 1.0, cost)])})
-    with pytest.raises(TrainingError, match=r"after epoch 1, the loss on val is nan; .*check the images of val"):
+    with pytest.raises(
+        TrainingError, match=r"after epoch 1, the loss on val is nan; the training loss is 0: .*check these images"
+    ):
         train_and_evaluate(job)
 
 
@@ -823,7 +800,7 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(make_job: MakeJob) -> 
 def test_a_run_that_diverged_is_told_to_lower_the_learning_rate(make_job: MakeJob, lr: float) -> None:
     record = {"config": {"train": {"lr": lr, "optimizer": "sgd"}}}
     job = make_job(fields={"record": record}, lr=lr, optimizer="sgd", epochs=20, max_skipped=3)
-    with pytest.raises(TrainingError, match=r"diverged: lower train\.lr, which is 1"):
+    with pytest.raises(TrainingError, match=r"diverged: lower train\.lr or set train\.clip_norm"):
         train_and_evaluate(job)
 
 
@@ -831,7 +808,7 @@ def test_steps_that_fail_from_the_start_are_no_matter_of_the_learning_rate(make_
     def cost(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return logits.sum() * math.nan
 
-    with pytest.raises(TrainingError, match=r"train\.lr is not the cause: check these images, and the loss$"):
+    with pytest.raises(TrainingError, match=r"after epoch 1, .*; otherwise check these images and the loss$"):
         train_and_evaluate(make_job(fields={"criterion": Criterion([("cost", 1.0, cost)])}, epochs=9))
 
 
@@ -842,7 +819,7 @@ def test_a_network_that_gives_no_numbers_on_val_ends_the_run(make_job: MakeJob, 
             return super().forward(images) * (1 if self.training else float("nan"))
 
     with pytest.raises(
-        TrainingError, match=r"after epoch 1, val: 4 of 4 images \(halves-100, .*check the images of val$"
+        TrainingError, match=r"after epoch 1, val: 4 of 4 images \(halves-100, .*check these images and the loss$"
     ):
         train_and_evaluate(make_job(fields={"model": NanInEvaluation()}))
 

@@ -117,9 +117,8 @@ def test_a_run_that_another_process_wrote_while_this_one_read_its_data_is_not_re
 def test_a_path_that_leads_nowhere_is_named(make_job: MakeJob, tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    for folder in (tmp_path / "a" / "run", Path("~nobody-of-this-name/run")):
-        with pytest.raises(RunFolderError, match=f"output.dir = '{folder}': "):
-            train_and_evaluate(make_job(fields={"folder": folder}))
+    with pytest.raises(RunFolderError, match="a is not a folder; choose another"):
+        train_and_evaluate(make_job(fields={"folder": tmp_path / "a" / "run"}))
 
 
 def test_a_folder_may_be_below_the_home(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

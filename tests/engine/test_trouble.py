@@ -16,7 +16,6 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.errors import DataError, ModelError, TrainingError
 from segkit.model.smp import Smp
 from segkit.model.unet import UNet
-from segkit.settings import TrainSettings
 
 MakeJob = Callable[..., TrainerInputs]
 
@@ -35,34 +34,25 @@ class Failing(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("error", "accumulate", "advice"),
+    "error",
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), 1, "less: train.accumulate=2, the"),
-        (
-            RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
-            2,
-            "=3, the batch",
-        ),
-        (MemoryError(), 3, "train.accumulate=6, the batch"),
-        (MemoryError(), 6, "accumulate=6; these need less: a smaller train.batch_size, augment.crop, data.resize"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
     ],
 )
-def test_what_is_advised_when_memory_runs_out_is_allowed(
-    make_job: MakeJob, error: BaseException, accumulate: int, advice: str
-) -> None:
+def test_what_is_advised_when_memory_runs_out_is_allowed(make_job: MakeJob, error: BaseException) -> None:
     """On a CPU too: parts have to divide the batch."""
-    job = make_job(batch_size=6, accumulate=accumulate, fields={"model": Failing(error)})
-    with pytest.raises(TrainingError, match=r"^out of memory on cpu") as caught:
+    job = make_job(batch_size=6, accumulate=2, fields={"model": Failing(error)})
+    told = r"at train\.batch_size=6, augment\.crop=8, train\.accumulate=2; .* accumulate that divides batch_size\. What"
+    with pytest.raises(TrainingError, match=rf"^out of memory on cpu: .*{told}"):
         train_and_evaluate(job)
-    assert advice in str(caught.value)
-    if ", the" in advice:
-        told = str(caught.value).partition("less: train.accumulate=")[2].partition(",")[0]
-        TrainSettings(batch_size=6, accumulate=int(told))
 
 
 def test_a_model_of_other_channels_is_told_in_the_words_of_the_contract(make_job: MakeJob, tiny_net: Any) -> None:
     with pytest.raises(
-        ModelError, match=r"expects images with 4 channels, and the dataset gives 3, \[B,3,H,W\]; build it"
+        ModelError,
+        match=r"cannot train on .*\[B,3,H,W\]: .* to have 4 channels, .*; it must be built with in_channels=3",
     ):
         train_and_evaluate(make_job(fields={"model": tiny_net(in_channels=4)}))
 
@@ -71,7 +61,9 @@ def test_a_model_of_other_channels_is_told_in_the_words_of_the_contract(make_job
     "model", [UNet(2, width=2, depth=3), Smp(2, architecture="deeplabv3", encoder="resnet18")], ids=["unet", "smp"]
 )
 def test_one_value_a_channel_is_told_of_whatever_model_it_is(make_job: MakeJob, model: nn.Module) -> None:
-    told = r"^batch normalisation cannot train on one value per channel, to which .* of 1: use a larger train\.batch"
+    told = (
+        r"^the model cannot train on batches of 1 images .* more than 1 value per channel .* larger train\.batch_size"
+    )
     with pytest.raises(ModelError, match=told):
         train_and_evaluate(make_job(batch_size=1, fields={"model": model}))
 

@@ -21,8 +21,8 @@ def limit(size=resource.RLIM_INFINITY):
 """
 # the checkpoint of the second epoch has no room; it has 170 kB
 FULL = f"""{LIMIT}
-at(CheckpointManager, "save", 3, lambda: limit(9_000))
-at(CheckpointManager, "save", 3, limit, after=True)
+at(CheckpointManager, "save", 2, lambda: limit(9_000))
+at(CheckpointManager, "save", 2, limit, after=True)
 """
 
 
@@ -104,11 +104,13 @@ def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> No
 
 
 @pytest.mark.fault("F02")
-def test_a_run_that_could_save_nothing_says_so(place: Any) -> None:
-    process = place.start("train.epochs=1", before=f"{LIMIT}at(CheckpointManager, 'save', 1, lambda: limit(9_000))")
+def test_a_run_whose_first_checkpoint_does_not_fit_ends_before_its_first_step(place: Any) -> None:
+    limit = "at(CheckpointManager, 'write_state', 1, lambda: limit(9_000))"
+    process = place.start("train.epochs=1", before=f"{LIMIT}{limit}\nat(TrainingLoop, 'train_step', 1, lambda: 1 / 0)")
     assert process.wait() == 1, process.out
-    assert "could not be written" in process.err.splitlines()[-1]
-    assert "Traceback" not in process.err
+    assert process.err.startswith(f"segkit: {place.path() / 'last.pt'} could not be written: ")
+    assert "bytes are needed, " in process.err
+    assert process.err.count("\n") == 1
     assert not list(place.path().glob("*.pt"))
 
 

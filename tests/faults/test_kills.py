@@ -24,7 +24,7 @@ MOMENTS = {
     "after the last step of an epoch": f"at(TrainingLoop, 'train_step', 8, {KILL}, after=True)",
     "in validation": f"at(evaluate.Evaluator, 'evaluate', 2, {KILL})",
     "after validation": f"at(evaluate.Evaluator, 'evaluate', 2, {KILL}, after=True)",
-    "before an epoch's checkpoint": f"at(CheckpointManager, 'save', 3, {KILL})",
+    "before an epoch's checkpoint": f"at(CheckpointManager, 'save', 2, {KILL})",
     "while it is read again": f"at(checkpoint, 'refuse_damage', 4, {KILL})",
     "between the names of two": f"""
 from pathlib import Path
@@ -35,7 +35,7 @@ def replace(self, target, real=Path.replace):
 Path.replace = replace
 """,
     "before the best is written": f"at(checkpoint, 'save', 5, {KILL})",
-    "after an epoch's checkpoint": f"at(CheckpointManager, 'save', 3, {KILL}, after=True)",
+    "after an epoch's checkpoint": f"at(CheckpointManager, 'save', 2, {KILL}, after=True)",
     "after the last step": f"at(TrainingLoop, 'train_step', 12, {KILL}, after=True)",
     "in the last scores": f"at(evaluate.Evaluator, 'evaluate', 5, {KILL})",
     "before the result": f"at(trainer.run_folder, 'write_result', 1, {KILL})",

@@ -140,7 +140,7 @@ def test_where_memory_ends_the_batch_is_named(monkeypatch: pytest.MonkeyPatch) -
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(measuring, "throughput", full)
-    with pytest.raises(TrainingError, match=r"out of memory on cpu: .* at train\.batch_size=2, .*train\.accumulate=2,"):
+    with pytest.raises(TrainingError, match=r"out of memory on cpu: .* at train\.batch_size=2, .*accumulate=1; a"):
         list(measure(read_config(tables()), 0.2))
 
 
