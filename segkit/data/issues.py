@@ -35,8 +35,12 @@ def _merge(group: Sequence[Issue]) -> Issue:
     text = replace(first, advice="").text
     if len(group) > 1:
         counted = [f"{label} ({wrong[label]:,} pixels in {masks[label]} of them)" for label, _ in wrong.most_common()]
-        names = [f"{each.file} ({each.detail})" if each.detail and not wrong else each.file for each in group]
-        text = f"{len(group)} files: {one_line(first.what)}{', ' * bool(wrong)}{first_few(counted)}: {first_few(names)}"
+        alike = {each.detail for each in group} == {first.detail}
+        details = (
+            f", {first_few(counted)}" if wrong else f" ({one_line(first.detail)})" if alike and first.detail else ""
+        )
+        names = [f"{each.file} ({each.detail})" if each.detail and not details else each.file for each in group]
+        text = f"{len(group)} files: {one_line(first.what)}{details}: {first_few(names)}"
     files = tuple(each.file for each in group)
     return replace(first, file="", what=text, detail="", wrong=wrong, stored={}, split=split, files=files)
 

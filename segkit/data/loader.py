@@ -28,7 +28,7 @@ from segkit.data.read import ODD_METADATA
 from segkit.data.resize import Resize, resized_part, resized_size
 from segkit.data.sample import Batch, Dataset, Sample, checked
 from segkit.data.statistics import SampleStatistics
-from segkit.errors import DataError
+from segkit.errors import DataError, reason
 from segkit.signals import CAUGHT
 
 _GRACE = 2.0  # seconds that worker processes get to finish before they are killed
@@ -143,7 +143,7 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
     """Read a sample; an error of the dataset gets a note with the sample's index and files.
 
     Raises:
-        DataError: the sample breaks the contract, or the dataset raises one.
+        DataError: the sample breaks the contract, or its files cannot be read.
     """
     try:
         return checked(dataset[index], dataset.channels)
@@ -151,7 +151,10 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
         if isinstance(error, DataError) and type(error.with_message("")) is not type(error):
             raise error.with_message(str(error)) from error  # a worker process may fail to pickle a subclass
         names = ", ".join(map(str, dataset.files(index)))
-        error.add_note(f"this was sample {index} of {type(dataset.whole).__name__} ({names})".removesuffix(" ()"))
+        which = f"sample {index} of {type(dataset.whole).__name__} ({names})".removesuffix(" ()")
+        if isinstance(error, OSError):  # such as a network drive that has gone away
+            raise DataError(f"{which} cannot be read: {reason(error)}") from error
+        error.add_note(f"this was {which}")
         raise
 
 

@@ -52,7 +52,9 @@ def test_kind_and_words_make_a_group() -> None:
     ]
 
 
-def test_details_stand_behind_the_names() -> None:
+def test_a_detail_that_all_share_is_told_once_and_others_behind_their_names() -> None:
+    same = messages(lossy("a.png", "b.png", detail="named .png"))
+    assert same == ["2 files: the mask is a JPEG (named .png): /data/masks/a.png, /data/masks/b.png; export it as PNG"]
     (found,) = messages([*lossy("a.png", detail="one"), *lossy("b.png", detail="two"), *lossy("c.png")])
     named = "/data/masks/a.png (one), /data/masks/b.png (two), /data/masks/c.png"
     assert found == f"3 files: the mask is a JPEG: {named}; export it as PNG"

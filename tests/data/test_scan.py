@@ -471,7 +471,7 @@ class Foreign:
 
 def test_a_foreign_dataset_is_scanned_too() -> None:
     told = texts(scan_splits({"train": Foreign(7), "val": Foreign(1, OSError("disk on fire"))}, progress=False))
-    assert "train: 3 files: labels that are not allowed, 7 (96 pixels in 3 masks)" in told
+    assert "train: 3 files: labels that are not allowed, 7 (96 pixels in 3 of them)" in told
     assert "allowed are 0 to 1 and 255 (void)" in told
     assert "val: val: Foreign[1]: its dataset cannot read it (OSError: disk on fire)" in told
     told = texts(

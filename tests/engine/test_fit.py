@@ -429,8 +429,8 @@ def test_wrong_labels_stop_a_run_before_anything_is_written(tmp_path: Path, halv
         )
     message = str(caught.value)
     assert message.startswith(
-        "train: 4 files: labels that are not allowed, 9 (12 pixels in 4 masks): halves-1, halves-3, halves-5, "
-        "halves-7 (in train); allowed are 0 to 1 and 255 (void)"
+        "train: 4 files: labels that are not allowed, 9 (12 pixels in 4 of them): train/halves-1, "
+        "train/halves-3, train/halves-5, train/halves-7; allowed are 0 to 1 and 255 (void)"
     )
     assert not (tmp_path / "run").exists()
 
@@ -632,7 +632,8 @@ def test_samples_that_break_the_contract_are_named(make_job: MakeJob, halves: An
             return Sample(sample.image[:, ::2], sample.mask, sample.name)
 
     with pytest.raises(
-        DataError, match=r"8 files: its mask is torch.uint8 \[12, 16\] beside an image of \[3, 6, 16\]: halves-0, "
+        DataError,
+        match=r"8 files: its .* wrong type or shape \(torch.uint8 \[3, 6, 16\] and torch.uint8 \[12, 16\]\): halves-0",
     ):
         train_and_evaluate(make_job(fields={"splits": {"train": Wrong(8), "val": halves(4)}}))
 

@@ -529,7 +529,7 @@ def test_a_broken_file_is_named_and_can_be_left_out(tmp_path: Path) -> None:
     for name in ("b", "c"):
         picture(tmp_path / f"{name}.png")
         save(tmp_path / f"{name}.json", '{"shapes": [')
-    with pytest.raises(DataError, match=r"2 files: no valid JSON, or cut short .*: b\.json, c\.json"):
+    with pytest.raises(DataError, match=r"2 files: no valid JSON, or cut short .*: .*/b\.json, .*/c\.json"):
         one("labelme", tmp_path)
     with gathered() as issues, pytest.warns(UserWarning, match="2 pictures without annotations"):
         assert len(one("labelme", tmp_path)) == 1

@@ -160,7 +160,7 @@ def test_batches_are_those_of_a_run(augment: dict[str, Any], monkeypatch: pytest
         first, again = (list(islice(endless(trainer), 5)) for _ in range(2))  # three an epoch
     assert all(torch.equal(one.image, other.image) for one, other in zip(first, again, strict=True))
     assert not all(torch.equal(one.image, other.image) for one, other in zip(first[:2], first[3:], strict=True))
-    for ours, its in zip(resident[0].tensors, first[0].tensors, strict=True):
+    for ours, its in zip(resident[0][:2], first[0][:2], strict=True):
         assert torch.equal(ours, its)
         assert ours.stride() == its.stride()
 

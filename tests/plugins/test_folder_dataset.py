@@ -205,7 +205,7 @@ BLACK, WHITE, RED, OTHER = [0, 0, 0], [255, 255, 255], [255, 0, 0], [9, 8, 7]
 
 def test_masks_of_colours_are_told_together_and_that_they_need_a_map(tmp_path: Path) -> None:
     (finding,) = scanned(everything(colour_masks(tmp_path, [BLACK, RED], [RED, OTHER], [BLACK, BLACK]))).errors
-    assert finding.text.startswith("2 files: the mask holds colours, not labels (2 colours): x0.png")
+    assert finding.text.startswith(f"2 files: the mask holds colours, not labels (2 colours): {tmp_path}/masks/x0.png")
     assert finding.text.endswith(
         "say in [dataset.colour_map] which colour is which class, or void; "
         f"`segkit init {tmp_path}` looks at all masks and writes what reads them"

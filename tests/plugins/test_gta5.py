@@ -92,7 +92,7 @@ def test_listed_pairs_that_are_not_there(even: Path) -> None:
     (even / "train.txt").write_text("".join(f"{number:05d}\n" for number in range(1, 20)))
     with pytest.raises(
         DataError,
-        match=r"7 files: listed but not there \(.*train\.txt\): 00013\.png, .* and 2 more .*fractions = ",
+        match=r"7 files: listed but not there \(.*train\.txt\): .*/00013\.png, .* and 2 more.*fractions = ",
     ):
         Gta5Dataset(even)
     with gathered() as faults:
