@@ -33,5 +33,5 @@ def segkit_optimizers() -> dict[str, str]:
 
 @hookimpl
 def segkit_commands() -> dict[str, str]:
-    """The commands that train and evaluate."""
-    return {"run": "segkit.cli.run:Run", "evaluate": "segkit.cli.run:Evaluate"}
+    """The command that trains."""
+    return {"run": "segkit.cli.run:Run"}

@@ -64,14 +64,14 @@ def _arrow(before_after: list[dict[str, Any]], key: str) -> str:
 
 def _scores(arguments: argparse.Namespace, names: list[str]) -> tuple[dict[str, dict[str, Any]], float]:
     """Return the current calibration error, loss and reliability by split, and the temperature fitted on val."""
-    from segkit.runs import evaluate_run
     from segkit_calibration.temperature import TemperatureFit, fitted_temperature
+    from segkit_predict.evaluate import evaluate_run
 
     found, fitted = {}, 1.0
     for name in names:
         classes, void = (segkit.read_run(arguments.run).model[key] for key in ("num_classes", "ignore_index"))
         meter = TemperatureFit(classes, void)
-        scores = evaluate_run(arguments.run, [name], arguments.overrides, {"its calibration": meter}).splits[name]
+        scores = evaluate_run(arguments.run, [name], arguments.overrides, {"its calibration": meter})[0][name]
         found[name] = {"calibration_error": meter.compute(), "loss": scores["loss"], "reliability": meter.reliability()}
         if name == "val":
             fitted = fitted_temperature(*meter.sample())

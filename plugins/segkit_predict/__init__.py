@@ -1,4 +1,4 @@
-"""The command ``predict``: masks and overlays of image files, by a trained model."""
+"""The commands ``predict``, masks and overlays of image files by a trained model, and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import segkit
 
 @segkit.hookimpl
 def segkit_commands() -> dict[str, str]:
-    """Offer the command."""
-    return {"predict": "segkit_predict.command:Predict"}
+    """Offer the commands."""
+    return {"predict": "segkit_predict.command:Predict", "evaluate": "segkit_predict.evaluate_command:Evaluate"}

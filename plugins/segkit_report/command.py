@@ -55,10 +55,10 @@ class Compare:
         ensemble: Splits = {}
         no_ensemble: SegkitError | None = None
         if arguments.ensemble:
-            from segkit.runs import evaluate_run
+            from segkit_predict.evaluate import evaluate_run
 
             try:
-                ensemble = evaluate_run([run.folder for run in runs], [runs[0].last_split]).splits
+                ensemble, _ = evaluate_run([run.folder for run in runs], [runs[0].last_split])
             except SegkitError as error:  # raised after printing the comparison
                 no_ensemble = error
         if arguments.html:

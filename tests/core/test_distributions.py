@@ -14,7 +14,7 @@ import segkit
 from segkit import plugins
 from segkit.config import read_config
 from segkit.errors import ComponentNotFound, ConfigError
-from segkit.runs import evaluate_run
+from segkit_predict.evaluate import evaluate_run
 
 OFFER = "import segkit\n\n\n@segkit.hookimpl\ndef segkit_{kind}():\n    return {offer!r}\n"
 HINGE = '''
@@ -235,6 +235,6 @@ def test_a_network_of_torchvision_needs_no_wrapper(site: Any, tmp_path: Path) ->
         "output": {"dir": str(folder), "samples": 0},
     }
     scores = segkit.run(config({"name": "cross_entropy"}, **tables)).splits["test"]
-    assert repr(evaluate_run(folder).splits["test"]) == repr(scores)
+    assert repr(evaluate_run(folder)[0]["test"]) == repr(scores)
     with pytest.raises(ConfigError, match=r"weights_backbone = 'IMAGENET': should be .*IMAGENET1K_V1"):
         read_config(config({"name": "dice"}, **{**tables, "model": {"name": "lraspp", "weights_backbone": "IMAGENET"}}))

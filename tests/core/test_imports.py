@@ -31,8 +31,13 @@ CHAIN = [
 LIGHT = CHAIN[: CHAIN.index("compose")]
 WORKERS = ["data", "model", "metric", "engine", "inference"]  # handed objects, never names
 _OF_FOLDER = ("class_file", "files", "layout", "lists", "masks", "meanings", "pairs", "pictures", "propose", "splits")
-_OF_READERS = ("segkit_readers.joined.", "segkit_readers.place.")
-PUBLIC = (*(f"segkit_folder.{name}." for name in _OF_FOLDER), *_OF_READERS, "segkit_samples.sheets.")  # open to all
+PUBLIC = (  # open to all plugins
+    *(f"segkit_folder.{name}." for name in _OF_FOLDER),
+    "segkit_predict.evaluate.",
+    "segkit_readers.joined.",
+    "segkit_readers.place.",
+    "segkit_samples.sheets.",
+)
 HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "numpy", "PIL", "safetensors", "tqdm"}
 
 

@@ -16,7 +16,7 @@ import segkit
 from segkit.cli import main
 from segkit.data.sample import Dataset, Sample
 from segkit.errors import ConfigError, DataError, LabelError
-from segkit.runs import evaluate_run
+from segkit_predict.evaluate import evaluate_run
 from segkit_predict.images import list_images
 
 tifffile = pytest.importorskip("tifffile")
@@ -76,7 +76,7 @@ def test_it_learns_and_evaluation_and_prediction_agree(tmp_path: Path, dtype: st
     assert scale * how["mean"][-1] > 110 if dtype == "u1" else how["mean"][-1] / scale > 110  # seen in the last band
     if bands == 4:
         assert stored["images"]["channels"] == ["red", "green", "blue", "band 4"]
-    again = evaluate_run(tmp_path / "run").splits["test"]["class_iou"]
+    again = evaluate_run(tmp_path / "run")[0]["test"]["class_iou"]
     assert again == pytest.approx(result.splits["test"]["class_iou"])
     predictor = segkit.load(tmp_path / "run", device="cpu")
     path = tmp_path / "images" / f"3.{suffix}"

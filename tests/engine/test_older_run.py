@@ -16,7 +16,7 @@ from PIL import Image
 import segkit
 from segkit.cli import main
 from segkit.errors import CheckpointError
-from segkit.runs import evaluate_run
+from segkit_predict.evaluate import evaluate_run
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_its_model_predicts_and_scores_as_it_did(older: Path) -> None:
     assert best.shape == (32, 32)
     assert np.array_equal(best, last)  # the average, not the weights that were trained
     splits = json.loads((older / "result.json").read_text())["splits"]
-    for split, scores in evaluate_run(older).splits.items():
+    for split, scores in evaluate_run(older)[0].items():
         assert scores["mean_iou"] == pytest.approx(splits[split]["mean_iou"], abs=1e-6)
         assert scores["loss"] == pytest.approx(splits[split]["loss"], rel=1e-4)
 

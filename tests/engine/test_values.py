@@ -19,7 +19,7 @@ from segkit.cli import main
 from segkit.data.normalise import MEAN
 from segkit.engine.inputs import TrainerInputs
 from segkit.errors import DataError
-from segkit.runs import evaluate_run
+from segkit_predict.evaluate import evaluate_run
 
 pytestmark = pytest.mark.fault("F50")
 
@@ -63,9 +63,7 @@ def test_it_learns_and_evaluation_prediction_and_loading_agree(config: dict[str,
     stored = json.loads((tmp_path / "run" / "config.json").read_text())["normalisation"]
     assert stored["dtype"] == "float32"
     assert len(set(stored["mean"])) == 1
-    assert evaluate_run(tmp_path / "run").splits["test"]["class_iou"] == pytest.approx(
-        result.splits["test"]["class_iou"]
-    )
+    assert evaluate_run(tmp_path / "run")[0]["test"]["class_iou"] == pytest.approx(result.splits["test"]["class_iou"])
     predictor = segkit.load(tmp_path / "run", device="cpu")
     path = tmp_path / "images" / "3.tif"
     labels = np.asarray(Image.open(tmp_path / "masks" / "3.png"))
@@ -157,7 +155,7 @@ def test_a_run_that_took_grey_three_times_is_evaluated_and_predicts_as_it_did(
         record.pop("images", None)
         record.get("config", {}).get("data", {}).pop("bands", None)
         path.write_text(json.dumps(record))
-    again = evaluate_run(tmp_path / "run").splits["val"]
+    again = evaluate_run(tmp_path / "run")[0]["val"]
     assert again["loss"] == pytest.approx(result.splits["val"]["loss"])
     predictor, path = segkit.load(tmp_path / "run", device="cpu"), tmp_path / "images" / "3.tif"
     grey = np.asarray(Image.open(path), np.float32)[..., None].repeat(3, axis=2)

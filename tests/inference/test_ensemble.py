@@ -23,8 +23,8 @@ from segkit.data.sample import ImageFormat, voc_palette
 from segkit.errors import RunFolderError
 from segkit.inference.predictor import Predictor
 from segkit.model.unet import UNet
-from segkit.runs import evaluate_run
 from segkit_predict.command import _split
+from segkit_predict.evaluate import evaluate_run
 
 
 @pytest.fixture
@@ -186,12 +186,12 @@ def test_evaluate_averages_runs_on_splits_that_are_the_same_in_all(
     record = json.loads(Path(third, "config.json").read_text())
     record["normalisation"]["mean"] = [0.3, 0.5, 0.6]
     Path(third, "config.json").write_text(json.dumps(record))
-    alone = evaluate_run(first, ["test"]).splits["test"]
-    twice = evaluate_run([first, first]).splits
+    alone = evaluate_run(first, ["test"])[0]["test"]
+    twice = evaluate_run([first, first])[0]
     assert list(twice) == ["train", "val", "test"]
     assert twice["test"]["class_iou"] == alone["class_iou"]
     assert twice["test"]["loss"] == pytest.approx(alone["loss"], abs=1e-6)
-    assert list(evaluate_run([first, other_seed]).splits) == ["train", "val", "test"]
+    assert list(evaluate_run([first, other_seed])[0]) == ["train", "val", "test"]
     capsys.readouterr()
     assert main(["evaluate", first, second, third, "data.cache=none", "--json"]) == 0
     together = json.loads(capsys.readouterr().out)["splits"]
@@ -219,7 +219,7 @@ def test_compare_tells_the_spread_over_folds_and_what_the_ensemble_gains(
     for split, row in scores.items():
         assert found["spread"][split]["mean_iou"] == pytest.approx([np.mean(row), np.std(row, ddof=1)])
     assert list(found["ensemble"]) == ["test"]
-    together = evaluate_run(folds[:3]).splits["test"]["mean_iou"]
+    together = evaluate_run(folds[:3])[0]["test"]["mean_iou"]
     assert found["ensemble"]["test"]["mean_iou"] == together
     assert main(["compare", *folds[:3], "--ensemble"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
