@@ -6,17 +6,16 @@ are reported together, each with the path of its key.
 
 from __future__ import annotations
 
-import re
+import copy
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-from pydantic import Field, ValidationError
+from typing import Any, TypeVar
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, reason
-from segkit.options import BACKSLASH, UnparsedValue, create, describe_errors, read_options, read_value
+from segkit.options import BACKSLASH, create, read_options
 from segkit.plugins import unmet_requirements
 from segkit.registry import REGISTRIES, Component
 from segkit.settings import TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
@@ -26,7 +25,6 @@ MORE_MODELS = (
 )
 LISTS = ("loss", "metric", "transform")  # tables that a config may have several times
 NO_OVERRIDE = "{}: an override is written table.key=value, as in train.epochs=3"
-SCALE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Overrides = Sequence[str] | Mapping[str, Any]
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -94,20 +92,18 @@ class Config:
         return chosen | lists | {name: getattr(self, name).model_dump() for name in TABLES}
 
 
-def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (), where: str = "") -> Config:
+def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> Config:
     """Read and check a config.
 
     Args:
         source: a TOML file, or its tables as a mapping.
         overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``; ``loss.0.scale`` and ``loss.dice.scale`` select
             one of a list of tables. Overriding a component's ``name`` removes the options that the file gives it.
-        where: name of the config in messages; default: the file, or ``config``.
 
     Raises:
         ConfigError: the config has problems; all of them are listed.
     """
     name, read = ("config", source) if isinstance(source, Mapping) else _read_file(Path(source))
-    where = where or ("config" if isinstance(source, Mapping) else str(source))
     problems: list[str] = []
 
     def part(build: Callable[..., Any], *arguments: Any) -> Any:
@@ -117,7 +113,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
             problems.extend(error.problems)
             return None
 
-    tables, overrides = _copy(read), [overrides] if isinstance(overrides, str) else overrides
+    tables, overrides = copy.deepcopy(dict(read)), [overrides] if isinstance(overrides, str) else overrides
     pairs = overrides.items() if isinstance(overrides, Mapping) else filter(None, [part(_pair, t) for t in overrides])
     for path, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):  # a new name clears the options
         part(_override, tables, path, value)
@@ -139,7 +135,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
         else:
             parts[key] = tuple(part(_choice, key, row, f"{key}[{number}]") for number, row in enumerate(rows))
     if problems:
-        raise ConfigError(problems, where)
+        raise ConfigError(problems, "config" if isinstance(source, Mapping) else str(source))
     return Config(name=name, plugins=tuple(tables.get("plugins", [])), **parts)
 
 
@@ -152,22 +148,16 @@ def settings_from(kind: type[SettingsT], key: str, values: Any) -> SettingsT:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{key} = {values!r}: a table is needed, [{key}]")
     read, problems = read_options(kind, values, key)
-    if kind is TrainSettings and isinstance(read.get("optimizer"), str):
+    if isinstance(optimizer := read.get("optimizer"), str):
         try:
-            optimizer, usual = REGISTRIES["optimizer"].find(read["optimizer"]), kind.model_fields["lr"].default
+            found = REGISTRIES["optimizer"].find(optimizer)
             if "lr" not in read:
-                read["lr"] = float(getattr(optimizer.load(), "default_lr", usual))
+                read["lr"] = float(getattr(found.load(), "default_lr", kind.model_fields["lr"].default))
         except SegkitError as error:
-            problems.append(f"train.optimizer: {error}")
+            problems.append(f"{key}.optimizer: {error}")
     if problems:
         raise ConfigError(problems)
-    try:
-        return kind.model_validate(read)
-    except ValidationError as error:
-        for each in error.errors():
-            given = f" = {each['input']!r}" if each["loc"] else ""
-            problems.append(f"{'.'.join([key, *map(str, each['loc'])])}{given}: {describe_errors([each])}")
-        raise ConfigError(problems) from error
+    return kind.model_validate(read)
 
 
 def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
@@ -180,9 +170,7 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         near = [str(p) for p in path.parent.glob("*.toml") if p != path] if path.parent.is_dir() else []
         raise ConfigError(f"there is no config {path}{did_you_mean(str(path), near)}") from error
     except tomllib.TOMLDecodeError as error:
-        place = re.search(r"line (\d+)", str(error))
-        line = text.splitlines()[int(place[1]) - 1] if place else ""
-        hint = f"; {BACKSLASH}" if re.search(r"\"[^\"]*\\", line) else ""
+        hint = f"; {BACKSLASH}" if "\\" in text else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
     except IsADirectoryError as error:
         of_run = "a run folder, which is for evaluate, predict and report"
@@ -192,15 +180,8 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{path} cannot be read: {reason(error)}") from error
 
 
-def _copy(value: Any) -> Any:
-    """A deep copy of the tables and lists."""
-    if isinstance(value, Mapping):
-        return {str(key): _copy(each) for key, each in value.items()}
-    return [*map(_copy, value)] if isinstance(value, (list, tuple)) else value
-
-
-def _pair(text: str) -> tuple[str, UnparsedValue]:
-    """Split an override into path and value; the value stays :class:`UnparsedValue` until the option's type is known.
+def _pair(text: str) -> tuple[str, Any]:
+    """Split an override into path and value, which is TOML where it can be read as TOML, else a text.
 
     Raises:
         ConfigError: the override is not of the form table.key=value.
@@ -208,7 +189,11 @@ def _pair(text: str) -> tuple[str, UnparsedValue]:
     path, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         raise ConfigError(NO_OVERRIDE.format(path))
-    return path, UnparsedValue(value)
+    try:
+        read = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:  # a text, perhaps a Windows path in double quotes
+        return path, value.strip('"')
+    return path, value if isinstance(read, date | time) else read  # a folder may be named like a date
 
 
 def _override(tables: dict[str, Any], path: str, value: Any) -> None:
@@ -232,11 +217,7 @@ def _override(tables: dict[str, Any], path: str, value: Any) -> None:
     if key == "name" and value != place.get("name"):  # another component has other options
         for other in [other for other in place if other != "scale"]:  # the weight in the sum of losses stays
             del place[other]
-    is_option = len(above) == 1 + (above[:1] != [] and above[0] in LISTS)
-    try:
-        place[key] = value if is_option else read_value(value)[0]
-    except ValueError as error:
-        raise ConfigError(f"{path} = {error}") from error
+    place[key] = value
 
 
 def _row(rows: list[Any], name: str, path: str) -> Any:
@@ -265,19 +246,15 @@ def _choice(key: str, table: Any, where: str) -> Choice:
     if not isinstance(table, Mapping):
         wrong = f"{header} is missing" if table is None else f"{where} = {table!r}: a table is needed, {header}"
         raise ConfigError(wrong)
-    options = dict(table)
-    name, scale = options.pop("name", None), options.pop("scale", 1.0) if key == "loss" else 1.0
+    name = table.get("name")
     if not isinstance(name, str):
         raise ConfigError(f"{where}.name: which {key}? there are {', '.join(registry)}")
     try:
-        component = registry.find(str(name))
+        component = registry.find(name)
     except ComponentNotFound as error:
         raise ConfigError(f"{where}.name: {error}{MORE_MODELS if key == 'model' else ''}") from error
-    options, problems = read_options(component, options, where)
-    try:
-        scale = read_value(scale, SCALE)[1]
-    except ValueError as error:
-        problems.append(f"{where}.scale = {error}")
+    options, problems = read_options(component, {each: table[each] for each in table if each != "name"}, where)
     if problems:
         raise ConfigError(problems)
-    return Choice(str(name), component, options, scale)
+    scale = float(options.pop("scale", 1.0)) if key == "loss" else 1.0
+    return Choice(name, component, options, scale)

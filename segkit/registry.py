@@ -7,16 +7,11 @@ lists them: installing a package can make the name in an old config ambiguous, b
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import functools
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from segkit import plugins
@@ -55,19 +50,6 @@ class Component:
         except BaseException as error:  # a module that calls sys.exit must not end the command as if it had succeeded
             close = did_you_mean(path, vars(sys.modules[module])) if module in sys.modules else ""
             raise PluginError(f"{self} cannot be imported from '{self.place}': {cause(error)}{close}") from error
-
-    def summary(self) -> str:
-        """The first sentence of the docstring, or ""; read from the source where possible, without an import."""
-        module, _, name = self.place.partition(":")
-        with contextlib.suppress(Exception):
-            spec = None if module in sys.modules else find_spec(module)
-            tree = ast.parse(Path(spec.origin).read_bytes() if spec and spec.origin else "")
-            defined: list[Any] = [each for each in tree.body if getattr(each, "name", "") == name] if name else [tree]
-            docstring = (ast.get_docstring(defined[-1]) if spec and defined else self.load().__doc__) or ""
-            paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
-            # up to the first full stop that does not end an abbreviation
-            return re.split(r"(?<!\bal)(?<!e\.g)(?<!i\.e)\.(?=\s+[A-Z])|\.$", paragraph)[0]
-        return ""
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' of plugin '{self.plugin}' ({self.distribution} {self.version})"

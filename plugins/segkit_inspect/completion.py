@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from segkit.errors import SegkitError
-from segkit.options import options_of
+from segkit.options import options_of, words_of
 from segkit.plugins import installed
 from segkit.registry import REGISTRIES
 from segkit.settings import TABLES
+
+from .describe import summary
 
 
 class Completion:
@@ -54,7 +56,7 @@ def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
     whole.add_argument("--version", action="store_true")
     parsers, commands = whole.add_subparsers(), REGISTRIES["command"]
     for component in commands.components():
-        one = parsers.add_parser(commands.shortest_name(component), help=component.summary())
+        one = parsers.add_parser(commands.shortest_name(component), help=summary(component))
         if not set(component.names) & set(words):
             continue
         component.load().add_arguments(one)
@@ -94,7 +96,7 @@ def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Yield each allowed key with its known values; only the component that ``path`` names is imported."""
     for name, settings in TABLES.items():
         for option in options_of(settings):
-            yield f"{name}.{option.name}", option.words
+            yield f"{name}.{option.name}", words_of(option.hint)
     chosen = [(name, REGISTRIES[name], tables.get(name)) for name in ("dataset", "model")]
     for name in ("loss", "metric", "transform"):
         registry, rows = REGISTRIES[name], tables.get(name)
@@ -106,4 +108,4 @@ def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
         if path.startswith(f"{place}.") and isinstance(row, dict):
             with contextlib.suppress(SegkitError):
                 for option in options_of(registry.find(str(row.get("name")))):
-                    yield f"{place}.{option.name}", option.words
+                    yield f"{place}.{option.name}", words_of(option.hint)

@@ -11,6 +11,8 @@ from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
 from segkit.plugins import installed
 from segkit.registry import REGISTRIES
 
+from .describe import summary
+
 NO_TEXT = "no docstring found"
 
 
@@ -86,7 +88,7 @@ class Plugins:
 def document_of(component: Any) -> dict[str, Any]:
     """Return the JSON document of a component for ``list --json`` and ``show --json``."""
     use = REGISTRIES[component.kind].shortest_name(component)
-    return {**vars(component), "use": use, "summary": component.summary()}
+    return {**vars(component), "use": use, "summary": summary(component)}
 
 
 def _markdown(listed: dict[str, list[dict[str, Any]]]) -> Iterator[str]:

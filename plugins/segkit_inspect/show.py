@@ -19,10 +19,10 @@ from segkit.plugins import installed
 from segkit.registry import REGISTRIES
 from segkit.settings import TABLES
 
+from .describe import ARGUMENTS, descriptions, type_text
 from .listing import document_of
 
 _HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "metric": "[[metric]]"}
-_ARGUMENTS = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)  # of a docstring
 _LONGEST = 120  # characters of a default
 
 
@@ -48,9 +48,9 @@ class Show:
             component = REGISTRIES[kind].find(name) if kind else _any_kind(name)
         target = component.load() if component else TABLES[name]
         docstring = target.__doc__ if isinstance(target.__doc__, str) else ""
-        text = _ARGUMENTS.sub("", inspect.cleandoc(docstring)).replace("``", "").strip()
-        options = [each.record() for each in options_of(component or TABLES[name])]
+        text = ARGUMENTS.sub("", inspect.cleandoc(docstring)).replace("``", "").strip()
         document = document_of(component) if component else {"kind": "table", "name": name}
+        options = [] if document["kind"] == "observer" else _options(component or TABLES[name], descriptions(target))
         heading = f"{component}\n{component.place}\n\n" if component else ""
         key = f"{component.distribution}:{component.plugin}" if component else ""
         events = [event for plugin in installed() if plugin.key == key for event in plugin.events]
@@ -67,6 +67,20 @@ class Show:
             lines = [line for option in options if not option["given"] for line in _option(option)] or ["  none"]
             print("\n".join(["Options", *lines, *_in_a_config(component, options)] if component else lines))
         return 0
+
+
+def _options(owner: Any, texts: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": each.name,
+            "type": type_text(each.hint),
+            "default": each.default,
+            "text": texts.get(each.name, ""),
+            "required": each.required and not each.given,
+            "given": each.given,
+        }
+        for each in options_of(owner)
+    ]
 
 
 def _any_kind(name: str) -> Any:

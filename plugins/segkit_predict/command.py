@@ -16,8 +16,8 @@ import segkit
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ConfigError, DataError, one_line
 from segkit.inference.options import PredictOptions
-from segkit.options import options_of
 from segkit.signals import STOP
+from segkit_inspect.describe import descriptions
 
 if TYPE_CHECKING:
     from segkit_predict.writer import Writer
@@ -67,10 +67,11 @@ class Predict:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
         parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
         group = parser.add_argument_group("how an image is predicted")
-        for each in options_of(PredictOptions):
-            flag = "--flip" if each.name == "flips" else f"--{each.name.replace('_', '-')}"
-            how: dict[str, Any] = {"metavar": _METAVARS[each.name], "default": argparse.SUPPRESS}
-            group.add_argument(flag, dest=each.name, help=each.text.replace("%", "%%"), **how)
+        texts = descriptions(PredictOptions)
+        for name in PredictOptions.model_fields:
+            flag = "--flip" if name == "flips" else f"--{name.replace('_', '-')}"
+            how: dict[str, Any] = {"metavar": _METAVARS[name], "default": argparse.SUPPRESS}
+            group.add_argument(flag, dest=name, help=texts[name].replace("%", "%%"), **how)
         group.add_argument("--tta", action="store_true", help="as --flip horizontal --scales 0.75,1,1.25")
         group.add_argument("--max-pixels", type=_count, metavar="N", help="of an image (400,000,000: 20,000 x 20,000)")
         group = parser.add_argument_group("what is written and told")

@@ -127,10 +127,11 @@ def _help(program: str, options: Sequence[str]) -> int:
     """Print all commands, or the version."""
     entries = []
     for component in commands.components():
-        first = math.inf
+        command: Any = None
         with contextlib.suppress(PluginError):
-            first = getattr(component.load(), "first", first)
-        entries.append((first, commands.shortest_name(component), component.summary()))
+            command = component.load()
+        about = (getdoc(command) or "").partition("\n")[0] if command else ""
+        entries.append((getattr(command, "first", math.inf), commands.shortest_name(component), about))
     rows = table([(name, about) for _, name, about in sorted(entries)], flexible=1)
     parser = argparse.ArgumentParser(
         program,

@@ -89,11 +89,6 @@ def test_the_plugins_that_a_config_needs_may_be_an_override(path: Path) -> None:
     assert "an override is written table.key=value" in problems(path, "epochs=3")[0]
 
 
-def test_a_message_names_where_the_tables_come_from(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^runs/voc/run\.json: \[model\] is missing"):
-        read_config({"dataset": {"name": "shapes"}, "loss": [{"name": "dice"}]}, where="runs/voc/run.json")
-
-
 def test_overrides_may_be_a_mapping_and_a_config_may_be_tables(path: Path) -> None:
     import tomllib
 
@@ -127,7 +122,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         "loss[1].smoth: dice has no such key; did you mean 'smooth'?",
         "[losses]: there is no such table; did you mean 'loss'?",
         "train.lr = 'high': should be a valid number",
-        "model.num_classes is given by the dataset",
+        "model.num_classes is given by segkit",
         "nonsense: an override is written table.key=value",
     ):
         assert words in text
@@ -157,7 +152,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         ("model.width.x=3", "model.width is 16 and holds no keys"),
         ("train.lr=inf", "train.lr = inf: should be a finite number"),
         ("loss.0.scale=-1", "loss[0].scale = -1: should be greater than or equal to 0"),
-        ("plugins=a\x01", "plugins = 'a\\x01': holds the control character"),
+        ("train.device=a\x01", "train.device = 'a\\x01': holds the control character"),
         ("train.precision=half", "train.precision = 'half': should be 'auto', 'fp32', 'bf16' or 'fp16'"),
     ],
 )
@@ -230,7 +225,7 @@ def test_a_name_of_dots_leads_out_of_no_folder(tmp_path: Path, name: str) -> Non
 def test_the_channels_of_the_image_are_the_datasets(path: Path, in_channels: int) -> None:
     for name in ("unet", "smp"):
         (problem,) = problems(path, f"model.name={name}", f"model.in_channels={in_channels}")
-        assert problem == "model.in_channels is given by the dataset and cannot be set; remove it"
+        assert problem == "model.in_channels is given by segkit and cannot be set; remove it"
 
 
 def test_of_several_losses_of_one_name_it_is_asked_which(path: Path) -> None:
@@ -272,8 +267,7 @@ def test_a_path_of_windows_works_on_the_command_line(path: Path, root: str) -> N
     [
         ("dataset.year=2007", "year", "2007"),
         ("dataset.root=2007", "root", "2007"),
-        ("dataset.root=1e3", "root", "1e3"),
-        ("dataset.root=true", "root", "true"),
+        ("dataset.root=2024-05-01", "root", "2024-05-01"),
         ("dataset.root=2024-05-01 10:00:00", "root", "2024-05-01 10:00:00"),
         ('dataset.root="2007"', "root", "2007"),
         ("dataset.split_seed=3", "split_seed", 3),
@@ -294,10 +288,10 @@ def test_a_text_that_looks_like_a_number_is_the_text_where_the_option_wants_one(
 
 def test_a_list_of_texts_may_look_like_numbers_and_a_setting_too() -> None:
     tables = {"dataset": {"name": "folder", "root": "data"}, "model": {"name": "unet"}, "loss": [{"name": "dice"}]}
-    overrides = ["dataset.classes=[0, 1]", "output.dir=2024", "train.best=1e3", "train.workers=2", "train.lr=1e-3"]
+    overrides = ["dataset.classes=[0, 1]", "output.dir=2024", "train.best=3", "train.workers=2", "train.lr=1e-3"]
     config = read_config(tables, overrides)
     assert config.dataset.options["classes"] == ["0", "1"]
-    assert (config.output.dir, config.train.best, config.train.workers, config.train.lr) == ("2024", "1e3", 2, 1e-3)
+    assert (config.output.dir, config.train.best, config.train.workers, config.train.lr) == ("2024", "3", 2, 1e-3)
     assert read_config(tables, ["dataset.classes=1"]).dataset.options["classes"] == "1"
 
 
@@ -308,9 +302,12 @@ def test_a_number_of_a_file_is_a_word_where_just_one_word_is_meant(tmp_path: Pat
     path.write_text(TOML.replace('"2012"', "2010"))
     assert problems(path)[0].endswith("dataset.year = 2010: should be '2007' or '2012'; did you mean '2012'?")
     path.write_text(TOML.replace('"data"', "2007"))
-    assert problems(path)[0].endswith('dataset.root = 2007: should be a valid string; write it in quotes, "2007"')
+    assert read_config(path).dataset.options["root"] == "2007"
     path.write_text(TOML.replace('"data"', "2024-05-01"))
-    assert problems(path)[0].endswith('; write it in quotes, "2024-05-01"')
+    assert read_config(path).dataset.options["root"] == "2024-05-01"
+    for other in ("1e3", "true"):  # which of its spellings was meant is not known
+        assert problems(path, f"dataset.root={other}")[0].endswith("should be a valid string")
+        assert read_config(path, [f'dataset.root="{other}"']).dataset.options["root"] == other
 
 
 def test_of_two_overrides_of_one_key_the_last_one_counts(path: Path) -> None:

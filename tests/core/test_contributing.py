@@ -21,6 +21,7 @@ import segkit.registry
 import segkit.testing
 from segkit.cli import main
 from segkit.settings import TrainSettings
+from segkit_inspect.describe import summary
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -90,9 +91,9 @@ def test_the_example_passes_the_test_beside_it(installed: Any) -> None:
 
 
 def test_every_example_says_what_it_is(installed: Any) -> None:
-    assert segkit.registry.observers.find("tracker").summary().startswith("Writes the scores")
+    assert summary(segkit.registry.observers.find("tracker")).startswith("Writes the scores")
     for name, kind in COMMANDS:
-        assert segkit.registry.REGISTRIES[kind].find(name).summary()
+        assert summary(segkit.registry.REGISTRIES[kind].find(name))
 
 
 def test_an_observer_is_told_in_fifteen_lines() -> None:

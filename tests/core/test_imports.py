@@ -33,6 +33,7 @@ WORKERS = ["data", "model", "metric", "engine", "inference"]  # handed objects, 
 _OF_FOLDER = ("class_file", "files", "layout", "lists", "masks", "meanings", "pairs", "pictures", "propose", "splits")
 PUBLIC = (  # open to all plugins
     *(f"segkit_folder.{name}." for name in _OF_FOLDER),
+    "segkit_inspect.describe.",
     "segkit_predict.evaluate.",
     "segkit_readers.joined.",
     "segkit_readers.place.",

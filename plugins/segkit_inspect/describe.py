@@ -1,0 +1,56 @@
+"""What ``show`` and ``list`` say about a component: its first sentence, and the text and type of each option."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import re
+import sys
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+ARGUMENTS = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)  # of a docstring
+_ENTRY = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n[ \t].*)*)", re.MULTILINE)
+
+
+def descriptions(target: Any) -> dict[str, str]:
+    """The texts of the section ``Args:`` by option; a class's docstring takes precedence over those of its bases."""
+    classes = target.__mro__[:-1] if inspect.isclass(target) else ()
+    texts: dict[str, str] = {}
+    for each in [target, *(thing for cls in classes for thing in (cls, vars(cls).get("__init__")))][::-1]:
+        docstring = getattr(each, "__doc__", None)
+        section = ARGUMENTS.search(inspect.cleandoc(docstring)) if isinstance(docstring, str) else None
+        entries = _ENTRY.findall(textwrap.dedent(section[1])) if section else ()
+        texts |= {name: " ".join(text.split()) for name, text in entries}
+    return texts
+
+
+def type_text(hint: Any) -> str:
+    """A type in Python syntax, without pydantic's annotations; "" if any value is accepted."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return type_text(parts[0])
+    if origin in (Union, UnionType):
+        return " | ".join(map(type_text, parts))
+    if origin is list:
+        return f"list[{type_text(parts[0])}]"
+    text = hint if isinstance(hint, str) else "None" if hint is NoneType else inspect.formatannotation(hint)
+    return "" if hint is Any else re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)
+
+
+def summary(component: Any) -> str:
+    """The first sentence of the docstring, or ""; read from the source where possible, without an import."""
+    module, _, name = component.place.partition(":")
+    with contextlib.suppress(Exception):
+        spec = None if module in sys.modules else find_spec(module)
+        tree = ast.parse(Path(spec.origin).read_bytes() if spec and spec.origin else "")
+        defined: list[Any] = [each for each in tree.body if getattr(each, "name", "") == name] if name else [tree]
+        docstring = (ast.get_docstring(defined[-1]) if spec and defined else component.load().__doc__) or ""
+        paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
+        # up to the first full stop that does not end an abbreviation
+        return re.split(r"(?<!\bal)(?<!e\.g)(?<!i\.e)\.(?=\s+[A-Z])|\.$", paragraph)[0]
+    return ""
