@@ -17,7 +17,7 @@ import torch
 import segkit
 from segkit import plugins
 from segkit.config import Choice, Config
-from segkit.data.issues import gathered
+from segkit.data.issues import gathered, merged
 from segkit.data.read import ODD_METADATA
 from segkit.data.sample import SPLITS, Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
@@ -25,9 +25,8 @@ from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
 from segkit.engine.distributed import PROCESSES
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import check
 from segkit.engine.precision import seed_everything
-from segkit.errors import DataError, DataWarning, Issue
+from segkit.errors import DataError, Issue
 from segkit.options import create, without_pretrained
 from segkit.registry import checks, optimizers
 from segkit.settings import AugmentSettings, DataSettings
@@ -74,13 +73,11 @@ def plain_inputs(splits: Mapping[str, Dataset], tables: Mapping[str, Any], **obj
         SegkitError: see :mod:`segkit.errors`; a LabelError lists all problems of the data.
     """
     data = tables["data"]
-    bare = Scan({name: with_bands(dataset, data) for name, dataset in splits.items()}, {}, [])
+    datasets = {name: with_bands(dataset, data) for name, dataset in splits.items()}
+    how: dict[str, Any] = {"checks": build_checks(data, tables["augment"]), "progress": PROCESSES.is_main_process}
+    scan = PROCESSES.main_process_first(lambda: scan_splits(datasets, data, **how).refuse_errors())
     config = {name: table.model_dump() for name, table in tables.items()}
-    inputs = _inputs(tables, {"config": config}, scan=bare, model_record={"model": None}, **objects)
-    check(inputs)  # refuses wrong objects before the data is read
-    how: dict[str, Any] = {"checks": build_checks(data, inputs.augment), "progress": PROCESSES.is_main_process}
-    scan = PROCESSES.main_process_first(lambda: scan_splits(inputs.splits, data, **how).refuse_errors())
-    return replace(inputs, scan=scan)
+    return _inputs(tables, {"config": config}, scan=scan, model_record={"model": None}, **objects)
 
 
 def _inputs(tables: Mapping[str, Any], record: dict[str, Any], **objects: Any) -> TrainerInputs:
@@ -103,8 +100,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = T
     check_splits(splits)
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
     scan = scan_splits(chosen, settings.data, found, build_checks(settings.data, settings.augment), progress)
-    # warnings of a dataset have the kind "dataset" and concern all its splits
-    of_splits = [issue for issue in issues if not names or issue.kind == "dataset" or issue.split in names]
+    of_splits = [issue for issue in issues if not names or {*issue.split.split(", ")} & {*names}]
     return replace(scan, issues=[*of_splits, *scan.issues])
 
 
@@ -120,37 +116,27 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
     splits: dict[str, Dataset] = {}
     found: dict[str, list[Issue]] = {}
     issues: list[Issue] = []
-    warned: dict[str, list[str]] = {}  # text -> splits
-    ways: dict[str, Any] = {}  # text -> see DataWarning
     for split in SPLITS:
         if split == "test" and split not in splits["train"].splits:
             continue
         try:
             with gathered() as found[split], warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
+                warnings.simplefilter("always", UserWarning)
                 warnings.filterwarnings("ignore", module=ODD_METADATA)
                 built = create(settings.dataset.component, settings.dataset.options, {"split": split})
                 splits[split] = with_bands(as_dataset(built, split), settings.data)
         except DataError as error:
+            root = Path(str(settings.dataset.options.get("root", ".")))
+            if split == "train" and not root.expanduser().exists():
+                raise DataError(f"{error}; the working directory is {Path.cwd()}") from error
             if split == "train":
-                root = settings.dataset.options.get("root")
-                if isinstance(root, str) and not Path(root).expanduser().exists() and not Path(root).is_absolute():
-                    here = f"dataset.root is relative to the working directory {Path.cwd()}"
-                    raise DataError(f"{error}; {here}, which has no {root}") from error
                 raise
             issues.append(Issue("unusable_split", what=str(error), split=split))
             continue
-
         for each in caught:
-            if each.category in (UserWarning, DataWarning):
-                warned.setdefault(str(each.message), []).append(split)
-                ways[str(each.message)] = getattr(each.message, "ways", {})
-            else:
-                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    for text, those in warned.items():
-        where = settings.dataset.name if len(set(those)) == len(found) else ", ".join(dict.fromkeys(those))
-        issues.append(Issue("dataset", what=text, severity="warning", split=where, ways=ways[text]))
-    return splits, found, issues
+            ways = getattr(each.message, "ways", {})
+            issues.append(Issue("dataset", what=str(each.message), severity="warning", split=split, ways=ways))
+    return splits, found, merged(issues)
 
 
 def build_checks(data: DataSettings, augment: AugmentSettings) -> dict[str, Any]:

@@ -9,7 +9,6 @@ traceback. The tree::
       ComponentNotFound     (also a KeyError) no such model, loss, dataset, metric or command
       DataError             images and masks
         LabelError          a mask that is lossy, holds wrong values or has a wrong size
-        DownloadError       an archive that could not be fetched, verified or unpacked
       ModelError            a model that cannot be built, or weights that do not fit it
         NotFiniteError      a model whose output is NaN or infinite
       CheckpointError       a checkpoint that is missing, damaged or of another model
@@ -24,11 +23,9 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, Literal
 
 _LONGEST = 300  # characters kept of another library's message; some messages contain whole inputs
-_CORE = str(Path(__file__).parent)
 
 
 class SegkitError(Exception):
@@ -128,18 +125,9 @@ class DataError(SegkitError):
         super().__init__(str(message))
         self.issue = message if isinstance(message, Issue) else issue
 
-    def with_message(self, message: str) -> DataError:
-        """The same error with another message; a DataError where the subclass has another constructor."""
-        kind = type(self) if type(self).__init__ is DataError.__init__ else DataError
-        return kind(message, self.issue)
-
 
 class LabelError(DataError):
     """A mask cannot be used: JPEG, out-of-range values, or another size than its image."""
-
-
-class DownloadError(DataError):
-    """An archive could not be fetched, did not match its checksum or is not safe to unpack."""
 
 
 class ModelError(SegkitError):
@@ -191,20 +179,15 @@ def reason(error: BaseException) -> str:
     """Why a file could not be read or written, without the system's error numbers such as ``[Errno 2]``."""
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
-    inner = getattr(error, "reason", None)  # urllib's URLError wraps the OSError
-    return reason(inner) if isinstance(inner, OSError) else str(getattr(error, "strerror", None) or error)
+    return str(getattr(error, "strerror", None) or error)
 
 
 def cause(error: BaseException) -> str:
-    """Describe an exception of other code in one line: type, message and, where known, file and line.
-
-    For an exception raised inside segkit, file and line are those of the call into segkit.
-    """
+    """Describe an exception of other code in one line: type, message and, where known, file and line."""
     message = " ".join(str(error).split())
     shown = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} ..."
     text = f"{type(error).__name__}: {shown}".removesuffix(": ")
     frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in f.filename]
-    frames = [f for f in frames if not f.filename.startswith(_CORE)] or frames
     return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 

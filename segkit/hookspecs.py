@@ -31,9 +31,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from segkit.data.scan import Scan
     from segkit.engine.inputs import TrainerInputs
-    from segkit.engine.precision import Precision
     from segkit.engine.trainer import Result, Run
 
 PROJECT = "segkit"
@@ -174,9 +172,7 @@ def segkit_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
-def segkit_run_prepared(
-    inputs: TrainerInputs, scan: Scan, precision: Precision, processes: int
-) -> Mapping[str, Any] | None:
+def segkit_run_prepared(inputs: TrainerInputs, processes: int) -> Mapping[str, Any] | None:
     """The data is scanned and the device is known, and nothing is written yet; called in the main process only.
 
     The returned mapping, such as ``{"train.batch_size": 4}``, holds numbers for ``augment.crop`` and

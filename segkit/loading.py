@@ -135,11 +135,8 @@ def _read_model_file(path: Path) -> _ModelFile:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from error
-    named = (stored.classes, set(stored.classes), stored.palette, stored.stored or stored.classes)
-    lengths = {stored.num_classes, *map(len, named)}
-    if len(lengths) > 1 or stored.ignore_index < stored.num_classes:
-        what = "num_classes, classes, palette and stored differ in length, classes repeat, or ignore_index is a class"
-        raise RunFolderError(f"{path} is damaged: {what}")
+    if {stored.num_classes} != {*map(len, (stored.classes, stored.palette, stored.stored or stored.classes))}:
+        raise RunFolderError(f"{path} is damaged: num_classes, classes, palette and stored differ in length")
     return stored
 
 

@@ -33,6 +33,7 @@ from pydantic import (
     PydanticUserError,
     TypeAdapter,
     ValidationError,
+    with_config,
 )
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypedDict
@@ -212,8 +213,7 @@ def _table(owner: Component | type[Settings], options: Sequence[Option]) -> Type
     if owner.kind == "loss":
         fields["scale"] = SCALE
     table = TypedDict(owner.name, fields, total=False)  # type: ignore[misc]
-    table.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
-    return TypeAdapter(table)
+    return TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(table))
 
 
 def _known(hint: Any) -> Any:
@@ -266,7 +266,7 @@ def _default(parameter: inspect.Parameter) -> object:
 
 
 def _readable(hint: Any) -> Any:
-    """The type with names in place of an enum's members, and Sequence in place of Iterable, which pydantic reads once."""
+    """The type with an enum as the names of its members, and Iterable, which pydantic reads once, as Sequence."""
     if get_origin(hint) in (Union, UnionType):
         return Union[tuple(map(_readable, get_args(hint)))]  # noqa: UP007
     if get_origin(hint) is collections.abc.Iterable:

@@ -4,8 +4,7 @@ A plugin is a module named by an entry point of the group ``segkit``. A plugin t
 hook wrongly, offers nothing; its :class:`Plugin` holds the error, which is reported where it may matter. With
 ``SEGKIT_STRICT=1`` in the environment the first error is raised instead.
 
-The name of the entry point is the plugin's name. Two distributions may use the same name: both plugins are kept, and
-``distribution:name`` distinguishes them. (pluggy's own loader would silently drop one of them.)
+The name of the entry point is the plugin's name; of two plugins with the same name the second is broken.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
@@ -31,8 +30,7 @@ PLURALS = {kind: f"{kind}es" if kind.endswith("s") else f"{kind}s" for kind in K
 """Kinds of components. The hook ``segkit_models`` offers models, and so on; observers are plugins that get events."""
 EVENTS = ("segkit_run_prepared", "segkit_run_started", "segkit_epoch_ended", "segkit_run_ended")
 _OFFERS = {f"segkit_{plural}": kind for kind, plural in PLURALS.items() if kind != "observer"}
-_NAME = re.compile(r"(?!\d+$)\w[\w-]*")  # "/", ":" and "." separate names; a number is an index into a list
-_PLACE = re.compile(r"[\w.]+:[\w.]+")
+_PIN = re.compile(r"(\w[\w.-]*)((?:[ ,]*[<>=!~]=?[ ]*\w[\w.*+!-]*)*)")  # users paste it into a shell, so nothing else
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,6 @@ class Plugin:
     error: str = ""
     offers: Sequence[tuple[str, str, str]] = field(default=(), compare=False)
     events: Mapping[str, pluggy.HookImpl] = field(default_factory=dict, compare=False)
-
-    @property
-    def key(self) -> str:
-        """The unique name ``distribution:name``."""
-        return f"{self.distribution}:{self.name}"
 
     def __str__(self) -> str:
         return f"'{self.name}' ({self.distribution} {self.version})"
@@ -105,7 +98,7 @@ def load_plugin(
     try:
         with contextlib.redirect_stdout(sys.stderr):  # a program may parse the standard output of the command
             module = load()
-            manager.register(module, plugin.key)
+            manager.register(module, plugin.name)
             callers = manager.get_hookcallers(module) or ()
             if not callers:
                 raise PluginError("it has no function that is marked with @segkit.hookimpl; is this the right module?")
@@ -113,16 +106,15 @@ def load_plugin(
                 if hook.plugin is not module:
                     continue
                 if name in _OFFERS:
-                    offers += [(_OFFERS[name], *offer) for offer in _check_offers(name, hook.function())]
+                    offered: Any = hook.function()
+                    offers += [(_OFFERS[name], str(each), str(place)) for each, place in offered.items()]
                 elif name in EVENTS:
                     events[name] = hook
                 elif not hook.optionalhook:  # pluggy would accept it and never call it
                     raise PluginError(f"there is no hook '{name}'{did_you_mean(name, [*_OFFERS, *EVENTS])}")
             offers += [("observer", plugin.name, plugin.place)] if events else []
             return replace(plugin, offers=offers, events={event: events[event] for event in EVENTS if event in events})
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a plugin that calls sys.exit on import must not end the command
+    except Exception as error:
         own_message = isinstance(error, PluginError | pluggy.PluginValidationError)
         text = " ".join(str(error).split()) if own_message else cause(error)
         plugin = replace(plugin, error=text + _another_segkit_needed(plugin, requires))
@@ -137,41 +129,30 @@ def _manager() -> pluggy.PluginManager:
     return manager
 
 
-class Observers:
-    """Sends the events of one run to every plugin that handles them, and returns their answers.
+def notify(event: str, **arguments: Any) -> list[str]:
+    """Send an event of a run to every plugin that handles it; return the texts that these observers return.
 
     Each observer receives the read-only run itself and copies of the other arguments. A failing observer is reported
-    on stderr, once per event, and stops neither the run nor the others; broken plugins are reported when a run starts.
+    on stderr, and stops neither the run nor the others; broken plugins are reported when a run starts.
+
+    Raises:
+        Exception: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
     """
-
-    def __init__(self) -> None:
-        self._failed: set[tuple[str, str]] = set()
-
-    def __call__(self, event: str, **arguments: Any) -> list[str]:
-        """Send an event; return the texts that observers return.
-
-        Raises:
-            BaseException: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
-        """
-        for plugin in broken() if event == "segkit_run_started" else ():
-            _warn(f"plugin {plugin} is broken: {plugin.error}")
-        texts: list[str] = []
-        for plugin, listener in _listeners(event):
-            values = [arguments[key] if key == "run" else copy.deepcopy(arguments[key]) for key in listener.argnames]
-            try:
-                answer = listener.function(*values)
-                if not isinstance(answer, str | None):
-                    raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
-                texts += [answer] if answer else []
-            except KeyboardInterrupt:
+    for plugin in broken() if event == "segkit_run_started" else ():
+        _warn(f"plugin {plugin} is broken: {plugin.error}")
+    texts: list[str] = []
+    for plugin, listener in _listeners(event):
+        values = [arguments[key] if key == "run" else copy.deepcopy(arguments[key]) for key in listener.argnames]
+        try:
+            answer = listener.function(*values)
+            if not isinstance(answer, str | None):
+                raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
+            texts += [answer] if answer else []
+        except Exception as error:
+            if strict():
                 raise
-            except BaseException as error:  # an observer that calls sys.exit must not end the run
-                if strict():
-                    raise
-                if (plugin.key, event) not in self._failed:
-                    self._failed.add((plugin.key, event))
-                    _warn(f"plugin {plugin} failed in {event}: {cause(error)}; the run continues")
-        return texts
+            _warn(f"plugin {plugin} failed in {event}: {cause(error)}; the run continues")
+    return texts
 
 
 def prepared(inputs: Any, processes: int) -> dict[str, Any]:
@@ -184,7 +165,7 @@ def prepared(inputs: Any, processes: int) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for plugin, listener in _listeners("segkit_run_prepared"):
         try:
-            values = {"inputs": inputs, "scan": inputs.scan, "precision": inputs.precision, "processes": processes}
+            values = {"inputs": inputs, "processes": processes}
             answer: Any = listener.function(*(values[name] for name in listener.argnames)) or {}
             inputs, chosen = inputs.with_auto(answer), {**chosen, **answer}
         except SegkitError:
@@ -209,21 +190,6 @@ def _warn(text: str) -> None:
     print(f"segkit: {text}", file=sys.stderr, flush=True)
 
 
-def _check_offers(hook: str, answer: object) -> Iterator[tuple[str, str]]:
-    """Check and yield the names and import paths that a hook returned.
-
-    Raises:
-        PluginError: the answer is not a mapping from names to import paths.
-    """
-    if not isinstance(answer, Mapping):
-        raise PluginError(f"{hook} must return a mapping of names to places, not {type(answer).__name__}")
-    for name, place in answer.items():
-        if not (_NAME.fullmatch(str(name)) and _PLACE.fullmatch(str(place))):
-            wanted = "names and places like 'package.module:Class'"
-            raise PluginError(f"{hook} must return {wanted}, not {name!r}: {place!r}")
-        yield name, place
-
-
 def _another_segkit_needed(plugin: Plugin, requires: Sequence[str]) -> str:
     """A hint, if a plugin requires another version of segkit: the likely cause of its error."""
     from packaging.requirements import Requirement  # slow to import, and only needed for a broken plugin
@@ -235,40 +201,21 @@ def _another_segkit_needed(plugin: Plugin, requires: Sequence[str]) -> str:
     return ""
 
 
-def unmet_requirements(needed: object) -> list[str]:
-    """The problems with the requirements of a config: not a list, or a plugin is missing, too old or broken.
-
-    ``plugins = ["segkit-poly>=0.1"]`` names distributions and their versions in pip's syntax.
-    """
-    if not isinstance(needed, (list, tuple)):
-        return [f"{needed!r} is not a list; write ['segkit-poly>=0.1'], for example"]
-    if not needed:
-        return []
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
-
+def unmet_requirements(needed: Any) -> list[str]:
+    """What is missing of a config's ``plugins = ["segkit-poly>=0.1"]``: distributions and versions in pip's syntax."""
     problems = []
-    for text in needed:
+    for text in needed if isinstance(needed, list | tuple) else [needed]:
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet  # slow to import
+
+        pin = _PIN.fullmatch(str(text).strip())
         try:
-            wanted = Requirement(text if isinstance(text, str) else "")
-            name, install = canonicalize_name(wanted.name), f'pip install "{wanted}"'
-            # "===" accepts any text, and users paste our message into a shell
-            if str(wanted) != f"{wanted.name}{wanted.specifier}" or "===" in str(wanted):
-                raise InvalidRequirement("it holds more than a name and versions")
-            if not wanted.specifier.contains(installed_version := version(name), prereleases=True):
-                problems.append(f"{name} {installed_version} is installed; {wanted.specifier} is needed: {install}")
-        except InvalidRequirement as error:
-            advice = "write a distribution and its versions, and nothing else, for example 'segkit-poly>=0.1'"
-            problems.append(f"{text!r}: {str(error).splitlines()[0]}; {advice}")
+            if not pin or isinstance(needed, str):
+                raise InvalidSpecifier
+            name, wanted, install = pin[1], SpecifierSet(pin[2]), f'pip install "{pin[0]}"'
+            if not wanted.contains(found := version(name), prereleases=True):
+                problems.append(f"{name} {found} is installed; {wanted} is needed: {install}")
+        except InvalidSpecifier:
+            problems.append(f"{text!r}: a list of distributions and versions is needed, such as ['segkit-poly>=0.1']")
         except PackageNotFoundError:
-            distributions = [plugin.distribution for plugin in installed() if canonicalize_name(plugin.name) == name]
-            if distributions:  # a package index may hold something unrelated under the plugin's own name
-                advice = f"write its distribution, '{distributions[0]}{wanted.specifier}'"
-                problems.append(f"'{wanted.name}' is a plugin; {advice}")
-            else:
-                problems.append(f"{wanted.name} is not installed: {install}")
-        else:
-            problems += [
-                f"plugin {p} is broken: {p.error}" for p in broken() if canonicalize_name(p.distribution) == name
-            ]
+            problems.append(f"{name} is not installed: {install}")
     return problems

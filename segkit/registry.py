@@ -1,14 +1,12 @@
 """Registries: map names to components, whose classes are imported on first use.
 
-A component has three names, from short to long: ``dice``, ``losses/dice`` (plugin and name) and
-``segkit:losses/dice`` (with the distribution). A name that matches several components is an error that
-lists them: installing a package can make the name in an old config ambiguous, but never changes its meaning.
+A component has two names: ``dice``, and ``losses/dice`` with its plugin. A name that matches several components is an
+error that lists them: installing a package can make the name in an old config ambiguous, but never changes its meaning.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,10 +29,9 @@ class Component:
     version: str
 
     @property
-    def names(self) -> tuple[str, str, str]:
-        """All names that select this component, shortest first."""
-        qualified = f"{self.plugin}/{self.name}"
-        return self.name, qualified, f"{self.distribution}:{qualified}"
+    def names(self) -> tuple[str, str]:
+        """The names that select this component, shortest first."""
+        return self.name, f"{self.plugin}/{self.name}"
 
     def load(self) -> Any:
         """Import and return the class (or function), or an observer's module.
@@ -45,11 +42,10 @@ class Component:
         module, _, path = self.place.partition(":")
         try:
             return functools.reduce(getattr, filter(None, path.split(".")), import_module(module))
-        except (SegkitError, KeyboardInterrupt):
+        except SegkitError:
             raise
-        except BaseException as error:  # a module that calls sys.exit must not end the command as if it had succeeded
-            close = did_you_mean(path, vars(sys.modules[module])) if module in sys.modules else ""
-            raise PluginError(f"{self} cannot be imported from '{self.place}': {cause(error)}{close}") from error
+        except Exception as error:
+            raise PluginError(f"{self} cannot be imported from '{self.place}': {cause(error)}") from error
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' of plugin '{self.plugin}' ({self.distribution} {self.version})"
@@ -104,29 +100,12 @@ class Registry(Mapping[str, type[Any]]):
     def __getitem__(self, name: str) -> type[Any]:
         return self.find(name).load()  # type: ignore[no-any-return]
 
-    def __contains__(self, name: object) -> bool:
-        return len(self.matches(name)) == 1
-
     def __iter__(self) -> Iterator[str]:
         return iter([self.shortest_name(component) for component in self.components()])
 
     def __len__(self) -> int:
         return len(self.components())
 
-    def __repr__(self) -> str:
-        return f"<registry of kind '{self.kind}': {', '.join(self)}>"
 
-
-class _Registries(dict[str, Registry]):
-    """The registries by kind; the plural of a kind is accepted too."""
-
-    def __missing__(self, kind: str) -> Registry:
-        for registry in self.values():
-            if kind == registry.plural:
-                return registry
-        close = did_you_mean(kind, [*PLURALS, *PLURALS.values()])
-        raise ComponentNotFound(f"there is no kind '{kind}'{close or '.'} Kinds: {', '.join(self)}.")
-
-
-REGISTRIES = _Registries({kind: Registry(kind) for kind in PLURALS})
+REGISTRIES = {kind: Registry(kind) for kind in PLURALS}
 models, losses, datasets, metrics, optimizers, checks, readers, transforms, observers, commands = REGISTRIES.values()

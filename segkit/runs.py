@@ -14,7 +14,7 @@ from torch import nn
 
 from segkit import plugins
 from segkit.compose import build_inputs, plain_inputs
-from segkit.config import Config, Overrides, read_config, settings_from
+from segkit.config import Overrides, read_config, settings_from
 from segkit.data.augment import Transform
 from segkit.data.sample import Dataset
 from segkit.data.subset import as_dataset
@@ -22,12 +22,11 @@ from segkit.engine.criterion import Loss, as_criterion
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.launch import launch
 from segkit.engine.run_folder import Result
-from segkit.errors import ConfigError
 from segkit.settings import TABLES
 
 
 def run(
-    config: str | Path | Mapping[str, Any] | Config,
+    config: str | Path | Mapping[str, Any],
     overrides: Overrides = (),
     *,
     resume: bool = False,
@@ -37,7 +36,7 @@ def run(
     """Train and evaluate as a config describes.
 
     Args:
-        config: a TOML file, or its tables as a mapping; or a :class:`Config`, whose overrides are applied already.
+        config: a TOML file, or its tables as a mapping.
         overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``.
         resume: continue the run in the config's folder.
         overwrite: replace the run in the config's folder.
@@ -49,15 +48,13 @@ def run(
     Raises:
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
     """
-    if isinstance(config, Config) and overrides:
-        raise ConfigError("overrides: this config was read already; give them to read_config")
-    settings = config if isinstance(config, Config) else read_config(config, overrides)
+    settings = read_config(config, overrides)
 
     def build(resume: bool) -> TrainerInputs:
         return build_inputs(settings, pretrained=not resume)
 
     how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
-    return launch(build, settings.train, settings.folder, notify=plugins.Observers(), **how)
+    return launch(build, settings.train, settings.folder, notify=plugins.notify, **how)
 
 
 def fit(
@@ -116,5 +113,5 @@ def fit(
     splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in datasets.items()}
     objects = {"model": model, "criterion": as_criterion(loss), "metrics": metrics or {}, "transforms": transforms}
     folder = objects["folder"] = Path(output)
-    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "notify": plugins.Observers()}
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "notify": plugins.notify}
     return launch(lambda _: plain_inputs(splits, tables, **objects), tables["train"], folder, **how)

@@ -14,8 +14,6 @@ from typing import Any
 ECHO = 1.0  # seconds within which a second Ctrl-C is taken as a copy of the first: torchrun forwards the terminal's
 CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-command_began: float | None = None  # time.monotonic() at the command's start, if this is one; used by its first run
-
 
 class Interrupted(KeyboardInterrupt):
     """A signal asked the run to end.
@@ -44,7 +42,7 @@ class StopSignals(threading.local):
 
     Attributes:
         received: the number of the signal received; 0 before any.
-        began: ``time.monotonic()`` at the start of the command, or when signals were first caught.
+        began: ``time.monotonic()`` when signals were first caught.
         kept: what was saved, for the message of the exception.
     """
 
@@ -55,12 +53,10 @@ class StopSignals(threading.local):
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> StopSignals:
-        global command_began
         self._entered += 1
         if self._entered > 1:
             return self
-        self.began, self._process = command_began or time.monotonic(), os.getpid()
-        command_began = None  # another run in this process begins later
+        self.began, self._process = time.monotonic(), os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background shells have it ignored

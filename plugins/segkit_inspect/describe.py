@@ -13,8 +13,24 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from segkit.errors import ComponentNotFound, did_you_mean
+from segkit.registry import REGISTRIES, Registry
+
 ARGUMENTS = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)  # of a docstring
 _ENTRY = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n[ \t].*)*)", re.MULTILINE)
+
+
+def registry_of(kind: str) -> Registry:
+    """The registry of a kind, which may be given in the plural.
+
+    Raises:
+        ComponentNotFound: there is no such kind.
+    """
+    for registry in REGISTRIES.values():
+        if kind in (registry.kind, registry.plural):
+            return registry
+    close = did_you_mean(kind, [word for each in REGISTRIES.values() for word in (each.kind, each.plural)])
+    raise ComponentNotFound(f"there is no kind '{kind}'{close or '.'} Kinds: {', '.join(REGISTRIES)}.")
 
 
 def descriptions(target: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
 from segkit.plugins import installed
 from segkit.registry import REGISTRIES
 
-from .describe import summary
+from .describe import registry_of, summary
 
 NO_TEXT = "no docstring found"
 
@@ -32,7 +32,7 @@ class List:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Print the list."""
-        asked = [REGISTRIES[arguments.kind]] if arguments.kind else list(REGISTRIES.values())
+        asked = [registry_of(arguments.kind)] if arguments.kind else list(REGISTRIES.values())
         listed = {each.plural: [document_of(component) for component in each.components()] for each in asked}
         if arguments.json:
             print_json([document for documents in listed.values() for document in documents])

@@ -19,7 +19,7 @@ from segkit.plugins import installed
 from segkit.registry import REGISTRIES
 from segkit.settings import TABLES
 
-from .describe import ARGUMENTS, descriptions, type_text
+from .describe import ARGUMENTS, descriptions, registry_of, type_text
 from .listing import document_of
 
 _HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "metric": "[[metric]]"}
@@ -45,15 +45,14 @@ class Show:
         kind, name = arguments.kind, arguments.name
         component = None
         if kind or name not in TABLES:
-            component = REGISTRIES[kind].find(name) if kind else _any_kind(name)
+            component = registry_of(kind).find(name) if kind else _any_kind(name)
         target = component.load() if component else TABLES[name]
         docstring = target.__doc__ if isinstance(target.__doc__, str) else ""
         text = ARGUMENTS.sub("", inspect.cleandoc(docstring)).replace("``", "").strip()
         document = document_of(component) if component else {"kind": "table", "name": name}
         options = [] if document["kind"] == "observer" else _options(component or TABLES[name], descriptions(target))
         heading = f"{component}\n{component.place}\n\n" if component else ""
-        key = f"{component.distribution}:{component.plugin}" if component else ""
-        events = [event for plugin in installed() if plugin.key == key for event in plugin.events]
+        events = [event for plugin in installed() if plugin.name == document.get("plugin") for event in plugin.events]
         if arguments.json:
             observed = {"events": events, "problems": []} if document["kind"] == "observer" else {}
             print_json({**document, "text": text, "options": options, **observed})

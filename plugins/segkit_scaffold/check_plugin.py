@@ -117,10 +117,9 @@ def _find(name: str, kind: str | None) -> tuple[list[Any], list[Any]]:
         ComponentNotFound: nothing has the name, or no component of the kind has it.
     """
     everything = [each for one in KINDS for each in REGISTRIES[one].components()]
-    plugins = [plugin for plugin in installed() if name in (plugin.name, plugin.key)]
-    keys = [plugin.key for plugin in plugins]
+    plugins = [plugin for plugin in installed() if name == plugin.name]
     named = [each for each in everything if name in each.names]
-    named = named or [each for each in everything if f"{each.distribution}:{each.plugin}" in keys]
+    named = named or [each for each in everything if name == each.plugin]
     found = [each for each in named if kind in (None, each.kind)]
     if named and not found:
         kinds = " and ".join(sorted({f"a {each.kind}" for each in named}))

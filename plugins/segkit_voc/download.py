@@ -15,7 +15,12 @@ from urllib.request import Request, urlopen
 from filelock import FileLock
 from tqdm import tqdm
 
-from segkit.errors import DownloadError, reason
+from segkit.errors import DataError, reason
+
+
+class DownloadError(DataError):
+    """An archive could not be fetched, did not match its checksum or is not safe to unpack."""
+
 
 MIRRORS = (
     "https://thor.robots.ox.ac.uk/pascal/VOC/voc{year}/{name}",
@@ -89,7 +94,7 @@ def _copy(url: str, part: Path) -> str:
     except HTTPError as error:
         return f"HTTP status {error.code} ({error.reason})"
     except URLError as error:
-        return f"no connection ({reason(error)})"
+        return f"no connection ({reason(error.reason) if isinstance(error.reason, OSError) else error.reason})"
     except (OSError, HTTPException) as error:
         return reason(error) or type(error).__name__
     return ""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import math
 import os
 import re
@@ -15,14 +14,13 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
 from typing import Any, NoReturn
 
 import segkit
 from segkit.cli.output import Stream, as_options, hanging, messages, rank, table
-from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean
+from segkit.errors import ComponentNotFound, PluginError, SegkitError, did_you_mean
 from segkit.registry import commands
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -63,10 +61,9 @@ def _status(arguments: Sequence[str] | None) -> int:
         if rank() == "0":
             print(f"segkit: {as_options(error) or 'interrupted'}", file=sys.stderr)
         return getattr(error, "status", INTERRUPTED)
-    except BrokenPipeError:
-        if _stdout_is_open():
-            raise
-        return READER_LEFT  # as in `segkit list | head -1`
+    except BrokenPipeError:  # as in `segkit list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it exits
+        return READER_LEFT
     except Exception as error:
         message, status = _explained(error)
         if not message:
@@ -88,29 +85,22 @@ def _run(arguments: Sequence[str]) -> int:
                 raise ComponentNotFound(
                     f"there is no command '{name}'; did you mean '{each.name}'? `{each.name} --help`"
                 )
-    component = commands.find(name)
-    command = component.load()
+    command = commands.find(name).load()
     parser = _Command(
         f"{program} {name}",
         description=hanging(getdoc(command) or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=STATUSES,
     )
-    try:
-        command.add_arguments(parser)
-    except Exception as error:
-        raise PluginError(f"{component} cannot be used: {cause(error)}") from error
-    try:
-        parsed = parser.parse_intermixed_args(arguments[1:])  # accepts `run CONFIG --resume train.epochs=9`
-    except TypeError:  # a command with subcommands
-        parsed = parser.parse_args(arguments[1:])
+    command.add_arguments(parser)
+    parsed = parser.parse_intermixed_args(arguments[1:])  # accepts `run CONFIG --resume train.epochs=9`
     given = vars(parsed)
     with messages(aside="_document" in given and given["json"] is True, quiet=given.get("quiet", False)):
         return int(command.run(parsed) or 0)
 
 
 class _Command(argparse.ArgumentParser):
-    """A parser that suggests the option probably meant, and never calls optional arguments required."""
+    """A parser that suggests the option, or the override, that was probably meant."""
 
     def error(self, message: str) -> NoReturn:
         for action in self._actions:
@@ -148,31 +138,12 @@ def _help(program: str, options: Sequence[str]) -> int:
 
 def _explained(error: Exception) -> tuple[str, int]:
     """The message for the user about an error, and the exit status; "" for an unexpected error."""
-    chained: BaseException | None = error
-    while chained is not None:
-        if isinstance(chained, RuntimeError) and "operator torchvision::" in str(chained):
-            versions = f"torch {version('torch')} and torchvision {version('torchvision')}"
-            advice = "install both together: pip install --upgrade torch torchvision"
-            return f"{versions} are not compatible; {advice}", 1
-        chained = chained.__cause__ or chained.__context__
     short = re.search("(can't|Cannot) allocate memory|out of memory", str(error))  # messages of torch and of the system
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and short):
         return f"out of memory: a smaller train.batch_size, augment.crop or model helps ({str(error)[:200]})", 1
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # not about a named file
-        return f"the output could not be written completely: {error.strerror}", 1
     return (str(error), error.exit_status) if isinstance(error, SegkitError) else ("", 1)
 
 
 def _show_warning(message: Warning | str, *_details: Any, **_more: Any) -> None:
     """Print a warning in one line, without its place in the source, which is of no use to a user of the command."""
     print(f"warning: {message}", file=sys.stderr)
-
-
-def _stdout_is_open() -> bool:
-    """Whether the standard output still has a reader."""
-    try:
-        print(flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it exits
-        return False
-    return True

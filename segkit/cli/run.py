@@ -6,7 +6,6 @@ import argparse
 
 from segkit.cli.output import add_output_options, print_json, rank
 from segkit.config import read_config
-from segkit.errors import SegkitError, TrainingError, cause
 from segkit.signals import STOP
 
 
@@ -41,17 +40,10 @@ class Run:
         with STOP:
             try:
                 with STOP.held():  # an interrupted import leaves half-initialised modules and obscure errors
-                    try:
-                        config = read_config(arguments.config, arguments.overrides)
-                    except SegkitError as error:
-                        if rank() == "0":  # all processes read the same config, and one reports the error
-                            raise
-                        return error.exit_status
+                    read_config(arguments.config, arguments.overrides)  # reports mistakes before the slow import
                     from segkit.runs import run
                 how = {"resume": arguments.resume, "overwrite": arguments.overwrite, "quiet": arguments.quiet}
-                result = run(config, **how)
-            except SystemExit as error:  # a component called sys.exit, perhaps with status 0
-                raise TrainingError(f"a component ended the run: {cause(error)}") from error
+                result = run(arguments.config, arguments.overrides, **how)
             except KeyboardInterrupt:
                 STOP.leave()
                 raise

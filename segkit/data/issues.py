@@ -41,7 +41,7 @@ def _merge(group: Sequence[Issue]) -> Issue:
         )
         names = [f"{each.file} ({each.detail})" if each.detail and not details else each.file for each in group]
         text = f"{len(group)} files: {one_line(first.what)}{details}: {first_few(names)}"
-    files = tuple(each.file for each in group)
+    files = tuple(each.file for each in group if each.file)  # none, for issues of whole splits
     return replace(first, file="", what=text, detail="", wrong=wrong, stored={}, split=split, files=files)
 
 

@@ -148,8 +148,8 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
     try:
         return checked(dataset[index], dataset.channels)
     except Exception as error:
-        if isinstance(error, DataError) and type(error.with_message("")) is not type(error):
-            raise error.with_message(str(error)) from error  # a worker process may fail to pickle a subclass
+        if isinstance(error, DataError) and type(error).__init__ is not DataError.__init__:
+            raise DataError(str(error), error.issue) from error  # a worker process may fail to pickle a subclass
         names = ", ".join(map(str, dataset.files(index)))
         which = f"sample {index} of {type(dataset.whole).__name__} ({names})".removesuffix(" ()")
         if isinstance(error, OSError):  # such as a network drive that has gone away

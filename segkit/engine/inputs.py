@@ -120,7 +120,7 @@ def explain_errors(inputs: TrainerInputs, keep: Callable[[], str]) -> Iterator[N
         if text.startswith("Caught "):  # torch puts the traceback of the loader process into the message
             text = text.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
             text = text.partition("\nthis was sample ")[0].strip()
-        raise error.with_message(f"{text}\n{keep()}") from error
+        raise DataError(f"{text}\n{keep()}", error.issue) from error
     except (MemoryError, RuntimeError, ConnectionError, EOFError, ValueError) as error:
         if known := _explanation(error, inputs, keep):
             raise known from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,41 +63,25 @@ def test_none_can_change_the_run_or_the_scores_that_another_is_told(site: Any, t
     )
 
 
-@pytest.mark.parametrize(
-    ("body", "cause"), [("metrics['miou']", "KeyError: 'miou'"), ("sys.exit('no\\n  server')", "SystemExit: no server")]
-)
-def test_one_that_fails_is_named_once_and_loses_neither_the_run_nor_the_others(
-    site: Any, tmp_path: Path, body: str, cause: str, capsys: pytest.CaptureFixture[str]
+def test_one_that_fails_is_named_and_loses_neither_the_run_nor_the_others(
+    site: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site.install("segkit-trip", "trip", observer(epoch_ended=body))
+    site.install("segkit-trip", "trip", observer(epoch_ended="metrics['miou']"))
     for name in ("aaa-ear", "zzz-ear"):  # before and after it
-        site.install(name, "ear", observer(epoch_ended="heard.append(epoch)"))
+        site.install(name, name, observer(epoch_ended="heard.append(epoch)"))
     assert run(tmp_path / "run").best_epoch
     told = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
     where = f"({site.folder}/segkit_trip.py, line 6)"
-    assert told == [
-        f"segkit: plugin 'trip' (segkit-trip 1.5) failed in segkit_epoch_ended: {cause} {where}; the run continues"
-    ]
+    cause = f"KeyError: 'miou' {where}"
+    line = f"segkit: plugin 'trip' (segkit-trip 1.5) failed in segkit_epoch_ended: {cause}; the run continues"
+    assert told == [line] * 2  # in each of two epochs
     assert sys.modules["aaa_ear"].heard == sys.modules["zzz_ear"].heard == [1, 2]
-
-
-def test_a_failure_is_told_again_in_another_event_and_in_another_run(
-    site: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    site.install("segkit-trip", "trip", observer(run_started="1 / 0", epoch_ended="1 / 0"))
-    for _ in range(2):
-        tell = plugins.Observers()
-        tell("segkit_run_started", run=None)
-        tell("segkit_epoch_ended", **EPOCH)
-        tell("segkit_epoch_ended", **EPOCH)
-    assert capsys.readouterr().err.count("ZeroDivisionError") == 4
 
 
 def test_a_broken_observer_is_named_when_a_run_starts(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
     site.install("segkit-deaf", "deaf", "import segkit\n@segkit.hookimpl\ndef segkit_epoch_end(run): ...\n")
-    tell = plugins.Observers()
-    tell("segkit_run_started", run=None)
-    tell("segkit_epoch_ended", **EPOCH)
+    plugins.notify("segkit_run_started", run=None)
+    plugins.notify("segkit_epoch_ended", **EPOCH)
     cause = "there is no hook 'segkit_epoch_end'; did you mean 'segkit_epoch_ended'?"
     told = f"segkit: plugin 'deaf' (segkit-deaf 1.5) is broken: {cause}"
     assert [line for line in capsys.readouterr().err.splitlines() if " broken" in line] == [told]
@@ -109,27 +92,21 @@ def test_they_are_called_in_the_order_of_their_marks(site: Any) -> None:
     for name, mark in (("last", "trylast=True"), ("middle", ""), ("first", "tryfirst=True")):
         site.install(f"segkit-{name}", name, code.format(mark, name))
     calls: list[str] = []
-    plugins.Observers()("segkit_run_started", run=calls)
+    plugins.notify("segkit_run_started", run=calls)
     assert calls == ["first", "middle", "last"]
-
-
-def test_whatever_an_observer_raises_the_run_goes_on(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    site.install("segkit-trip", "trip", observer(epoch_ended="raise BaseException('no')"))
-    plugins.Observers()("segkit_epoch_ended", **EPOCH)
-    assert re.search(r"'trip' .* failed in segkit_epoch_ended: .*; the run continues\n", capsys.readouterr().err)
 
 
 def test_ctrl_c_within_an_observer_interrupts(site: Any) -> None:
     site.install("segkit-slow", "slow", observer(epoch_ended="raise KeyboardInterrupt"))
     with pytest.raises(KeyboardInterrupt):
-        plugins.Observers()("segkit_epoch_ended", **EPOCH)
+        plugins.notify("segkit_epoch_ended", **EPOCH)
 
 
 def test_strict_mode_raises_what_an_observer_raised(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     site.install("segkit-trip", "trip", observer(epoch_ended="metrics['miou']"))
     monkeypatch.setenv("SEGKIT_STRICT", "1")
     with pytest.raises(KeyError):
-        plugins.Observers()("segkit_epoch_ended", **EPOCH)
+        plugins.notify("segkit_epoch_ended", **EPOCH)
 
 
 def test_an_observer_hears_where_a_resumed_run_goes_on(site: Any, tmp_path: Path) -> None:
@@ -145,7 +122,7 @@ def test_what_they_answer_is_handed_on_and_anything_but_text_is_a_failure(
     site.install("segkit-a", "stopper", observer(epoch_ended="return f'enough after {epoch}'"))
     site.install("segkit-b", "number", observer(epoch_ended="return 3"))
     site.install("segkit-c", "silent", observer(epoch_ended="return None"))
-    assert plugins.Observers()("segkit_epoch_ended", **EPOCH) == ["enough after 3"]
+    assert plugins.notify("segkit_epoch_ended", **EPOCH) == ["enough after 3"]
     told = capsys.readouterr().err
     assert "plugin 'number' (segkit-b 1.5) failed in segkit_epoch_ended: TypeError: it returned 3; a text or" in told
 
@@ -176,8 +153,8 @@ def test_an_observer_warns_predicts_and_has_the_last_word(
 
 
 def test_a_plugin_chooses_numbers_for_auto_which_a_resumed_run_keeps(site: Any, tmp_path: Path) -> None:
-    body = "import segkit\nasked = []\n@segkit.hookimpl\ndef segkit_run_prepared(inputs, scan, processes):\n"
-    body += "    assert len(scan.statistics['train']) == 4 and processes == 1\n"
+    body = "import segkit\nasked = []\n@segkit.hookimpl\ndef segkit_run_prepared(inputs, processes):\n"
+    body += "    assert len(inputs.scan.statistics['train']) == 4 and processes == 1\n"
     site.install(
         "segkit-size", "size", body + "    asked.append(inputs.auto)\n    return dict.fromkeys(inputs.auto, 4)\n"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from segkit.engine.checkpoint import refuse_changes
 from segkit.errors import ConfigError, RunFolderError
 from segkit.plugins import unmet_requirements
 
-WANTED = "write a distribution and its versions, and nothing else, for example 'segkit-poly>=0.1'"
+WANTED = r"a list of distributions and versions is needed, such as \['segkit-poly>=0.1'\]"
 TABLES = {
     "dataset": {"name": "shapes"},
     "model": {"name": "unet"},
@@ -44,15 +43,8 @@ def test_what_is_there_is_no_problem(poly: Any, needed: str) -> None:
         ("segkit-poly>=1.6", '^segkit-poly 1.5 is installed; >=1.6 is needed: pip install "segkit-poly>=1.6"$'),
         ("segkit-poly<1.0", '^segkit-poly 1.5 is installed; <1.0 is needed: pip install "segkit-poly<1.0"$'),
         ("segkit>=99", r'^segkit [\d.]+ is installed; >=99 is needed: pip install "segkit>=99"$'),
-        ("unheard-of >= 1", '^unheard-of is not installed: pip install "unheard-of>=1"$'),
-        (
-            "segkit-bad",
-            r"^plugin 'bad' \(segkit-bad 1.5\) is broken: ModuleNotFoundError: No module named 'no",
-        ),
-        (
-            "segkit-poly=1",
-            rf"^'segkit-poly=1': .*; {WANTED}$",
-        ),
+        ("unheard-of >= 1", '^unheard-of is not installed: pip install "unheard-of >= 1"$'),
+        ("segkit-poly=1", f"^'segkit-poly=1': {WANTED}$"),
         (
             "segkit-poly @ https://example.org/x.whl",
             WANTED,
@@ -60,7 +52,7 @@ def test_what_is_there_is_no_problem(poly: Any, needed: str) -> None:
         ("segkit-poly; python_version > '3'", WANTED),
         ("segkit-poly[fast]", WANTED),
         ("", "^'': "),
-        (5, rf"^5: .*; {WANTED}$"),
+        ({"a": 1}, f"^{{'a': 1}}: {WANTED}$"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_to_do(poly: Any, needed: object, problem: str) -> None:
@@ -75,16 +67,9 @@ def test_a_version_under_development_counts(poly: Any) -> None:
     assert unmet_requirements(["segkit-poly>=1.5"]) == unmet_requirements(["segkit-poly"]) == []
 
 
-@pytest.mark.parametrize(
-    ("needed", "meant"), [("poly>=1", "Segkit_Poly>=1"), ("POLY", "Segkit_Poly"), ("losses", "segkit")]
-)
-def test_a_plugins_own_name_is_nothing_to_install(poly: Any, needed: str, meant: str) -> None:
-    (told,) = unmet_requirements([needed])
-    assert told == f"'{needed.partition('>')[0]}' is a plugin; write its distribution, '{meant}'"
-
-
 def test_one_requirement_that_is_no_list_is_told() -> None:
-    assert unmet_requirements("segkit-poly") == ["'segkit-poly' is not a list; write ['segkit-poly>=0.1'], for example"]
+    (told,) = unmet_requirements("segkit-poly")
+    assert re.fullmatch(f"'segkit-poly': {WANTED}", told)
 
 
 def test_a_config_tells_it_with_all_that_is_wrong_and_records_what_it_needs(poly: Any) -> None:
@@ -108,20 +93,6 @@ def test_a_run_may_be_resumed_with_other_requirements() -> None:
         refuse_changes({"model": {"name": "unet"}}, {"model": {"name": "smp"}}, "runs/a")
 
 
-def test_plugins_below_a_table_belong_above_it(poly: Any, tmp_path: Path) -> None:
-    path = tmp_path / "low.toml"
-    path.write_text(
-        '[dataset]\nname = "shapes"\n[model]\nname = "unet"\n[[loss]]\nname = "dice"\n[output]\nplugins = ["a"]\n'
-    )
-    with pytest.raises(ConfigError) as caught:
-        read_config(path)
-    assert caught.value.problems == [
-        "output.plugins: [output] has no such key; plugins = [...] belongs at the top of the file, above the tables"
-    ]
-    with pytest.raises(ConfigError, match=r"\[plugin\]: there is no such table; did you mean 'plugins'"):
-        read_config({"plugin": ["segkit-poly"], **TABLES})
-
-
 def test_a_run_tells_it_with_the_component_that_is_not_there(poly: Any) -> None:
     (poly.folder / "mine.toml").write_text(
         'plugins = ["segkit-poly>=2"]\n[dataset]\nname = "shapes"\n[model]\nname = "unet"\n[[loss]]\nname = "poly"\n'
@@ -135,8 +106,10 @@ def test_a_run_tells_it_with_the_component_that_is_not_there(poly: Any) -> None:
     assert second.startswith("mine.toml: loss[0]: loss 'poly' of plugin 'poly'")
 
 
-@pytest.mark.parametrize("needed", ["absent===`touch${IFS}x`", "absent===$(id", "absent===1.0"])
+@pytest.mark.parametrize(
+    "needed", ["absent===`touch${IFS}x`", "absent===$(id", "absent===1.0", "a>=1;id", "a>=1\nid", 'a>=1"id', "--help"]
+)
 def test_nothing_that_a_shell_would_run_stands_in_a_command_to_paste(needed: str) -> None:
     (problem,) = unmet_requirements([needed])
     assert "pip install" not in problem
-    assert WANTED in problem
+    assert re.search(WANTED, problem)

@@ -119,7 +119,7 @@ import segkit.data.scan as scan, segkit.plugins, torch
 timed_before, pace.Pace.rehearse = pace.Pace.rehearse, lambda *_: pace.Costs(1.0, 1.0, 1.0)  # calls are counted
 
 if not os.environ.get("OBSERVERS"):  # reports, pictures that move and TensorBoard cost more than the run itself
-    segkit.plugins.Observers.__call__ = lambda self, event, **arguments: None
+    segkit.plugins.notify = lambda event, **arguments: None
 
 log = os.environ.get("SEEN")
 if log:

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from segkit.errors import DownloadError
 from segkit_voc import download
-from segkit_voc.download import fetch, unfinished, unpack
+from segkit_voc.download import DownloadError, fetch, unfinished, unpack
 
 CONTENT = bytes(range(256)) * 5000
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from segkit.data.issues import gathered
-from segkit.errors import ConfigError, DataError, DownloadError, LabelError
+from segkit.errors import ConfigError, DataError, LabelError
 from segkit_voc.dataset import VocDataset
-from segkit_voc.download import ARCHIVES, MIRRORS
+from segkit_voc.download import ARCHIVES, MIRRORS, DownloadError
 
 
 @pytest.fixture
