@@ -61,11 +61,10 @@ def test_one_that_cannot_be_built_is_told_and_the_others_are_asked(
 ) -> None:
     assert main(["check-plugin", "mine"]) == 1
     told = capsys.readouterr().out
-    assert (
-        "loss 'needy' of plugin 'mine' (segkit-mine 1.5)\n  cannot be checked: needy.gamma (float) is needed\n" in told
-    )
+    needed = "cannot be checked: needy.gamma is needed; `show loss needy` describes it"
+    assert f"loss 'needy' of plugin 'mine' (segkit-mine 1.5)\n  {needed}\n" in told
     advice = 'checks("loss", "needy", options={...}), or check-plugin --option KEY=VALUE'
-    assert f"needy.gamma (float) is needed\ngive the checks a value: {advice}\n" in told
+    assert f"`show loss needy` describes it\ngive the checks a value: {advice}\n" in told
     assert re.search(r"loss 'leaver' .*\n  named_options .*  ok\n.*FAILED: leaver, copies: SystemEx", told)
     assert re.search(r"  right_beats_wrong +\d+\.\d\d s  FAILED: as copies\n", told)  # told once
     assert re.search(r"loss 'plain' (.*\n)*  scalar_float32 +\d+\.\d\d s  ok", told)

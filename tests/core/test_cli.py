@@ -271,7 +271,7 @@ def test_plugins_tells_what_is_offered_and_not_there(site: Any) -> None:
         problems,
         (
             r"'gone' .* cannot be imported .*: No module named 'no_such_module'$",
-            r"'near' .* AttributeError: .* no attribute 'SymetricLoss'; did you mean 'SymmetricLoss'\?$",
+            r"'near' .* AttributeError: .* no attribute 'SymetricLoss'$",
             r"'torn' .* SyntaxError: invalid syntax \(torn_losses.py, line 3\)",
         ),
         strict=True,
@@ -443,9 +443,9 @@ def test_show_prints_the_name_of_an_enums_member(site: Any, capsys: pytest.Captu
 
 
 def test_show_asks_which_plugin_is_meant(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    site.offer("segkit-core", "core", "losses", {"dice": "no_such_module:Dice"})
+    site.offer("segkit-other", "other", "losses", {"dice": "no_such_module:Dice"})
     assert main(["show", "dice"]) == 2
-    which = "'core/dice' or 'losses/dice'"
+    which = "'losses/dice' or 'other/dice'"
     assert capsys.readouterr().err == f"segkit: several plugins offer the loss 'dice'; say which: {which}\n"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.error import URLError
-
 import pytest
 
 from segkit.errors import Issue, first_few, one_line, reason
@@ -36,7 +34,6 @@ def test_the_names_in_a_message_stay_in_their_line() -> None:
     ("error", "told"),
     [
         (FileNotFoundError(2, "No such file or directory", "a.png"), "No such file or directory"),
-        (URLError(ConnectionRefusedError(111, "Connection refused")), "Connection refused"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "it is not UTF-8 text"),
         (OSError("a web page came instead of the file"), "a web page came instead of the file"),
         (ValueError("damaged"), "damaged"),

@@ -56,7 +56,7 @@ def test_the_core_and_the_bundled_plugins_are_whole(site: Any) -> None:
         ("def segkit_losses():\n    return {}", "^it has no function that is marked with @segkit.hookimpl; is"),
         (
             "import segkit\n@segkit.hookimpl\ndef segkit_losses():\n    return ['poly']",
-            r"^AttributeError: 'list' object has no attribute 'items' \(",
+            "^AttributeError: 'list' object has no attribute 'items'$",
         ),
         (
             "import segkit\n@segkit.hookimpl\ndef segkit_losses():\n    return {'poly': Poly}",
@@ -132,7 +132,7 @@ def test_a_second_plugin_of_the_same_module_is_refused(site: Any) -> None:
     ("source", "cause"),
     [
         ("raise ValueError('x' * 100_000)", r"^ValueError: x{300} \.\.\. \("),
-        ("import segkit\n\n@segkit.hookimp\ndef segkit_losses(): ...", r"'hookimp' \(.*segkit_bad.py, line 3\)$"),
+        ("import segkit\n\n@segkit.hookimp\ndef segkit_losses(): ...", r"module 'segkit' has no attribute 'hookimp'"),
         ("", "^it has no function .* @segkit.hookimpl; is this the right module[?]$"),
     ],
 )
