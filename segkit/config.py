@@ -103,7 +103,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     Raises:
         ConfigError: the config has problems; all of them are listed.
     """
-    name, read = ("config", source) if isinstance(source, Mapping) else _read_file(Path(source))
+    name, tables = ("config", copy.deepcopy(dict(source))) if isinstance(source, Mapping) else _read_file(Path(source))
     problems: list[str] = []
 
     def part(build: Callable[..., Any], *arguments: Any) -> Any:
@@ -113,7 +113,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
             problems.extend(error.problems)
             return None
 
-    tables, overrides = copy.deepcopy(dict(read)), [overrides] if isinstance(overrides, str) else overrides
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     pairs = overrides.items() if isinstance(overrides, Mapping) else filter(None, [part(_pair, t) for t in overrides])
     for path, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):  # a new name clears the options
         part(_override, tables, path, value)
@@ -128,7 +128,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     parts |= {key: part(_choice, key, tables.get(key), key) for key in ("dataset", "model")}
     for key in LISTS:
         rows = tables.get(key, [])
-        if not isinstance(rows, list):
+        if not isinstance(rows, list | tuple):
             problems.append(f"[{key}]: several are allowed, so it is written [[{key}]]")
         elif key == "loss" and not rows:
             problems.append(f"[[loss]] is missing; there are {', '.join(REGISTRIES['loss'])}")

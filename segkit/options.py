@@ -127,7 +127,7 @@ def read_options(
         try:
             read[key] = from_json(to_json(value, inf_nan_mode="constants"))  # as a file would hold it
         except PydanticSerializationError as error:
-            problems.append(f"{where}.{key} = {value!r:.60}: {error}")
+            problems.append(f"{where}.{key} = {value!r:.60}: TOML has no such value ({error})")
         # "C:\new" holds a line break, and no file name holds "\0"; a text of white space alone may be a separator
         if isinstance(value, str) and value.strip() and (found := re.search(r"[\0-\x1f]", value)):
             problems.append(f"{where}.{key} = {value!r:.60}: holds the control character {found[0]!r}; {BACKSLASH}")

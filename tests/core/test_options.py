@@ -309,7 +309,7 @@ def test_a_hint_that_nobody_can_resolve_leaves_the_others_checked(component: Mak
 def test_an_object_that_no_file_can_hold_is_refused_by_name(component: Make) -> None:
     source = "class Thing:\n    def __init__(self, a: int, b: object = None, c: int = 1): ...\n"
     told = check_options(component(source), {"a": object, "b": "x", "c": "y"}, "here")
-    assert told[0].startswith("here.a = <class 'object'>: Unable to serialize unknown type")
+    assert told[0].startswith("here.a = <class 'object'>: TOML has no such value (Unable to serialize unknown type")
     assert told[1:] == ["here.c = 'y': should be a valid integer"]
 
 

@@ -390,7 +390,7 @@ def test_what_a_dataset_warns_of_in_every_split_is_told_once(root: Path, check: 
         (root / "all" / f"{index}_mask.png").write_bytes((root / "masks" / "train" / "train0.png").read_bytes())
     (root / "all" / "notes.txt").write_text("taken in May")
     found = [each for each in check(images="all", masks="all", mask_suffix="_mask").issues if each.kind == "dataset"]
-    assert [(each.split, "1 of 25 files" in each.text) for each in found] == [("folder", True)]
+    assert [(each.split, "1 of 25 files" in each.text) for each in found] == [("train, val, test", True)]
 
 
 @pytest.mark.fault("F50")
@@ -549,7 +549,7 @@ def test_the_real_scan_is_fast(real_data: Path, monkeypatch: pytest.MonkeyPatch,
 def test_what_a_dataset_warns_of_is_a_warning_of_the_scan_told_once(root: Path, check: Check) -> None:
     (root / "val.txt").touch()
     (finding,) = check().issues
-    assert (finding.severity, finding.split) == ("warning", "folder")
+    assert (finding.severity, finding.split) == ("warning", "train, val, test")
     assert finding.text.startswith(f"not read, though named like a split: {root}/val.txt")
 
 

@@ -257,8 +257,8 @@ def test_a_checkpoint_of_other_values_than_tensors_is_refused(run_folder, state)
         ({"palette": [[-1, 0, 0]] * 3}, "palette.0.0: Input should be greater"),
         ({"resize": 1e9}, "resize.*: Input should be less"),
         ({"resize": [0, 5]}, "resize"),
-        ({"classes": ["dark", "red", "dark"]}, "num_classes, classes, palette and"),
-        ({"ignore_index": 2}, "num_classes, .* or ignore_index is a class"),
+        ({"classes": ["dark", "red"]}, "num_classes, classes, palette and stored differ in length"),
+        ({"palette": [[0, 0, 0]] * 4}, "num_classes, classes, palette and stored differ in length"),
     ],
 )
 def test_facts_that_nothing_can_be_done_with_are_refused(run_folder, write_config, facts, told):
