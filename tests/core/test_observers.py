@@ -48,9 +48,9 @@ def test_none_can_change_the_run_or_the_scores_that_another_is_told(site: Any, t
         epoch_ended="heard.append(metrics['val']['floor']['mean_iou'])",
         run_ended="heard.append(result.splits['val']['mean_iou'])",
     )
-    site.install("aaa-vandal", "watch", vandal)
+    site.install("aaa-vandal", "aaa", vandal)
     site.install("mmm-ear", "watch", ear)
-    site.install("zzz-vandal", "watch", vandal)
+    site.install("zzz-vandal", "zzz", vandal)
     plugins.installed.cache_clear()  # the run alone has filled it
     watched = run(tmp_path / "watched")
     val = alone.splits["val"]
