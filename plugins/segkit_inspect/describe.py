@@ -14,13 +14,13 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from segkit.errors import ComponentNotFound, did_you_mean
-from segkit.registry import REGISTRIES, Registry
+from segkit.registry import REGISTRIES
 
 ARGUMENTS = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)  # of a docstring
 _ENTRY = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n[ \t].*)*)", re.MULTILINE)
 
 
-def registry_of(kind: str) -> Registry:
+def registry_of(kind: str) -> Any:
     """The registry of a kind, which may be given in the plural.
 
     Raises:
