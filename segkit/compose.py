@@ -29,7 +29,7 @@ from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue
 from segkit.options import create, without_pretrained
 from segkit.registry import checks, optimizers
-from segkit.settings import AugmentSettings, DataSettings
+from segkit.settings import DataSettings
 
 
 def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
@@ -74,7 +74,7 @@ def plain_inputs(splits: Mapping[str, Dataset], tables: Mapping[str, Any], **obj
     """
     data = tables["data"]
     datasets = {name: with_bands(dataset, data) for name, dataset in splits.items()}
-    how: dict[str, Any] = {"checks": build_checks(data, tables["augment"]), "progress": PROCESSES.is_main_process}
+    how: dict[str, Any] = {"checks": build_checks(data), "progress": PROCESSES.is_main_process}
     scan = PROCESSES.main_process_first(lambda: scan_splits(datasets, data, **how).refuse_errors())
     config = {name: table.model_dump() for name, table in tables.items()}
     return _inputs(tables, {"config": config}, scan=scan, model_record={"model": None}, **objects)
@@ -99,7 +99,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = T
         raise DataError(f"{settings.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
     check_splits(splits)
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
-    scan = scan_splits(chosen, settings.data, found, build_checks(settings.data, settings.augment), progress)
+    scan = scan_splits(chosen, settings.data, found, build_checks(settings.data), progress)
     of_splits = [issue for issue in issues if not names or {*issue.split.split(", ")} & {*names}]
     return replace(scan, issues=[*of_splits, *scan.issues])
 
@@ -139,13 +139,13 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
     return splits, found, merged(issues)
 
 
-def build_checks(data: DataSettings, augment: AugmentSettings) -> dict[str, Any]:
+def build_checks(data: DataSettings) -> dict[str, Any]:
     """Build all checks that plugins offer, by name.
 
     Raises:
         PluginError: a check cannot be loaded; without it, a run that should stop might continue.
     """
-    given = {"settings": data, "augment": augment}
+    given = {"settings": data}
     return {checks.shortest_name(each): create(each, {}, given) for each in checks.components()}
 
 

@@ -117,7 +117,7 @@ def segkit_optimizers() -> Mapping[str, str]:  # type: ignore[empty-body]
 def segkit_checks() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Checks of a data set: ``{"name": "package.module:Class"}``; every scan runs all of them.
 
-    A constructor parameter ``settings`` receives the table ``[data]``, a parameter ``augment`` the table ``[augment]``.
+    A constructor parameter ``settings`` receives the table ``[data]``.
     ``measure(sample, dataset, index)`` is called once for each version of a sample's files, in several threads, and
     returns a JSON value that is cached with the scan; the sample is ``dataset[index]``, and a
     :class:`segkit.errors.DataError` says that it cannot be used. ``judge(splits, datasets, left_out)`` receives, for

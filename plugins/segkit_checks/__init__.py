@@ -1,4 +1,4 @@
-"""Checks of a dataset before training: five checks of every scan, and the command ``check``."""
+"""Checks of a dataset before training: four checks of every scan, and the command ``check``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ def segkit_checks() -> dict[str, str]:
     return {
         "classes": "segkit_checks.classes:Classes",
         "interpolated": "segkit_checks.interpolated:Interpolated",
-        "crops": "segkit_checks.images:Crops",
         "images": "segkit_checks.images:Images",
         "duplicates": "segkit_checks.duplicates:Duplicates",
     }

@@ -19,11 +19,8 @@ from segkit.data.scan import Scan
 from segkit.data.visualize import overlay
 from segkit_samples.sheets import GAP, caption, sheet, side_by_side
 
-Bytes = NDArray[np.uint8]
 _TILE = 176  # pixels, maximum width and height: image viewers can still open a sheet of 255 classes
 _SEAM = 2  # pixels between an image and its labels
-_DIMMED = 0.5  # brightness of the other classes: they stay recognisable and the class stands out
-_OUTLINE = (255, 255, 255)
 IMAGES, EPOCHS = 6, 3  # rows and columns of augmented crops
 _LARGEST = 240  # pixels, maximum width and height of a crop
 _HEADING = (225, 225, 225)  # a band that separates the rows of classes
@@ -34,8 +31,8 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw one row per class, rarest class first: images that contain it, each beside its labels.
 
-    The images of a class are ranked by its number of pixels and chosen at even intervals. In the labels the class is
-    outlined in white, even a single pixel, and everything else is darkened. Only the images shown are read.
+    The images of a class are ranked by its number of pixels and chosen at even intervals. Only the images shown are
+    read.
 
     Args:
         dataset: one split.
@@ -57,35 +54,21 @@ def contact_sheet(
         rows.append(caption(f"{dataset.classes[label]}: {text}", width, dataset.palette[label], _HEADING))
         order = np.argsort(-pixels[:, label], kind="stable")[: images[label]].tolist()
         shown = min(per_class, len(order))
-        examples = [_example(dataset, order[place * len(order) // shown], label, rgb) for place in range(shown)]
+        examples = [_example(dataset, order[place * len(order) // shown], rgb) for place in range(shown)]
         rows += [side_by_side(examples)] if examples else []
     return sheet(rows, dataset.classes, dataset.palette)
 
 
-def _example(dataset: Dataset, index: int, label: int, rgb: Sequence[int] | None) -> tuple[str, Image.Image]:
+def _example(dataset: Dataset, index: int, rgb: Sequence[int] | None) -> tuple[str, Image.Image]:
     """Return the name of an image, and a picture of the image beside its labels."""
     sample = dataset[index]
     image, mask = displayable(sample.image.permute(1, 2, 0).numpy(), rgb), sample.mask.numpy()  # [H,W,3], [H,W]
-    scale = _TILE / max(mask.shape)
-    height, width = (max(1, round(side * scale)) for side in mask.shape)
-    picture = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    height, width = (max(1, round(side * _TILE / max(mask.shape))) for side in mask.shape)
     pair = Image.new("RGB", (2 * _TILE + _SEAM, height), "white")
-    pair.paste(Image.fromarray(picture), (0, 0))
-    pair.paste(Image.fromarray(_marked(picture, mask, label, dataset)), (width + _SEAM, 0))
+    for number, pixels in enumerate((image, overlay(image, mask, dataset.palette, dataset.ignore_index))):
+        picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+        pair.paste(picture, (number * (width + _SEAM), 0))
     return sample.name, pair
-
-
-def _marked(picture: Bytes, mask: Bytes, label: int, dataset: Dataset) -> Bytes:
-    """Overlay labels ``[H,W]`` on a ``picture`` ``[h,w,3]`` of any size: one class outlined, the rest darkened."""
-    rows, columns = (np.arange(new) * old // new for new, old in zip(picture.shape[:2], mask.shape, strict=True))
-    own = np.logical_or.reduceat(np.logical_or.reduceat(mask == label, rows, axis=0), columns, axis=1)  # [h,w]
-    shown = np.where(own, label, mask[np.ix_(rows, columns)]).astype(np.uint8)
-    drawn = overlay(picture, shown, dataset.palette, dataset.ignore_index)
-    drawn = np.where(own[..., None], drawn, drawn * _DIMMED).astype(np.uint8)
-    padded = np.pad(own, 1)
-    around = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-    drawn[around & ~own] = _OUTLINE
-    return drawn
 
 
 def augmented_sheet(scan: Scan, config: Config) -> Image.Image:

@@ -1,8 +1,7 @@
-"""Checks for suspicious images: blank, of another bit depth or unit, with no-data values, or smaller than the crops."""
+"""Checks for suspicious images: blank, of another bit depth or unit, or with no-data values."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,6 @@ from torch import nn
 
 import segkit
 from segkit.data.normalise import Normalisation
-from segkit.data.resize import resized_size
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue
 from segkit_folder.files import PairedFiles, about
@@ -31,7 +29,6 @@ _ODD = {
     ),
 }
 """Kind -> description of the problem, advice."""
-_MOSTLY = 0.5  # share of the pixels of a crop
 
 
 class Images:
@@ -75,27 +72,6 @@ class Images:
                 what += f"{unit.mean[0]:.4g} and a deviation of {unit.std[0]:.4g}"
                 advice = "the network cannot know what it sees there: save all images in the same unit"
                 yield about("other_range", split, far, len(those), what, advice)
-
-
-class Crops:
-    """Training crops that are mostly void because ``augment.crop`` is larger than most images."""
-
-    def __init__(self, settings: Any, augment: Any) -> None:
-        self._resize, self._augment = settings.resize, augment
-
-    def measure(self, sample: segkit.Sample, *_: Any) -> None:
-        """Measure nothing; the scan has recorded the sizes."""
-
-    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, None]]], *_: Any) -> Iterator[Issue]:
-        """Yield a warning if at least half of the pixels of all crops would be void."""
-        crop, scale = self._augment.crop, math.sqrt(math.prod(self._augment.scale))
-        sizes = [resized_size(*each.size, self._resize) for each, _ in splits.get("train", ())]  # [N,2]
-        if not crop or not sizes:
-            return
-        void = 1 - float(np.minimum(np.array(sizes) * scale / crop, 1).prod(axis=1).mean())
-        if void >= _MOSTLY:
-            text = f"augment.crop = {crop} is larger than most images (after data.resize and augment.scale): "
-            yield Issue("large_crop", what=f"{text}{void:.0%} of the crops is void", severity="warning", split="train")
 
 
 def _declared(dataset: Any, index: int) -> str:

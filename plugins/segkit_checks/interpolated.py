@@ -11,7 +11,7 @@ classes show nothing, and masks of three classes may not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,6 @@ _FEWEST = 30  # places; one thin object in a small mask is no evidence
 _THIN = 4  # maximum pixels of an outline label per place where it is in between
 
 
-class Borders(NamedTuple):
-    """Numbers of places where a label is strictly between its two neighbours', and where that is possible."""
-
-    suspicious: int
-    possible: int
-
-
 class Interpolated:
     """Masks that look interpolated or saved as JPEG: in-between labels along the borders of two others."""
 
@@ -44,7 +37,7 @@ class Interpolated:
     def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Sequence[int]]]], *_: Any) -> Iterator[Issue]:
         """Yield one warning for each split with such masks."""
         for split, samples in splits.items():
-            found = interpolated([Borders(*counted) for _, counted in samples])
+            found = interpolated([counted for _, counted in samples])
             if names := tuple(samples[index][0].name for index in found):
                 text = (
                     f"{len(names)} of {len(samples)} masks look interpolated, with thin seams of other labels along "
@@ -55,8 +48,8 @@ class Interpolated:
                 yield Issue("interpolated", what=text, severity="warning", split=split, files=names, ways=ways)
 
 
-def borders(mask: NDArray[np.unsignedinteger[Any]]) -> Borders:
-    """Count the places in rows and columns of a mask ``[H,W]``.
+def borders(mask: NDArray[np.unsignedinteger[Any]]) -> tuple[int, int]:
+    """Count where a label is strictly between its two neighbours', and where that is possible, in a mask ``[H,W]``.
 
     A label that occurs only on borders and makes up most of the places is not counted: it is likely an outline class.
     """
@@ -72,18 +65,17 @@ def borders(mask: NDArray[np.unsignedinteger[Any]]) -> Borders:
     most = int(counts[label])
     if 2 * most > suspicious and np.count_nonzero(mask == label) <= _THIN * most:
         suspicious -= most
-    return Borders(suspicious, possible)
+    return suspicious, possible
 
 
-def interpolated(split: Sequence[Borders]) -> list[int]:
-    """Return the indices of a split's masks that look interpolated.
+def interpolated(split: Sequence[Sequence[int]]) -> list[int]:
+    """Return the indices of a split's masks that look interpolated, by the counts of :func:`borders`.
 
     A tenth of the places is enough if many masks of the split agree; otherwise a fifth is required.
     """
 
     def beyond(share: float) -> list[int]:
-        seen = [(index, *each) for index, each in enumerate(split)]
-        return [index for index, odd, possible in seen if odd >= _FEWEST and odd > share * possible]
+        return [index for index, (odd, possible) in enumerate(split) if odd >= _FEWEST and odd > share * possible]
 
     likely = beyond(_LIKELY)
     return likely if len(likely) >= _FEW * len(split) else beyond(_CERTAIN)

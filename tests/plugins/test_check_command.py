@@ -155,20 +155,6 @@ def test_pictures_of_a_person_s_own_are_not_overwritten(config: Path, capsys: py
         assert main(["check", str(config), "--pictures", "looks"]) == 0
 
 
-def test_check_tells_what_a_run_would_of_augment(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(config), "augment.crop=64"]) == 0
-    assert "warning: train: augment.crop = 64 is larger than most images" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_a_run_tells_of_crops_that_are_mostly_void(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", str(config), "augment.crop=64"]) == 0
-    told = "warning: train: augment.crop = 64 is larger than most images (after data.resize and augment.scale): 71%"
-    assert told in capsys.readouterr().err
-    assert main(["run", str(config), "augment.crop=32", "--overwrite"]) == 0
-    assert "augment.crop" not in capsys.readouterr().err
-
-
 def test_a_run_refuses_what_check_refuses_and_writes_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (config.parent / "data" / "masks" / "val" / "val0.png").write_bytes(b"")
     assert main(["run", str(config)]) == 2
