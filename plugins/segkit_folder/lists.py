@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -237,10 +237,9 @@ def split_lists(root: Path, depth: int = 2) -> list[Path]:
     return sorted(named, key=lambda path: (len(path.parts), path))
 
 
-def candidates(root: Path) -> Iterator[tuple[Lists, bool, bool]]:
-    """Yield the lists in a folder: files named like splits, and tables and JSON files with the splits inside.
+def candidates(root: Path) -> Iterator[Lists]:
+    """Yield what may be lists in a folder: files named like splits, and tables and JSON files with the splits inside.
 
-    Each comes with whether a line names two pictures, and whether it is surely a list (by its name and content).
     If there is no list of train alone, a list such as ``trainval`` is used for train.
     """
     called = split_lists(root, _DEPTH)
@@ -256,29 +255,21 @@ def candidates(root: Path) -> Iterator[tuple[Lists, bool, bool]]:
         if both and "train" not in files:
             files = {"train": both, **{split: file for split, file in files.items() if split != "val"}}
             lists = {split: file.relative_to(root).as_posix() for split, file in files.items()}
-        if files:
-            lines = [line for file in files.values() for line in _readable(root, file)]
-            yield from _of_names(lists, lines, files.keys() >= {"train", "val"})
+        if files and (files.keys() >= {"train", "val"} or not _is_table(root, files.values())):
+            yield lists
     tables = [path for deep in ("*", "*/*") for end in ("csv", "json") for path in sorted(root.glob(f"{deep}.{end}"))]
     for file in [*dict.fromkeys((*called, *tables))][:_MOST_TABLES]:
-        lines = _readable(root, file) if file.stat().st_size < _MOST_BYTES else []
-        if "train" in {line.split for line in lines}:
-            for table, may_be_pairs, is_sure in _of_names(file.relative_to(root).as_posix(), lines):
-                yield table, may_be_pairs, is_sure and file in called
+        name = file.relative_to(root).as_posix()
+        with suppress(DataError, ConfigError):  # it is no list; ConfigError: an empty JSON list has no fold
+            if file.stat().st_size < _MOST_BYTES and "train" in {line.split for line in lines_of(root, name)}:
+                yield name
 
 
-def _readable(root: Path, file: Path) -> list[Line]:
-    """Return the lines of a list; empty if the file cannot be read or is not a list."""
-    with suppress(DataError, ConfigError):  # ConfigError: an empty JSON list has no fold
-        return [*lines_of(root, str(file.relative_to(root)))]
-    return []
-
-
-def _of_names(lists: Lists, lines: Sequence[Line], are_split: bool = False) -> Iterator[tuple[Lists, bool, bool]]:
-    """Yield ``lists`` as :func:`candidates` does, unless it is another table: columns without pictures and splits."""
-    pictures = [[cell.lower().endswith(SUFFIXES) for cell in line.cells] for line in lines]
-    has_columns = any(re.search(r"[\t,;]", line.text) and not line.split for line in lines)
-    if are_split or any(map(any, pictures)) or not has_columns:
-        names = any(own[0] for own in pictures) or all(len(own) == 1 for own in pictures)
-        is_sure = names and (bool(lines) or ".json" not in str(lists))
-        yield lists, any(sum(own) == 2 for own in pictures), is_sure
+def _is_table(root: Path, files: Iterable[Path]) -> bool:
+    """Whether files hold columns without pictures and splits, and so are other tables than lists."""
+    with suppress(DataError):
+        lines = [line for file in files for line in lines_of(root, str(file.relative_to(root)))]
+        cells = [cell for line in lines for cell in line.cells]
+        has_columns = any(re.search(r"[\t,;]", line.text) and not line.split for line in lines)
+        return has_columns and not any(cell.lower().endswith(SUFFIXES) for cell in cells)
+    return False

@@ -207,18 +207,12 @@ def colours_in(path: Path) -> int | None:
 
 
 def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
-    """Return the ways to read a folder by the lists in it, of names or of pairs.
-
-    If all lists are unusable, return them with an empty layout: reading the folder by them then reports the error.
-    """
-    right, wrong = list[Proposal](), list[Proposal]()
-    for lists, may_be_pairs, is_sure in candidates(root):
-        ways: list[dict[str, Any]] = [{"pairs": lists}] * may_be_pairs + [{**x.options, "lists": lists} for x in found]
-        read = [one for options in ways if (one := _read(root, options)) and one.pairs]
-        usable = [one for one in read if "train" in one.layout.splits]
-        if not is_sure:  # a table may list something else
-            usable = [x for x in usable if sum(i.kind == "missing" for _, i in x.layout.issues) < len(x.layout.images)]
-        usable = [one for one in usable if not any(one.splits.keys() < way.splits.keys() for way in found)]
+    """Return the ways to read a folder by the lists in it, of names or of pairs, that name more images than others."""
+    right = list[Proposal]()
+    for lists in candidates(root):
+        ways: list[dict[str, Any]] = [{"pairs": lists}, *({**each.options, "lists": lists} for each in found)]
+        read = [one for options in ways if (one := _read(root, options)) and "train" in one.splits]
+        read = [one for one in read if sum(each.kind == "missing" for _, each in one.layout.issues) < one.pairs]
+        usable = [one for one in read if not any(one.splits.keys() < way.splits.keys() for way in found)]
         right += usable[:1] if usable and "pairs" in usable[0].options else usable  # lists of pairs need no patterns
-        wrong += [Proposal(ways[0], Layout([], {}))] if is_sure and ways and not usable else []
-    return right or wrong
+    return right
