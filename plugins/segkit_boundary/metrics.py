@@ -5,8 +5,7 @@ All three follow the same rules:
 - Pixels that are void in the target belong to no class in the target and in the prediction, so predictions there have
   no effect; the edge of a void region is a boundary in both.
 - Pixels at the border of the image are boundary pixels, as in the reference implementations.
-- The score is the mean over the classes that occur in the targets of the split, including background; ``only`` limits
-  it to some classes.
+- The score is the mean over the classes that occur in the targets of the split, including background.
 - Distances are between pixel centres, in pixels of the mask.
 """
 
@@ -14,52 +13,31 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
+from scipy.spatial import KDTree
 from torch import Tensor
 
-from segkit.errors import ConfigError, LabelError, PluginError, did_you_mean
-
-try:
-    from scipy.ndimage import binary_erosion
-    from scipy.spatial import KDTree
-except ImportError as error:
-    raise PluginError("boundary metrics need scipy: pip install scipy") from error
+from segkit.errors import ConfigError, LabelError
 
 Mask = NDArray[np.bool_]
 
 
-@dataclass(eq=False)
 class _Boundary(ABC):
     """Base class: a mean over classes of ``sum of parts / sum of wholes``; :meth:`measure` returns an image's terms.
 
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        classes: the names of the classes, for ``only``.
-        only: names of the classes to include, such as ``["vessel"]``; default: all.
-
-    Raises:
-        ConfigError: ``only`` names an unknown class.
     """
 
     higher_is_better: ClassVar = True
-    num_classes: int
-    ignore_index: int
-    classes: Sequence[str] | None = None
-    only: list[str] | None = None
 
-    def __post_init__(self) -> None:
-        names = [str(label) for label in range(self.num_classes)] if self.classes is None else list(self.classes)
-        for name in self.only or ():
-            if name not in names:
-                allowed = f"there are {', '.join(names)}{did_you_mean(name, names)}"
-                raise ConfigError(f"only: there is no class '{name}'; {allowed}")
-        self.labels = [label for label, name in enumerate(names) if self.only is None or name in self.only]
+    def __init__(self, num_classes: int, ignore_index: int) -> None:
+        self.num_classes, self.ignore_index = num_classes, ignore_index
         self.reset()
 
     def reset(self) -> None:
@@ -79,7 +57,7 @@ class _Boundary(ABC):
             if unknown := [label for label in there if not 0 <= label < self.num_classes]:
                 raise LabelError(f"the target holds the label {unknown[0]}; allowed are 0 to {self.num_classes - 1}")
             self.occurs[list(there)] = True
-            for label in self.labels:
+            for label in range(self.num_classes):
                 ours, theirs = (predicted == label) & ~void, (true == label) & ~void
                 if ours.any() or theirs.any():
                     part, whole = self.measure(ours, theirs)
@@ -91,9 +69,9 @@ class _Boundary(ABC):
         """Return an image's terms of a class's two sums, from masks ``[H,W]`` of which at least one is not empty."""
 
     def compute(self) -> float:
-        """Return the score; NaN if none of the included classes occurs."""
-        counted = [label for label in self.labels if self.occurs[label]]
-        return float(np.mean(self.parts[counted] / self.wholes[counted])) if counted else math.nan
+        """Return the score; NaN if no class occurs."""
+        parts, wholes = self.parts[self.occurs], self.wholes[self.occurs]
+        return float(np.mean(parts / wholes)) if len(parts) else math.nan
 
     def merge(self, other: _Boundary) -> None:
         """Add the sums of another process."""
@@ -101,7 +79,6 @@ class _Boundary(ABC):
         self.occurs = self.occurs | other.occurs
 
 
-@dataclass(eq=False)
 class BoundaryIoU(_Boundary):
     """Intersection over union of the bands of pixels just inside the boundaries: 1 is best.
 
@@ -113,20 +90,17 @@ class BoundaryIoU(_Boundary):
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        classes: the names of the classes.
-        only: names of the classes to include; default: all.
         width: width of the band as a share of the image's diagonal, at least one pixel; 0.02 as in the paper.
 
     Raises:
-        ConfigError: ``width`` is not above 0, or ``only`` names an unknown class.
+        ConfigError: ``width`` is not above 0.
     """
 
-    width: float = 0.02
-
-    def __post_init__(self) -> None:
-        if not self.width > 0:
-            raise ConfigError(f"width = {self.width}; allowed is a share of the image's diagonal above 0")
-        super().__post_init__()
+    def __init__(self, num_classes: int, ignore_index: int, width: float = 0.02) -> None:
+        super().__init__(num_classes, ignore_index)
+        if not width > 0:
+            raise ConfigError(f"width = {width}; allowed is a share of the image's diagonal above 0")
+        self.width = width
 
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
         """Return the pixels of the intersection and of the union of the bands."""
@@ -135,7 +109,6 @@ class BoundaryIoU(_Boundary):
         return float((ours & theirs).sum()), float((ours | theirs).sum())
 
 
-@dataclass(eq=False)
 class SurfaceDice(_Boundary):
     """Normalised surface distance: the share of both boundaries within a tolerance of the other one; 1 is best.
 
@@ -147,20 +120,17 @@ class SurfaceDice(_Boundary):
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        classes: the names of the classes.
-        only: names of the classes to include; default: all.
         tolerance: in pixels; by how much two annotators differ on the same edge. 2 suits careful annotators.
 
     Raises:
-        ConfigError: ``tolerance`` is below 0, or ``only`` names an unknown class.
+        ConfigError: ``tolerance`` is below 0.
     """
 
-    tolerance: float = 2.0
-
-    def __post_init__(self) -> None:
-        if not self.tolerance >= 0:
-            raise ConfigError(f"tolerance = {self.tolerance}; allowed are 0 pixels or more")
-        super().__post_init__()
+    def __init__(self, num_classes: int, ignore_index: int, tolerance: float = 2.0) -> None:
+        super().__init__(num_classes, ignore_index)
+        if not tolerance >= 0:
+            raise ConfigError(f"tolerance = {tolerance}; allowed are 0 pixels or more")
+        self.tolerance = tolerance
 
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
         """Return the share of one image's boundary pixels within the tolerance, and 1."""
@@ -178,11 +148,6 @@ class Hausdorff95(_Boundary):
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        classes: the names of the classes.
-        only: names of the classes to include; default: all.
-
-    Raises:
-        ConfigError: ``only`` names an unknown class.
     """
 
     higher_is_better: ClassVar = False

@@ -38,10 +38,10 @@ class Calibrate:
         folder = Path(arguments.run)
         record = segkit.read_run(folder)
         names = [name for name in record.splits if name != "train"]
-        before, fitted = _scores(arguments, names)
-        temperature = float(record.model.get("temperature") or 1.0) * fitted  # relative to an earlier calibration
-        write_json(folder / "config.json", {**record.model, "temperature": temperature})
-        after, _ = _scores(arguments, names)
+        now = float(record.model.get("temperature") or 1.0)  # of an earlier calibration
+        before, fitted = _scores(arguments, names, now)
+        temperature = now * fitted
+        after, _ = _scores(arguments, names, temperature)
         splits = {name: {"before": before[name], "after": after[name]} for name in names}
         content = {**record.model, "temperature": temperature, "calibration": splits}
         write_json(folder / "config.json", content)
@@ -50,28 +50,27 @@ class Calibrate:
             return 0
         rows = [["", "calibration error", "loss"]]
         for name, each in splits.items():
-            before_after = [each[when] for when in ("before", "after")]
-            rows.append([name, *(_arrow(before_after, key) for key in ("calibration_error", "loss"))])
+            keys = ("calibration_error", "loss")
+            rows.append([name, *(f"{each['before'][key]:.4f} -> {each['after'][key]:.4f}" for key in keys)])
         print(f"temperature {temperature:.3f}, fitted on val and kept in {folder / 'config.json'}")
         print(f"before -> after\n{table(rows, '<>>', indent=0)}")
         print(f"next:   segkit report {shlex.quote(str(folder))} plots accuracy against confidence")
         return 0
 
 
-def _arrow(before_after: list[dict[str, Any]], key: str) -> str:
-    return " -> ".join(f"{each[key]:.4f}" for each in before_after)
-
-
-def _scores(arguments: argparse.Namespace, names: list[str]) -> tuple[dict[str, dict[str, Any]], float]:
-    """Return the current calibration error, loss and reliability by split, and the temperature fitted on val."""
-    from segkit_calibration.temperature import TemperatureFit, fitted_temperature
+def _scores(
+    arguments: argparse.Namespace, names: list[str], temperature: float
+) -> tuple[dict[str, dict[str, Any]], float]:
+    """Return calibration error, loss and reliability by split at a temperature, and the one that fits val."""
+    from segkit_calibration.metric import TemperatureFit, fitted_temperature
     from segkit_predict.evaluate import evaluate_run
 
     found, fitted = {}, 1.0
+    model = segkit.read_run(arguments.run).model
     for name in names:
-        classes, void = (segkit.read_run(arguments.run).model[key] for key in ("num_classes", "ignore_index"))
-        meter = TemperatureFit(classes, void)
-        scores = evaluate_run(arguments.run, [name], arguments.overrides, {"its calibration": meter})[0][name]
+        meter = TemperatureFit(model["num_classes"], model["ignore_index"])
+        more = {"its calibration": meter}
+        scores = evaluate_run(arguments.run, [name], arguments.overrides, more, temperature)[0][name]
         found[name] = {"calibration_error": meter.compute(), "loss": scores["loss"], "reliability": meter.reliability()}
         if name == "val":
             fitted = fitted_temperature(*meter.sample())

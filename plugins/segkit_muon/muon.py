@@ -98,9 +98,9 @@ def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
 
     Depthwise and other grouped convolutions are left out too, because they are not one matrix.
     """
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-    layers = [layer for layer in model.modules() if isinstance(layer, kinds) and layer.weight.requires_grad]
+    layers = [each for each in model.modules() if isinstance(each, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    # a weight that is not a Parameter is computed, as by weight_norm
+    layers = [each for each in layers if isinstance(each.weight, nn.Parameter) and each.weight.requires_grad]
     ends = {id(layer.weight) for layer in (*layers[:1], *layers[-1:])}
-    # keyed by identity because layers may share a kernel; one that is not a Parameter is computed, as by weight_norm
-    kernels = {id(layer.weight): layer.weight for layer in layers if getattr(layer, "groups", 1) == 1}
-    return [each for key, each in kernels.items() if key not in ends and isinstance(each, nn.Parameter)]
+    kernels = dict.fromkeys(each.weight for each in layers if getattr(each, "groups", 1) == 1)  # some may be shared
+    return [each for each in kernels if id(each) not in ends]

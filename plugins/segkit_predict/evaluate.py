@@ -23,6 +23,7 @@ def evaluate_run(
     names: Sequence[str] = (),
     overrides: Overrides = (),
     more_metrics: Mapping[str, Any] | None = None,
+    temperature: float | None = None,
 ) -> tuple[dict[str, dict[str, Any]], Scan]:
     """Evaluate a finished run's best weights with its own config and class weights; return the scores and the data.
 
@@ -31,6 +32,7 @@ def evaluate_run(
         names: the splits to evaluate; default: all, or for several runs the splits that are the same in all of them.
         overrides: overrides of the run's config, for example where its data is now.
         more_metrics: metrics by name, in addition to those of the config.
+        temperature: replaces the temperature of a single run.
 
     Raises:
         SegkitError: see :mod:`segkit.errors`.
@@ -63,6 +65,7 @@ def evaluate_run(
     criterion = build_criterion(config.loss, weights, first).to(device)
     inferer = predictor.inferer
     inferer.resize, inferer.crop = config.data.resize, config.augment.crop
+    inferer.temperature = inferer.temperature if temperature is None else temperature
     scores = {}
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")

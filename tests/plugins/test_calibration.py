@@ -17,8 +17,7 @@ import segkit
 from segkit.cli import main
 from segkit.errors import DataError, LabelError
 from segkit.testing import checks
-from segkit_calibration.metric import CalibrationError
-from segkit_calibration.temperature import TemperatureFit, fitted_temperature
+from segkit_calibration.metric import CalibrationError, TemperatureFit, fitted_temperature
 
 CHECKS = checks("metric", "calibration_error")
 
@@ -111,7 +110,7 @@ def test_labels_of_one_class_have_no_temperature() -> None:
 
 
 def test_the_pixels_that_are_kept_are_few_and_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segkit_calibration.temperature.MOST", 500)
+    monkeypatch.setattr("segkit_calibration.metric.MOST", 500)
     found = []
     for _ in range(2):
         meter = TemperatureFit(5, 255)
