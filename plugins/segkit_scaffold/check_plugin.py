@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 import tomllib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, print_json
-from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, did_you_mean
+from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
 from segkit.options import options_of
 from segkit.plugins import installed
 from segkit.registry import REGISTRIES
-from segkit.testing.suite import checks, rules_of
+from segkit.testing.suite import KINDS, checks
 
-KINDS = ("loss", "model", "dataset", "metric", "transform", "reader")  # kinds that have checks
 _COLUMN = 45  # the column of a check's state
-_FORMS = {"--option": "KEY=VALUE, e.g. gamma=2.0", "--known": "[COMPONENT:]CHECK=REASON, e.g. gradcheck=why"}
 
 
 class CheckPlugin:
@@ -29,7 +27,7 @@ class CheckPlugin:
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Add the name, kind, options and known failures."""
+        """Add the name, kind and options."""
         parser.add_argument("name", help="a component (dice) or a plugin (losses)")
         parser.add_argument("--kind", choices=KINDS, help="required if components of several kinds have the name")
         parser.add_argument(
@@ -39,13 +37,6 @@ class CheckPlugin:
             metavar="KEY=VALUE",
             help="set an option in TOML syntax, e.g. gamma=2.0, for every checked component that has it",
         )
-        parser.add_argument(
-            "--known",
-            action="append",
-            default=[],
-            metavar="[COMPONENT:]CHECK=REASON",
-            help="expect this check to fail, with the reason; it is an error if it passes",
-        )
         add_output_options(parser, document="broken plugins, and components with checks: name, state, seconds, why")
 
     @staticmethod
@@ -53,11 +44,10 @@ class CheckPlugin:
         """Run the checks and print a table; return 1 if a check fails or the plugin is broken."""
         plugins, components = _find(arguments.name, arguments.kind)
         broken = [plugin for plugin in plugins if plugin.error]
-        options = _assigned("--option", arguments.option, components, _option_names)
-        known = _assigned("--known", arguments.known, components, lambda each: rules_of(each.kind))
+        options = _assigned(arguments.option, components)
         for plugin in broken:
             print(f"plugin {plugin} is broken: {plugin.error}")
-        documents = [_ask(each, options[each], known[each], arguments.quiet) for each in components]
+        documents = [_ask(each, options[each], arguments.quiet) for each in components]
         states = [check["state"] for document in documents for check in document["checks"]]
         failed = states.count("FAILED") + len(broken) + sum(bool(document["problem"]) for document in documents)
         skipped = states.count("not asked")
@@ -72,28 +62,16 @@ class CheckPlugin:
         return 1 if failed else 0
 
 
-def _ask(component: Any, options: dict[str, Any], known: dict[str, str], quiet: bool) -> dict[str, Any]:
-    """Check a component and return its JSON document, with the problem if the checks could not be run to the end."""
+def _ask(component: Any, options: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    """Check a component and return its JSON document; print a line per check (with ``quiet`` for failures only)."""
     document: dict[str, Any] = {**vars(component), "problem": None, "checks": []}
     print(component)
     try:
-        _ask_checks(component, options, known, quiet, document["checks"])
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a component may call sys.exit()
-        text = str(error) if isinstance(error, SegkitError | AssertionError) else cause(error)
-        document["problem"] = text.replace(f"{component.names[-1]}: ", "")  # already printed above
+        asked = checks(component.kind, component.names[-1], options)
+    except SegkitError as error:
+        document["problem"] = str(error).replace(f"{component.names[-1]}: ", "")  # already printed above
         print(f"  cannot be checked: {document['problem']}")
-    return document
-
-
-def _ask_checks(
-    component: Any, options: dict[str, Any], known: dict[str, str], quiet: bool, rows: list[dict[str, Any]]
-) -> None:
-    """Ask every check, print a line for each (with ``quiet`` for failures only), and append its row."""
-    asked = checks(component.kind, component.names[-1], options, known)
-    if options and not known and component.kind not in ("dataset", "reader"):  # those need a sample
-        asked[0].subject.build(num_classes=3, ignore_index=255, classes=("a", "b", "c"))  # report a bad option once
+        return document
     first_with: dict[tuple[type, str], str] = {}  # error -> the first check that raised it
     for check in asked:
         began = time.perf_counter()
@@ -107,7 +85,8 @@ def _ask_checks(
         if answer.state == "FAILED" or not quiet:
             row = f"  {check.name:32} {seconds:6.2f} s  {answer.state}{f': {why}' if why else ''}"
             print("\n".join(hanging(line, _COLUMN) for line in row.split("\n")), flush=True)
-        rows.append({"name": check.name, "state": answer.state, "seconds": seconds, "why": why})
+        document["checks"].append({"name": check.name, "state": answer.state, "seconds": seconds, "why": why})
+    return document
 
 
 def _find(name: str, kind: str | None) -> tuple[list[Any], list[Any]]:
@@ -130,39 +109,32 @@ def _find(name: str, kind: str | None) -> tuple[list[Any], list[Any]]:
     return plugins, found
 
 
-def _assigned(
-    flag: str, given: Sequence[str], components: Sequence[Any], names: Callable[[Any], Collection[str]]
-) -> dict[Any, dict[str, Any]]:
-    """Parse the KEY=VALUE arguments of ``--option`` or ``--known`` for each component that has the key.
+def _assigned(given: Sequence[str], components: Sequence[Any]) -> dict[Any, dict[str, Any]]:
+    """Parse the KEY=VALUE arguments of ``--option`` for each component that has the key.
 
     Raises:
         ConfigError: the syntax is wrong, or no component has the key.
         PluginError: no component has the key, and one of them cannot be imported.
     """
+    names: dict[Any, list[str]] = {component: [] for component in components}
+    for component in components:
+        with suppress(SegkitError):  # one that cannot be imported is reported when it is checked
+            names[component] = [option.name for option in options_of(component)]
     chosen: dict[Any, dict[str, Any]] = {component: {} for component in components}
     for text in given:
-        left, _, value = (part.strip() for part in text.partition("="))
-        owner, _, key = left.rpartition(":")
+        key, _, value = (part.strip() for part in text.partition("="))
         if not key or not value:
-            raise ConfigError(f"{flag} {text}: write {_FORMS[flag]}")
-        asked = [each for each in components if not owner or owner in each.names]
-        having = [each for each in asked if key in names(each)]
+            raise ConfigError(f"--option {text}: write KEY=VALUE, e.g. gamma=2.0")
+        having = [each for each in components if key in names[each]]
         if not having:
-            for each in asked:
+            for each in components:
                 each.load()  # a failed import is the more useful error
-            there = dict.fromkeys(name for each in asked for name in names(each))
+            there = dict.fromkeys(name for each in components for name in names[each])
             close = f"{did_you_mean(key, there) or ';'} there are {', '.join(there) or 'none'}"
-            raise ConfigError(f"{flag} {text}: there is no '{key}' in {owner or 'any checked component'}{close}")
+            raise ConfigError(f"--option {text}: there is no '{key}' in any checked component{close}")
         read: Any = value
         with suppress(tomllib.TOMLDecodeError):  # otherwise the value is a string
-            read = tomllib.loads(f"value = {value}")["value"] if flag == "--option" else value
+            read = tomllib.loads(f"value = {value}")["value"]
         for component in having:
             chosen[component][key] = read
     return chosen
-
-
-def _option_names(component: Any) -> list[str]:
-    """Return a component's option names; none if it cannot be imported, which is reported when it is checked."""
-    with suppress(SegkitError):
-        return [option.name for option in options_of(component)] + ["path"] * (component.kind == "reader")
-    return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import sys
 from datetime import date
 from importlib.resources import files
@@ -21,8 +20,6 @@ _USES = {
     "model": '```toml\n[model]\nname = "$called"\n```',
     "dataset": '```toml\n[dataset]\nname = "$called"\nroot = "data/$name"\n```',
     "metric": '```toml\n[[metric]]\nname = "$called"\n```',
-    "transform": '```toml\n[[transform]]\nname = "$called"\n```',
-    "reader": "A config need not name it: it reads the images and masks whose names end in `.$name`.",
     "observer": "A config need not name it: every run writes `$name.csv` into its folder.",
 }
 """The section "Use" of the README, by kind."""
@@ -30,7 +27,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 class NewPlugin:
-    """Write a plugin package for your own component: a loss, model, dataset, metric, transform, reader or observer.
+    """Write a plugin package for your own component: a loss, model, dataset, metric or observer.
 
     The package holds a working example to change, and tests that run the checks of its contract.
     """
@@ -38,7 +35,7 @@ class NewPlugin:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Add the name, kind and output folder."""
-        parser.add_argument("name", help="in lower case, e.g. focal_tversky; for a reader: the suffix of its files")
+        parser.add_argument("name", help="in lower case, e.g. focal_tversky")
         parser.add_argument("--kind", required=True, choices=_USES, help="the kind of component")
         parser.add_argument("--output", default=".", metavar="DIR", help="create the folder segkit-NAME in DIR")
 
@@ -78,7 +75,7 @@ def _check_name(name: str, kind: str) -> None:
 
 def _called(name: str, kind: str) -> str:
     """Return the component's name in a config; if the name is taken, warn and return ``plugin/name``."""
-    taken = [each for each in REGISTRIES[kind].components() if each.name == name] if kind in REGISTRIES else []
+    taken = [each for each in REGISTRIES[kind].components() if each.name == name]
     if not taken:
         return name
     print(f"warning: there is already a {taken[0]}; in a config, write '{name}/{name}' for yours", file=sys.stderr)
@@ -96,11 +93,9 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
     words |= {"package": f"segkit_{name}", "distribution": f"segkit-{name.replace('_', '-')}"}
     suffix = kind.title()
     words["class_name"] = name.title().replace("_", "").removesuffix(suffix) + suffix
-    words["member"] = "read" if kind == "reader" else words["class_name"]
     words |= {"plural": REGISTRIES[kind].plural, "version": segkit.__version__, "year": str(date.today().year)}
     words["use"] = Template(_USES[kind]).substitute(words)
-    option = f" --option path=FILE.{name}" if kind == "reader" else ""
-    checks = f"To check the contract without pytest: `python -m segkit check-plugin {called}{option}`."
+    checks = f"To check the contract without pytest: `python -m segkit check-plugin {called}`."
     words["test_note"] = "The tests train for two epochs." if kind == "observer" else checks
     sources = {
         "pyproject.toml": "pyproject",
@@ -119,23 +114,19 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
 
 
 def _write(folder: Path, package: dict[str, str]) -> None:
-    """Write the files into a new folder; if one cannot be written, none is left.
+    """Write the files into a new folder.
 
     Raises:
         ConfigError: the folder exists already, or it cannot be written.
     """
     try:
-        if folder.exists() or folder.is_symlink():  # a broken link counts as existing
-            raise ConfigError(f"{folder} exists already, nothing was changed; remove it, or give another --output")
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {reason(error)}") from error
-    try:
         for path, text in package.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(text, "utf-8")
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not isinstance(error, OSError):
-            raise
+    except FileExistsError:
+        raise ConfigError(
+            f"{folder} exists already, nothing was changed; remove it, or give another --output"
+        ) from None
+    except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {reason(error)}") from error

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from segkit.testing.check import NotAsked, Same, failing, require
-from segkit.testing.scored import VOID, Batch, Figures, Layout, ScoredSubject, batch, certain, wrong
+from segkit.testing.scored import VOID, Batch, Figures, ScoredSubject, batch, certain, of_network, wrong
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class LossSubject(ScoredSubject):
 
     counts: ClassVar[tuple[int, ...]] = (2, 4)
 
-    def figures(self, *batches: Batch, built: Any = None, layout: Layout = lambda given: given) -> Figures:
+    def figures(self, *batches: Batch, built: Any = None) -> Figures:
         """Return the loss of the last batch and its gradient; a loss that is not a scalar is summed."""
         loss = self.make() if built is None else built
         logits, target = batches[-1] if batches else batch(self.classes)
-        leaf = logits.detach().clone().requires_grad_()  # clone keeps the layout in memory
-        value = torch.as_tensor(loss(layout(leaf.clone()), target.clone())).sum()
+        leaf = logits.detach().clone().requires_grad_()
+        value = torch.as_tensor(loss(*of_network(leaf, target))).sum()
         gradient = torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
         gradient = torch.zeros_like(leaf) if gradient is None else gradient
         return {"cost": value.item(), "gradient": gradient, "reaches": value.requires_grad}
@@ -68,7 +68,7 @@ def right_beats_wrong(case: LossSubject) -> None:
 
 def constant_costs_much(case: LossSubject) -> None:
     """Predicting the background, 75 % of the pixels, everywhere costs at least 45 % of what logits of 0 cost."""
-    # with 21 classes, the mean absolute error (a Dice that pools classes) costs 26 %, Brier's score 52 %, Dice 98 %
+    # with 4 classes, the mean absolute error (a Dice that pools classes) costs 33 %, Brier's score 67 %
     pixels = torch.arange(1600)
     target = torch.where(pixels % 4 > 0, 0, pixels // 4 % (case.classes - 1) + 1).reshape(1, 40, 40)
     right = case.cost(certain(target, case.classes), target)
@@ -99,15 +99,16 @@ def all_void_is_zero(case: LossSubject) -> None:
 
 def class_weights(case: LossSubject) -> None:
     """A class weight, if the loss has this option, scales the cost of its class."""
-    if not case.has_option("class_weights") or "class_weights" in case.options:
-        raise NotAsked("it has no option class_weights, or the option is set")
+    if not case.has_option("class_weights"):
+        raise NotAsked("it has no option class_weights")
     _, target = batch(case.classes)
     for index in range(case.classes):
         # logits of 0 elsewhere: a loss that counts only wrong pixels then counts pixels of all classes
         predicted = certain(torch.full_like(target, (index + 1) % case.classes), case.classes)
         missed = torch.where((target == index)[:, None], predicted, 0.0)
         weights = ([each if c == index else 1.0 for c in range(case.classes)] for each in (10.0, 0.1))
-        heavy, light = (case.cost(missed, target, case.make(class_weights=each)) for each in weights)
+        cases = (replace(case, options={**case.options, "class_weights": each}) for each in weights)
+        heavy, light = (each.cost(missed, target) for each in cases)
         problem = f"missing class {index} costs {heavy:.6g} with a weight of 10, and {light:.6g} with a weight of 0.1"
         require(heavy > light, problem)
 
@@ -149,7 +150,7 @@ def half_precision(case: LossSubject) -> None:
     cases = [(dtype, *batch(case.classes, seed=seed)) for dtype in (torch.bfloat16, torch.float16) for seed in range(4)]
     for dtype, logits, target in [*cases, (torch.float16, certain(large, case.classes, 2.0), large)]:
         half, what = logits.to(dtype), f"{dtype} logits {list(logits.shape)}"
-        given = torch.as_tensor(case.make()(half.clone(), target.clone())).dtype
+        given = torch.as_tensor(case.make()(*of_network(half, target))).dtype
         require(given == torch.float32, f"for {what} it returned {given}; sum in float32, and return float32")
         found, expected = case.figures((half, target)), case.cost(half.float(), target)
         near = math.isclose(found["cost"], expected, rel_tol=1e-3, abs_tol=1e-6)
@@ -163,7 +164,7 @@ def gradcheck(case: LossSubject) -> None:
     loss = case.make()
 
     def cost(given: Tensor) -> Tensor:
-        return torch.as_tensor(loss(given.clone(), target.clone())).sum()
+        return torch.as_tensor(loss(*of_network(given, target))).sum()
 
     leaf = logits.double().requires_grad_()  # step and tolerances suit losses that compute in float32 nevertheless
     same = torch.autograd.gradcheck(cost, leaf, eps=2e-3, atol=2e-3, rtol=2e-2, raise_exception=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 
 from segkit.metric.scores import CLASS_SCORES, OVERALL_SCORES, score
 from segkit.testing.check import NotAsked, Same, difference, failing, require
-from segkit.testing.scored import VOID, Batch, Figures, Layout, ScoredSubject, batch, certain, wrong
+from segkit.testing.scored import VOID, Batch, Figures, ScoredSubject, batch, certain, of_network
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,11 @@ class MetricSubject(ScoredSubject):
 
     counts: ClassVar[tuple[int, ...]] = (2, 4, 21)
 
-    def figures(self, *batches: Batch, built: Any = None, layout: Layout = lambda given: given) -> Figures:
+    def figures(self, *batches: Batch, built: Any = None) -> Figures:
         """Return the metric's values after the batches by name; several numbers of one name (an error) are averaged."""
         metric = self.make() if built is None else built
         for logits, target in batches if batches or built is not None else [batch(self.classes)]:
-            metric.update(layout(logits.clone()), target.clone())
+            metric.update(*of_network(logits, target))
         value = metric.compute()
         values = value if isinstance(value, Mapping) else {self.name: value}
         return {str(name): float(torch.as_tensor(each, dtype=torch.float64).nanmean()) for name, each in values.items()}
@@ -52,25 +51,17 @@ def numbers(case: MetricSubject) -> None:
 
 
 def perfect_is_best(case: MetricSubject) -> None:
-    """A perfect prediction has finite scores, better than those of a wrong one, and no prediction scores better."""
+    """A perfect prediction has finite scores, which differ from those of a constant one, and are better."""
     _, target = batch(case.classes)
     best = case.figures((certain(target, case.classes), target))
-    worst = case.figures((certain(wrong(target, case.classes), case.classes), target))
+    worst = case.figures((certain(torch.zeros_like(target), case.classes), target))
     more = getattr(case.make(), "higher_is_better", None)  # by which a single number selects the best epoch
     for name, value in best.items():
         require(math.isfinite(value), f"a perfect prediction scores {name} = {value}")
-        problem = f"higher_is_better = {more}, but perfect scores {value:.6g}, wrong everywhere {worst[name]:.6g}"
+        problem = f"higher_is_better = {more}, but perfect scores {value:.6g}, predicting one class {worst[name]:.6g}"
         contradicts = worst[name] > value if more else worst[name] < value
         require(more is None or len(best) > 1 or not contradicts, problem)
-    # swapping two classes keeps the boundary, so a boundary metric can only tell with more classes
-    same = f"a perfect prediction and one that is wrong everywhere score the same: {best}"
-    require(case.classes < max(case.counts) or difference(worst, best), same)
-    for name, random in (
-        (name, case.figures(batch(case.classes, seed=seed))[name]) for name in best for seed in range(4)
-    ):
-        problem = f"wrong everywhere scores {worst[name]:.6g}, perfect {best[name]:.6g}, and random {random:.6g}"
-        beyond = (random - best[name]) * (worst[name] - best[name]) < 0
-        require(not beyond, f"{name}: a prediction that is {problem}")
+    require(difference(worst, best), f"a perfect prediction and one of a single class score the same: {best}")
 
 
 _ALSO = {"miou": "mean_iou", "jaccard": "mean_iou", "f1": "mean_dice", "sensitivity": "recall"}
@@ -89,15 +80,6 @@ def worked_example(case: MetricSubject) -> Iterator[Same]:
         if known in (*CLASS_SCORES, *OVERALL_SCORES):
             what = f"where {truth.flatten().tolist()} ({VOID} is void) are predicted as {predicted.flatten().tolist()}"
             yield what, {name: found[name]}, {name: score(known, matrix)}
-
-
-def many_pixels(case: MetricSubject) -> Iterator[Same]:
-    """The same image 1200 times scores the same as once: counts need more than 16 bits."""
-    logits, target = batch(case.classes, images=1, width=42)
-    many, once = (
-        torch.tensor([*case.figures((logits.repeat(n, 1, 1, 1), target.repeat(n, 1, 1))).values()]) for n in (1200, 1)
-    )
-    yield "1200 times the same image", many, once
 
 
 def batches(case: MetricSubject) -> Iterator[Same]:
@@ -134,7 +116,7 @@ def absent_class(case: MetricSubject) -> Iterator[Same]:
 
 
 def merge(case: MetricSubject) -> Iterator[Same]:
-    """Merging the metrics of two processes scores as if one had counted everything; the merged one is unchanged."""
+    """Merging the metrics of two processes scores as if one had counted everything; the other one is unchanged."""
     first, second = case.two_batches()
     ours, theirs = case.make(), case.make()
     if not getattr(ours, "merge", None):
@@ -142,13 +124,8 @@ def merge(case: MetricSubject) -> Iterator[Same]:
     alone, whole = case.figures(second), case.figures(first, second)
     ours.update(*first)
     theirs.update(*second)
-    there, arrived = copy.deepcopy(theirs), copy.deepcopy(ours)
-    for what, metric, other in (
-        ("two metrics of a batch each, merged", ours, theirs),
-        ("two metrics merged in the other process", there, arrived),
-        ("an empty metric, merged into another", there, case.make()),
-    ):
-        metric.merge(other)
-        yield what, case.figures(built=metric), whole
-    ours.update(*batch(case.classes, seed=2))  # a state shared by the two would now change both
-    yield "a metric that was merged into another, which continued counting", case.figures(built=theirs), alone
+    nothing = case.make()  # of a process that had no images
+    for what, other in (("two metrics of a batch each, merged", theirs), ("an empty metric, merged", nothing)):
+        ours.merge(other)
+        yield what, case.figures(built=ours), whole
+    yield "a metric that was merged into another", case.figures(built=theirs), alone

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from segkit.errors import first_few
 from segkit.inference.sliding_window import check_logits
-from segkit.testing.check import CheckFailed, Same, Subject, failing, require
+from segkit.testing.check import Same, Subject, failing, require
 
 
 @contextmanager
@@ -127,46 +127,38 @@ def no_probabilities(case: ModelSubject) -> None:
 
 
 def looks_at_the_place(case: ModelSubject) -> None:
-    """A little noise on a quadrant of the image changes the logits there most, in at least four of eight cases."""
-    # Correct networks reach six to eight; one that mirrors its features none, one that averages them two. The image is
+    """A little noise on a quadrant of the image changes the logits there most, for at least two of the four."""
+    # Correct networks reach two to four; one that mirrors its features none, one that averages them one. The image is
     # not square, to detect transposition.
     image, change = case.images(1, (128, 192)), 0.01 * case.images(1, (64, 96))
-    found = 0
-    for seed in (0, 1):
-        model = case.model(seed=seed)
-        _disturb(model, 0.02, zeros_alone=True)  # a classifier may be initialised to 0
-        model.train()
-        _forward(model, case.images(2, (128, 192)))  # fills running statistics
-        model.eval()
-        before = _forward(model, image)
-        for quadrant, (top, left) in enumerate(product((0, 64), (0, 96))):
-            other = image.clone()
-            other[..., top : top + 64, left : left + 96] += change
-            moved = (_forward(model, other) - before).abs().mean((0, 1))  # [128,192]
-            found += int(moved.reshape(2, 64, 2, 96).mean((1, 3)).argmax()) == quadrant
+    model = case.model()
+    _disturb(model, 0.02, zeros_alone=True)  # a classifier may be initialised to 0
+    model.train()
+    _forward(model, case.images(2, (128, 192)))  # fills running statistics
+    model.eval()
+    before, found = _forward(model, image), 0
+    for quadrant, (top, left) in enumerate(product((0, 64), (0, 96))):
+        other = image.clone()
+        other[..., top : top + 64, left : left + 96] += change
+        moved = (_forward(model, other) - before).abs().mean((0, 1))  # [128,192]
+        found += int(moved.reshape(2, 64, 2, 96).mean((1, 3)).argmax()) == quadrant
     advice = "is there a reshape or view in the wrong order, a flip, or a mean over the image?"
-    require(found >= 4, f"the logits of the changed quadrant moved most in only {found} of 8 cases: {advice}")
+    require(found >= 2, f"the logits of the changed quadrant moved most in only {found} of 4 cases: {advice}")
 
 
 def every_parameter_learns(case: ModelSubject) -> None:
-    """Every trainable parameter (requires_grad) gets a gradient from the logits in at least one of eight steps."""
-    # in one of them: a network in training may skip layers at random
-    model = case.model()
+    """Every trainable parameter (requires_grad) gets a gradient from the logits."""
+    model = case.model()  # in eval mode, because a network in training may skip layers at random
     _disturb(model, 0.02)  # scales that are initialised to 0 block gradients
-    model.train()
-    idle = wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    for seed in range(8):
-        model.zero_grad()
-        out = _forward(model, case.images(2), gradients=True, seed=seed)
-        require(out.requires_grad, "the logits depend on no parameter: is there a no_grad() or detach() in forward?")
-        torch.autograd.backward((out * torch.randn(*out.shape, generator=torch.Generator().manual_seed(0))).sum())
-        wild = [name for name, each in wanted.items() if each.grad is not None and not each.grad.isfinite().all()]
-        require(not wild, f"the gradients of {len(wild)} of {len(wanted)} parameters are not finite: {first_few(wild)}")
-        # the gradient of a bias may be 0: before a normalisation a bias has no effect
-        idle = {name: p for name, p in idle.items() if p.grad is None or (p.ndim > 1 and not p.grad.any())}
-        if not idle:
-            return
-    raise CheckFailed(f"{len(idle)} of {len(wanted)} parameters get no gradient: {first_few([*idle])}")
+    wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    out = _forward(model, case.images(2), gradients=True)
+    require(out.requires_grad, "the logits depend on no parameter: is there a no_grad() or detach() in forward?")
+    torch.autograd.backward((out * torch.randn(*out.shape, generator=torch.Generator().manual_seed(0))).sum())
+    wild = [name for name, each in wanted.items() if each.grad is not None and not each.grad.isfinite().all()]
+    require(not wild, f"the gradients of {len(wild)} of {len(wanted)} parameters are not finite: {first_few(wild)}")
+    # the gradient of a bias may be 0: before a normalisation a bias has no effect
+    idle = [name for name, each in wanted.items() if each.grad is None or (each.ndim > 1 and not each.grad.any())]
+    require(not idle, f"{len(idle)} of {len(wanted)} parameters get no gradient: {first_few(idle)}")
 
 
 def deterministic(case: ModelSubject) -> Iterator[Same]:

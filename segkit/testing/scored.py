@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,14 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segkit.testing.check import CheckFailed, Rule, Same, Subject, failing, named_options, require
+from segkit.testing.check import CheckFailed, Rule, Same, Subject, require
 
 VOID = 255
 Batch = tuple[Tensor, Tensor]
 """Logits ``[B,C,H,W]`` and target int64 ``[B,H,W]``."""
 Figures = Mapping[str, Any]
 """Results by name: numbers, and for a loss the gradient ``[B,C,H,W]``."""
-Layout = Callable[[Tensor], Tensor]
 
 
 def batch(classes: int, *, images: int = 2, width: int = 7, seed: int = 0) -> Batch:
@@ -31,6 +30,15 @@ def batch(classes: int, *, images: int = 2, width: int = 7, seed: int = 0) -> Ba
     target = torch.stack(orders).remainder(classes).reshape(images, 6, width - 2)
     generator.manual_seed(1000 + seed)
     return torch.randn(images, classes, 6, width, generator=generator), F.pad(target, (2, 0), value=VOID)
+
+
+def of_network(logits: Tensor, target: Tensor) -> Batch:
+    """Copy a batch; logits become channels_last slices of larger ones, as of a network that pads, labels transposed.
+
+    A loss or metric must use reshape() for them, because view() fails.
+    """
+    larger = F.pad(logits, (0, 1, 0, 1)).contiguous(memory_format=torch.channels_last)
+    return larger[..., :-1, :-1], target.mT.contiguous().mT
 
 
 def certain(target: Tensor, classes: int, size: float = 100.0) -> Tensor:
@@ -50,31 +58,19 @@ class ScoredSubject(Subject):
 
     classes: int = 4
     counts: ClassVar[tuple[int, ...]]
-    one_count: ClassVar[Mapping[str, int]] = {
-        "constant_costs_much": 21,
-        "half_precision": 4,
-        "compiles": 4,
-        "worked_example": 3,
-        "many_pixels": 2,
-    }
 
     def ask(self, rule: Rule) -> None:
         """Check a rule with several numbers of classes, and also with class weights if there is such an option."""
-        if rule is named_options:
-            return super().ask(rule)
-        given, once = self.options.get("class_weights"), self.one_count.get(rule.__name__)
-        for classes in self.counts if once is None else (once,):
-            classes = classes if given is None else len(given)
-            cases = {f"with {classes} classes": replace(self, classes=classes)}
-            if given is None and once is None and self.has_option("class_weights") and rule.__name__ != "class_weights":
-                options = {**self.options, "class_weights": [10.0, *[1.0] * (classes - 1)]}
-                cases[f"with {classes} classes and class weights"] = replace(self, classes=classes, options=options)
-            for what, case in cases.items():
-                try:
-                    super(ScoredSubject, case).ask(rule)
-                except CheckFailed as error:
-                    raise CheckFailed(f"{what} {error}") from error.__cause__
-        return None
+        given = self.options.get("class_weights")
+        cases = {f"with {n} classes": {"classes": n} for n in (self.counts if given is None else (len(given),))}
+        if given is None and self.has_option("class_weights"):
+            options = {**self.options, "class_weights": [1.0] * (self.counts[0] - 1) + [10.0]}
+            cases[f"with {self.counts[0]} classes and class weights"] = {"classes": self.counts[0], "options": options}
+        for what, changes in cases.items():
+            try:
+                super(ScoredSubject, replace(self, **changes)).ask(rule)
+            except CheckFailed as error:
+                raise CheckFailed(f"{what} {error}") from error.__cause__
 
     def make(self, void: int = VOID, **given: Any) -> Any:
         """Build the loss or metric with the parameters that a dataset determines."""
@@ -89,10 +85,10 @@ class ScoredSubject(Subject):
         """Return the results for an ordinary batch."""
         return self.figures(batch(self.classes), built=built)
 
-    def figures(self, *batches: Batch, built: Any = None, layout: Layout = lambda given: given) -> Figures:
+    def figures(self, *batches: Batch, built: Any = None) -> Figures:
         """Return the results of ``built`` (default: a new one) for copies of the batches (default: an ordinary batch).
 
-        ``layout`` changes the memory layout of the logits; it is applied last, as copying would not keep the layout.
+        The copies are laid out in memory by :func:`of_network`.
         """
         raise NotImplementedError
 
@@ -127,19 +123,6 @@ def inputs_unchanged(case: ScoredSubject) -> Iterator[Same]:
     getattr(built, "update", built)(*given)
     for name, now, before in zip(("logits", "target"), given, batch(case.classes), strict=True):
         yield f"it modifies the {name}", now, before
-
-
-def layouts(case: ScoredSubject) -> Iterator[Same]:
-    """Logits may be channels_last or slices of larger ones, labels transposed: use reshape(), not view()."""
-    logits, target = batch(case.classes)
-    cases: dict[str, Layout] = {
-        "in channels_last": lambda given: given.contiguous(memory_format=torch.channels_last),
-        "sliced from larger ones": lambda given: F.pad(given, (0, 1, 0, 1))[..., :-1, :-1],  # by a network that pads
-    }
-    for name, layout in cases.items():
-        with failing(f"it fails on logits {name}"):
-            found = case.figures((logits, target.mT.contiguous().mT), layout=layout)
-        yield f"for the same logits {name}", found, case.figures()
 
 
 def void_does_not_count(case: ScoredSubject) -> Iterator[Same]:

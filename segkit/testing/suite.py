@@ -19,7 +19,6 @@ _MODULES = {  # kind -> modules with its rules; the module named after the kind 
     "dataset": ("check", "dataset"),
     "metric": ("check", "metric", "scored"),
     "transform": ("check", "transform"),
-    "reader": ("reader",),
 }
 KINDS = tuple(_MODULES)
 
@@ -44,10 +43,9 @@ def checks(
     """Return one check for each rule of a component's kind.
 
     Args:
-        kind: ``loss``, ``model``, ``dataset``, ``metric``, ``transform`` or ``reader``.
+        kind: ``loss``, ``model``, ``dataset``, ``metric`` or ``transform``.
         component: its name, as in a config, or its class.
-        options: options to build it with. Without ``root``, a dataset reads the miniature of its ``write_sample``; the
-            only option of a reader is ``path``, a file to read.
+        options: options to build it with. Without ``root``, a dataset reads the miniature of its ``write_sample``.
         known_failures: name of a check -> why the component breaks the rule. The check must then fail.
 
     Raises:
@@ -56,9 +54,7 @@ def checks(
     """
     if kind not in KINDS:
         raise ConfigError(f"there are no checks for the kind '{kind}'{_close(kind, KINDS)}")
-    options, known, rules = options or {}, known_failures or {}, rules_of(kind)
-    if not isinstance(options, Mapping) or not isinstance(known, Mapping):
-        raise ConfigError('options and known_failures must be dicts, as {"gamma": 2.0} and {"gradcheck": "why"}')
+    known, rules = known_failures or {}, _rules_of(kind)
     for name, why in known.items():
         if name not in rules:
             raise ConfigError(f"known_failures: there is no check '{name}'{_close(name, rules)}")
@@ -66,12 +62,14 @@ def checks(
             raise ConfigError(f"known_failures: '{name}' has no reason; say why the component breaks the rule")
     if isinstance(component, str):
         found = REGISTRIES[kind].find(component)
-    elif callable(component):
-        found = _Given(kind, getattr(component, "__name__", repr(component)), "", "", "", "", target=component)
     else:
-        raise ConfigError(f"give a component as its name or its class, not {component!r}")
-    options, problems = read_options(found, options, found.name)
-    if problems := _problems(found, options, problems):
+        found = _Given(kind, getattr(component, "__name__", repr(component)), "", "", "", "", target=component)
+    options, problems = read_options(found, options or {}, found.name)
+    if isinstance(options.get("class_weights"), str):
+        raise ConfigError("class_weights: a formula needs a data set; give the checks one number per class")
+    if kind == "dataset" or isinstance(found, _Given):  # a miniature gives what is needed
+        problems = [problem for problem in problems if " is needed" not in problem]
+    if problems:
         raise ConfigError(problems)
     make = getattr(import_module(f"segkit.testing.{kind}"), f"{kind.title()}Subject")
     subject = make(kind, found.name, found.load(), dict(options))
@@ -79,7 +77,7 @@ def checks(
     return [Check(name, sentences[name], subject, rule, known.get(name)) for name, rule in rules.items()]
 
 
-def rules_of(kind: str) -> dict[str, Rule]:
+def _rules_of(kind: str) -> dict[str, Rule]:
     """Return the rules of a kind by name, in the order of checking: functions whose only parameter is ``case``."""
     modules = [import_module(f"segkit.testing.{name}") for name in _MODULES[kind]]
     return {
@@ -93,17 +91,3 @@ def rules_of(kind: str) -> dict[str, Rule]:
 
 def _close(name: Any, known: Any) -> str:
     return f"{did_you_mean(str(name), known) or ';'} there are {', '.join(known)}"
-
-
-def _problems(component: Component, options: Mapping[str, Any], problems: list[str]) -> list[str]:
-    """Return what is wrong with the options; a dataset may lack required ones, which come from its miniature."""
-    if isinstance(options.get("class_weights"), str):
-        return ["class_weights: a formula needs a data set, which the checks do not have; give one number per class"]
-    if component.kind == "reader":
-        return [f"{component.name}: the only option of a reader is path, a file" for name in options if name != "path"]
-    if component.kind == "dataset" or isinstance(component, _Given):
-        return [problem for problem in problems if " is needed" not in problem]
-    if any(" is needed" in problem for problem in problems):
-        call = f'checks("{component.kind}", "{component.name}", options={{...}})'
-        problems.append(f"give the checks a value: {call}, or check-plugin --option KEY=VALUE")
-    return problems

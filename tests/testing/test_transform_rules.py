@@ -1,16 +1,12 @@
-"""Every rule of transforms and of readers is broken by one that breaks it, and kept by those that are sound."""
+"""Every rule of transforms is broken by one that breaks it, and kept by those that are sound."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 import segkit
@@ -50,11 +46,6 @@ class Changed(Sound):
 
     def change(self, image: Tensor, mask: Tensor) -> Any:
         raise NotImplementedError
-
-
-class NoHint(Sound):
-    def __init__(self, strength=0.1) -> None:
-        super().__init__(strength)
 
 
 class ImageAlone(Changed):
@@ -123,7 +114,6 @@ class ForgetsInAPickle(Sound):
 
 
 BROKEN_TRANSFORMS: list[tuple[type, set[str], str]] = [
-    (NoHint, {"named_options"}, "the option 'strength' has no type hint"),
     (ImageAlone, {"results", "mask_follows_image", "same_for_the_same_generator", "copies"}, "returned a Tensor"),
     (BecomesFloat, {"results"}, r"torch\.uint8 \[3,40,56\] became torch\.float32 .*; dtype and channels must"),
     (MaskStays, {"results", "mask_follows_image"}, r"its mask torch\.uint8 \[\d+, 56\]; it must be uint8 \[\d+, 55\]"),
@@ -162,98 +152,3 @@ def test_a_sound_transform_keeps_every_rule_and_every_rule_is_seen_to_fail() -> 
     assert {name for _, broken, _ in BROKEN_TRANSFORMS for name in broken} == {check.name for check in asked}
     with pytest.raises(segkit.errors.ConfigError, match=r"Sound\.strenth: Sound has no such key; did you mean"):
         checks("transform", Sound, {"strenth": 0.2})
-
-
-# --- readers
-
-
-@pytest.mark.parametrize("name", ["npy", "pgm", "ppm"])
-def test_bundled_readers_keep_every_rule(name: str, tmp_path: Path) -> None:
-    path, pixels = tmp_path / f"it.{name}", np.arange(64, dtype=np.uint8).reshape(8, 8)
-    np.save(path, pixels) if name == "npy" else Image.fromarray(np.stack([pixels] * 3, 2)).save(path)
-    assert {check.ask().state for check in checks("reader", name, {"path": path})} == {"ok"}
-
-
-def test_the_reader_of_tiff_keeps_every_rule(tmp_path: Path) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    image = np.arange(240, dtype=np.uint16).reshape(6, 8, 5)
-    tifffile.imwrite(tmp_path / "deep.tiff", image, planarconfig="contig", photometric="minisblack")
-    answers = {check.name: check.ask() for check in checks("reader", "tiff", {"path": tmp_path / "deep.tiff"})}
-    assert {answer.state for answer in answers.values()} == {"ok"}, answers
-
-
-def stored(path: Path) -> Any:
-    """A reader of NumPy's archives: nothing is wrong with it."""
-    with np.load(path, allow_pickle=False) as file:
-        return file["image"]
-
-
-def takes_anything(path: Path) -> Any:
-    try:
-        return stored(path)
-    except Exception:
-        return np.zeros((2, 2), np.uint8)
-
-
-def one_row(path: Path) -> Any:
-    return stored(path).ravel()
-
-
-def texts(path: Path) -> Any:
-    return stored(path).astype(str)
-
-
-def leaves_all(path: Path) -> Any:
-    return None
-
-
-def draws(path: Path) -> Any:
-    return stored(path) + np.random.default_rng().integers(0, 9, (6, 8), np.uint8)
-
-
-class Header:
-    """Says another size than that of its pixels."""
-
-    shape, dtype = (8, 6), np.uint8
-
-    def __init__(self, path: Path) -> None:
-        self.pixels = stored(path)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.pixels[key]
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    np.savez(tmp_path / "picture.npz", image=np.arange(48, dtype=np.uint8).reshape(6, 8))
-    return tmp_path / "picture.npz"
-
-
-@pytest.mark.parametrize(
-    ("reader", "broken", "message"),
-    [
-        (stored, set(), ""),
-        (takes_anything, {"no_picture"}, "a text became a picture. The rule: A file that is not"),
-        (one_row, {"picture"}, r"it returned uint8 \[48\]; it must return numbers"),
-        (texts, {"picture"}, r"it returned <U\d+ \[6, 8\]"),
-        (leaves_all, {"picture"}, r"picture\.npz: it leaves the file to other readers"),
-        (draws, {"picture"}, "reading it again returns another picture"),
-        (Header, {"picture"}, r"its dtype and shape are .*\(8, 6\)\), but slicing it returns .*\(6, 8\)\)"),
-    ],
-)
-def test_a_broken_reader_fails_just_there(
-    reader: Callable[[Path], Any], broken: set[str], message: str, archive: Path
-) -> None:
-    found = failures(checks("reader", reader, {"path": archive}))
-    assert found.keys() == broken
-    assert not message or any(re.search(message, why) for why in found.values()), found
-
-
-def test_without_a_file_a_reader_is_not_asked(archive: Path) -> None:
-    answers = [check.ask() for check in checks("reader", stored)]
-    assert {answer.state for answer in answers} == {"not asked"}
-    told = "there is no file picture.stored to read; give its path: options={'path': 'picture.stored'}, or"
-    assert told in answers[0].why
-    assert "no file nowhere.npz to read" in checks("reader", stored, {"path": "nowhere.npz"})[0].ask().why
-    with pytest.raises(segkit.errors.ConfigError, match="stored: the only option of a reader is path, a file"):
-        checks("reader", stored, {"paht": archive})
