@@ -9,13 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import tomllib
 import warnings
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from segkit.errors import SegkitError
 from segkit.options import options_of, words_of
 from segkit.plugins import installed
 from segkit.registry import REGISTRIES
@@ -25,7 +22,7 @@ from .describe import summary
 
 
 class Completion:
-    """Show how to enable shell completion of commands, options, components, and a config's keys and values."""
+    """Show how to enable shell completion of commands, options, names of components, and a config's main keys."""
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,44 +65,16 @@ def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
     return whole
 
 
-def _words(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
-    """Return the names of the kind already typed; otherwise kinds, all names, plugins and config tables."""
-    # argparse parses a kind as the name while the second argument is missing
-    written = {vars(parsed_args).get("kind"), vars(parsed_args).get("name")}
-    kinds = [registry for kind, registry in REGISTRIES.items() if written & {kind, registry.plural}]
-    names = [name for registry in kinds or REGISTRIES.values() for name in registry]
-    plugins = [plugin.name for plugin in installed()]
-    return names if kinds else [*REGISTRIES, *(each.plural for each in REGISTRIES.values()), *names, *TABLES, *plugins]
+def _words(**_asked: Any) -> list[str]:
+    """Return the kinds, the names of all components, tables and plugins."""
+    kinds = [word for kind, registry in REGISTRIES.items() for word in (kind, registry.plural)]
+    names = [name for registry in REGISTRIES.values() for name in registry]
+    return [*kinds, *names, *TABLES, *(plugin.name for plugin in installed())]
 
 
-def _overrides(prefix: str, parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
-    """Return keys of the config or, after ``=``, their values."""
-    from argcomplete.completers import FilesCompleter
-
-    path, equals, begun = prefix.partition("=")
-    tables: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError, TypeError):  # some keys do not depend on the config
-        tables = tomllib.loads(Path(parsed_args.config).read_text("utf-8"))
-    keys = dict(_keys(path, tables))
-    if not equals:
-        return [f"{key}=" for key in keys]
-    return [f"{path}={value}" for value in keys.get(path) or FilesCompleter()(prefix=begun)]
-
-
-def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each allowed key with its known values; only the component that ``path`` names is imported."""
-    for name, settings in TABLES.items():
-        for option in options_of(settings):
-            yield f"{name}.{option.name}", words_of(option.hint)
-    chosen = [(name, REGISTRIES[name], tables.get(name)) for name in ("dataset", "model")]
-    for name in ("loss", "metric", "transform"):
-        registry, rows = REGISTRIES[name], tables.get(name)
-        chosen += [(f"{name}.{row['name']}", registry, row) for row in rows if "name" in row] if rows else []
-    for place, registry, row in chosen:
-        yield f"{place}.name", list(registry)
-        if place.startswith("loss."):
-            yield f"{place}.scale", []
-        if path.startswith(f"{place}.") and isinstance(row, dict):
-            with contextlib.suppress(SegkitError):
-                for option in options_of(registry.find(str(row.get("name")))):
-                    yield f"{place}.{option.name}", words_of(option.hint)
+def _overrides(prefix: str, **_asked: Any) -> Iterable[str]:
+    """Return keys of a config or, after ``=``, their values; components are not imported for it."""
+    keys = {f"{name}.{each.name}": words_of(each.hint) for name, table in TABLES.items() for each in options_of(table)}
+    keys |= {f"{name}.name": list(REGISTRIES[name]) for name in ("dataset", "model")}
+    path, equals, _ = prefix.partition("=")
+    return [f"{path}={value}" for value in keys.get(path, ())] if equals else [f"{key}=" for key in keys]

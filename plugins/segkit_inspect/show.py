@@ -15,7 +15,6 @@ from typing import Any
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
 from segkit.options import options_of
-from segkit.plugins import installed
 from segkit.registry import REGISTRIES
 from segkit.settings import TABLES
 
@@ -52,16 +51,14 @@ class Show:
         document = document_of(component) if component else {"kind": "table", "name": name}
         options = [] if document["kind"] == "observer" else _options(component or TABLES[name], descriptions(target))
         heading = f"{component}\n{component.place}\n\n" if component else ""
-        events = [event for plugin in installed() if plugin.name == document.get("plugin") for event in plugin.events]
         if arguments.json:
-            observed = {"events": events, "problems": []} if document["kind"] == "observer" else {}
-            print_json({**document, "text": text, "options": options, **observed})
+            print_json({**document, "text": text, "options": options})
             return 0
         print(f"{heading}{hanging(text) or 'It has no docstring.'}\n")
         if document["kind"] == "command":
             print("" if arguments.quiet else f"`{document['name']} --help` shows its options.\n", end="")
         elif document["kind"] == "observer":
-            print(hanging(f"It observes every run by itself, and listens to {', '.join(events)}."))
+            print(hanging(f"It observes every run by itself; `plugins {component.plugin}` shows its events."))
         else:
             lines = [line for option in options if not option["given"] for line in _option(option)] or ["  none"]
             print("\n".join(["Options", *lines, *_in_a_config(component, options)] if component else lines))
@@ -91,24 +88,19 @@ def _any_kind(name: str) -> Any:
     kinds = [kind for kind, registry in REGISTRIES.items() if registry.matches(name)]
     if len(kinds) == 1:
         return REGISTRIES[kinds[0]].find(name)
-    first = name.partition(".")[0]
-    known = [*TABLES, *REGISTRIES, *(known for registry in REGISTRIES.values() for known in registry)]
     if kinds:
         which = " or ".join(f"'show {kind} {name}'" for kind in kinds)
-        problem = f"'{name}' is the name of several components; say which: {which}"
-    elif name in REGISTRIES:
-        problem = f"'{name}' is a kind of component; `list {REGISTRIES[name].plural}` lists them"
-    elif first in TABLES:
-        problem = f"'{name}' is not a component; `show {first}` shows the keys of the table [{first}]"
-    else:
-        problem = f"there is no component '{name}'{did_you_mean(name, known) or '.'} `list` prints them all."
-    raise ComponentNotFound(problem)
+        raise ComponentNotFound(f"'{name}' is the name of several components; say which: {which}")
+    known = [*TABLES, *(known for registry in REGISTRIES.values() for known in registry)]
+    close = did_you_mean(name.partition(".")[0], known) or "."
+    raise ComponentNotFound(f"there is no component '{name}'{close} `list` prints them all.")
 
 
 def _option(option: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of an option: name, type, default and text."""
     kind = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " | "), option["type"]) or "any"
-    default = "(left out)" if option["default"] is None else _shown(option["default"])
+    value = option["default"]
+    default = "(left out)" if value is None else textwrap.shorten(_toml(value) or repr(value), _LONGEST)
     yield hanging(f"  {option['name']}: {kind}{' (required)' if option['required'] else f' = {default}'}", 2)
     yield from [hanging(f"      {option['text']}", 6)] if option["text"] else []
 
@@ -133,7 +125,7 @@ def _line(option: Mapping[str, Any]) -> str:
     if default is None:
         return f"# {name} = ..."  # TOML has no null: leaving the key out means None
     text = _toml(default)
-    return f"{name} = {text}" if text else f"# {name} = {_shown(default)}"
+    return f"{name} = {text}" if text else f"# {name} = {default!r}"
 
 
 def _toml(value: object) -> str:
@@ -144,8 +136,3 @@ def _toml(value: object) -> str:
     except (TypeError, ValueError):  # tomllib's error is a ValueError
         return ""
     return text
-
-
-def _shown(value: object) -> str:
-    """Format a value on one line."""
-    return textwrap.shorten(_toml(value) or repr(value), _LONGEST)

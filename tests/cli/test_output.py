@@ -238,7 +238,7 @@ def test_a_quiet_check_is_its_table_and_what_is_wrong(place: Path, capsys: pytes
         ("run CONFIG --resume output.dir=RUN", {"folder", "splits", "best_epoch", "seconds", "precision", "device"}),
         ("show train", {"kind", "name", "text", "options"}),
         ("show loss dice", {"kind", "name", "place", "plugin", "version", "use", "summary", "text", "options"}),
-        ("show observer tensorboard", {"kind", "name", "events", "problems", "options"}),
+        ("show observer tensorboard", {"kind", "name", "options"}),
     ],
 )
 def test_the_keys_of_a_document(line: str, keys: set[str], place: Path, capsys: pytest.CaptureFixture[str]) -> None:

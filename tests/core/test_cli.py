@@ -294,7 +294,7 @@ def test_an_observer_is_listed_and_shown(site: Any, capsys: pytest.CaptureFixtur
     assert shown == printed(capsys, "show", "observer", "pager")
     assert shown == (
         "observer 'pager' of plugin 'pager' (segkit-pager 1.5)\nsegkit_pager\n\nTells a pager. Of all.\n\n"
-        "It observes every run by itself, and listens to segkit_run_ended.\n"
+        "It observes every run by itself; `plugins pager` shows its events.\n"
     )
 
 
@@ -452,9 +452,8 @@ def test_show_asks_which_plugin_is_meant(site: Any, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("dataset", "'dataset' is a kind of component; `list datasets` lists them"),
         ("trian", "there is no component 'trian'; did you mean 'train'?"),
-        ("train.lr", "`show train` shows the keys of the table [train]"),
+        ("train.lr", "there is no component 'train.lr'; did you mean 'train'?"),
     ],
 )
 def test_show_answers_what_is_no_component(name: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
