@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,21 +16,14 @@ from torch.func import functional_call
 
 from segkit.errors import CheckpointError, ModelError, first_few, reason
 
-# Names of classifier layers, and of a BatchNorm counter that old files lack; an encoder needs neither.
-_HEADS = ("fc.", "classifier.", "head.", "head_dist.", "last_linear.", "_fc.", "aux", "norm.", "fc_norm.")
-_COUNTER = "num_batches_tracked"
+_COUNTER = "num_batches_tracked"  # of BatchNorm; old files lack it
 
 
-def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collection[str] = ()) -> None:
+def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
     """Load ``path`` (.pth, .pt, .bin or .safetensors) into an encoder; the file must hold all tensors of the encoder.
 
-    The file may hold a plain encoder, a classifier of torchvision or timm (its head is ignored), a whole segmentation
-    model or a training checkpoint; the part whose names match best is used.
-
-    Args:
-        encoder: the module to load the weights into.
-        path: the weights file.
-        besides: names of further tensors to ignore in the file, in addition to the usual heads.
+    The file may hold a plain encoder, a classifier of torchvision or timm, a whole segmentation model or a training
+    checkpoint; the part whose names match best is used, and tensors that are left over are named on standard error.
 
     Raises:
         CheckpointError: the file is missing or damaged, or holds more than tensors.
@@ -38,9 +32,10 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
     path, expected = Path(path), encoder.state_dict()
     weights, rest = fitting(expected, tensors_of(read_file(path)))
     missing = [key for key in expected if key not in weights and not key.endswith(_COUNTER)]
-    unknown = [key for key in rest if key not in besides and not key.startswith(_HEADS) and not key.endswith(_COUNTER)]
-    if problems := misfits(expected, weights, missing, unknown):
-        raise ModelError(f"{path} does not fit the encoder: {problems}")
+    if misfits(expected, weights, missing, ()):
+        raise ModelError(f"{path} does not fit the encoder: {misfits(expected, weights, missing, rest)}")
+    if rest:
+        print(f"{path}: {len(rest)} tensors have no place in the encoder: {first_few(rest)}", file=sys.stderr)
     encoder.load_state_dict({**expected, **weights})
 
 
@@ -70,18 +65,13 @@ def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict
 
     candidates = {pair: renamed(pair) for pair in sorted(prefix_pairs)}
     (prefix, _), remaining = max(candidates.items(), key=lambda each: len(each[1].keys() & set(plain_names)))
-    complete = {old: each for (old, _), each in candidates.items() if each.keys() >= set(plain_names)}
-    same = all(_equal(each[key][1], remaining[key][1]) for each in complete.values() for key in plain_names)
-    if prefix and not same:
+    complete = {old for (old, _), each in candidates.items() if each.keys() >= set(plain_names)}
+    if prefix and len(complete) > 1:
         raise ModelError(
             f"the file holds the weights several times, under {' and '.join(sorted(complete))}; save only one of them"
         )
     matched = {key: remaining.pop(_plain(key))[1] for key in names if _plain(key) in remaining}
     return matched, [key[len(prefix) :] for key, _ in remaining.values()]
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.dtype == other.dtype and torch.equal(one, other))
 
 
 def misfits(

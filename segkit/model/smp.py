@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.data.normalise import MEAN, STD
-from segkit.errors import ModelError, did_you_mean, first_few
+from segkit.errors import ModelError, first_few
 from segkit.model.encoder import freeze_unused, load_encoder_weights
 from segkit.model.layers import doubled, pad_to_multiple
 
@@ -65,7 +65,7 @@ class Smp(nn.Module):
         from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 
         named = weights is not None and not (weights.endswith(_FILES) or "/" in weights or Path(weights).is_file())
-        _check_names(architecture, encoder, weights if named else None)
+        _check_names(encoder, weights if named else None)
         # a timm encoder's name selects its weights, so smp expects True and warns about a string
         pretrained = (True if _timm_name(encoder) else weights) if named else None
         options: dict[str, Any] = {"encoder_name": encoder, "encoder_weights": pretrained}
@@ -77,7 +77,7 @@ class Smp(nn.Module):
             if type(block) is UnetDecoderBlock and block.interpolation_mode == "nearest":
                 block.forward = partial(_decode, block)  # a bound method could not be pickled
         if weights is not None and not named:
-            load_encoder_weights(_unwrapped(self.network.encoder), weights, _classifier_names(encoder))
+            load_encoder_weights(_unwrapped(self.network.encoder), weights)
         self.fixed_size = None if any_size else _fixed_size(self.network.encoder)
         stride = self.network.encoder.output_stride
         self.multiple, self.least = (1, 0) if self.fixed_size else _padding(architecture, encoder, stride)
@@ -119,26 +119,14 @@ def _timm_name(encoder: str) -> str | None:
     return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
 
 
-def _check_names(architecture: str, encoder: str, weights: str | None) -> None:
-    """Refuse unknown names before anything is fetched; ``weights`` is the name of a set of weights, not a file."""
-    import segmentation_models_pytorch as smp
+def _check_names(encoder: str, weights: str | None) -> None:
+    """Refuse names that would fetch something else; ``weights`` is the name of a set of weights, not a file."""
     import timm
 
-    def require_known(what: str, name: str, known: Collection[str]) -> None:
-        if name not in known:
-            close = did_you_mean(name, known) or "."
-            raise ModelError(f"smp: there is no {what} '{name}'{close} There are: {first_few(list(known), 12)}")
-
-    require_known("architecture", architecture, smp.MODEL_ARCHITECTURES_MAPPING)
     if not _NAME.fullmatch(encoder):  # timm would load arbitrary content from "hf-hub:" or "local-dir:" names
         raise ModelError(f"smp: {encoder!r} is not an encoder name: letters, digits, '-', '_' and '.' are allowed")
-    name = _timm_name(encoder) or ""
-    if not timm.is_model(name):
-        require_known("encoder", encoder, [*smp.encoders.encoders, *(f"tu-{each}" for each in timm.list_models())])
-    if weights is not None and not name:
-        available = smp.encoders.encoders[encoder]["pretrained_settings"]
-        require_known(f"local file ({', '.join(_FILES)}) or set of weights of '{encoder}' called", weights, available)
-    elif weights is not None and (weights != "imagenet" or not timm.models.is_model_pretrained(name)):
+    name = _timm_name(encoder)
+    if name and weights is not None and (weights != "imagenet" or not timm.models.is_model_pretrained(name)):
         tags = [f"tu-{each}" for each in timm.list_pretrained(name.partition(".")[0])]
         hint = f'set weights = "imagenet" and select them by the encoder name: {first_few(tags) or "none exist"}'
         raise ModelError(f"smp: there are no weights '{weights}' of the encoder '{encoder}'; {hint}")
@@ -186,17 +174,6 @@ def _unwrapped(encoder: nn.Module) -> nn.Module:
     while isinstance(inner := getattr(encoder, "model", None) or getattr(encoder, "body", None), nn.Module):
         encoder = inner
     return encoder
-
-
-def _classifier_names(encoder: str) -> set[str]:
-    """Return the tensor names of timm's full classifier, some of which its feature extractor lacks."""
-    name = _timm_name(encoder)
-    if name is None:
-        return set()
-    import timm
-
-    with torch.random.fork_rng(devices=[]):
-        return set(timm.create_model(name).state_dict())
 
 
 def _padding(architecture: str, encoder: str, stride: int) -> tuple[int, int]:

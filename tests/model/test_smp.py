@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from segkit.errors import CheckpointError, ModelError
-from segkit.model.smp import Smp, _classifier_names, _decode, _normalisation, _unwrapped
+from segkit.model.smp import Smp, _decode, _normalisation, _unwrapped
 
 ARCHITECTURES = ["unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet"]
 ARCHITECTURES += ["deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer"]
@@ -122,8 +123,6 @@ def test_a_file_of_a_student_and_its_teacher_is_refused_and_of_one_of_them_taken
         Smp(3, encoder="resnet18", weights=str(path))
     torch.save({**student, "teacher.backbone.conv1.weight": torch.zeros(1)}, path)
     assert_same_encoder(Smp(3, encoder="resnet18", weights=str(path)), donor)
-    torch.save({**student, **{f"encoder.{key}": each for key, each in state.items()}}, path)  # one module of two names
-    assert_same_encoder(Smp(3, encoder="resnet18", weights=str(path)), donor)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
@@ -193,19 +192,15 @@ def test_modern_backbones_take_timms_files_and_their_normalisation(tmp_path, arc
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_the_names_of_timms_classifier_leave_random_numbers_as_they_are():
-    state = torch.random.get_rng_state()
-    assert "conv_head.weight" in _classifier_names("tu-test_efficientnet")
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_weights_of_a_deeper_network_are_refused(tmp_path):
+def test_what_an_encoder_does_not_take_from_a_file_is_named(tmp_path, capsys):
     import timm
 
     path = tmp_path / "deeper.safetensors"
     save_file(timm.create_model("resnet34").state_dict(), path)  # has all of resnet18's names, and more
-    with pytest.raises(ModelError, match=r"unexpected: layer1\.2\."):
-        Smp(2, encoder="tu-resnet18", weights=str(path))
+    Smp(2, encoder="tu-resnet18", weights=str(path))
+    assert re.search(
+        r"deeper\.safetensors: \d+ tensors have no place in the encoder: .*layer1\.2\.", capsys.readouterr().err
+    )
 
 
 def test_weights_that_do_not_fit_are_listed(tmp_path, donor):
@@ -256,14 +251,10 @@ def test_a_damaged_or_missing_file_is_named(tmp_path, name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"architecture": "unetpluplus"},
-            "no architecture 'unetpluplus'; did you mean 'unetplusplus'? There are: unet,",
-        ),
-        ({"encoder": "resnet81"}, "there is no encoder 'resnet81'; did you mean 'resnet18'?"),
-        ({"encoder": "tu-convnext_ato"}, "did you mean 'tu-convnext_atto'?"),
-        ({"encoder": "convnext_atto"}, "no encoder 'convnext_atto'; did you mean 'tu-convnext_atto'?"),
-        ({"encoder": "resnet18", "weights": "imagnet"}, "did you mean 'imagenet'? There are: imagenet, ssl, swsl"),
+        ({"architecture": "unetpluplus"}, "Wrong architecture type `unetpluplus`. Available options are: ['unet', "),
+        ({"encoder": "resnet81"}, "Wrong encoder name `resnet81`, supported encoders: ["),
+        ({"encoder": "tu-convnext_ato"}, "Unknown model (convnext_ato)"),
+        ({"encoder": "tu-resnet18.a0_in1k", "weights": "imagenet"}, "encoder name: tu-resnet18.a1_in1k"),
         ({"encoder": "tu-resnet18", "weights": "ssl"}, "encoder name: tu-resnet18.a1_in1k"),
         (
             {"architecture": "dpt", "encoder": "tu-vit_small_patch14_dinov2"},
