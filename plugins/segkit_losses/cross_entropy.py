@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segkit.engine.distributed import global_rows
+from segkit.engine.distributed import current_micro_batch, global_rows, global_sum
 from segkit.errors import ConfigError
 
-from .pixels import batch_mean, require_at_least_0, weight_tensor, weighted_mean
+from .pixels import flat_labels, quotient, require_at_least_0, weight_tensor
 from .softmax import Softmax, SoftmaxLoss
 
 
@@ -31,6 +31,18 @@ class _Weighted(SoftmaxLoss):
     def pixel_weights(self, softmax: Softmax) -> Tensor:
         """Return the class weight of each pixel, ``[N]``; 0 for void pixels."""
         return self.class_weights.to(softmax.weights.dtype)[softmax.labels] * softmax.weights
+
+    def mean(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Return the mean of weighted values ``[N]``, or of their sum, over the labelled pixels of the whole batch.
+
+        Of micro-batches, the sum is divided by their share of the weights of the whole batch, and not by their own.
+        """
+        part = current_micro_batch()
+        if part is None:
+            return quotient(values, global_sum(weights.sum()))
+        labels, labelled = flat_labels(part.target, self.num_classes, self.ignore_index, weights.dtype)
+        whole = (self.class_weights.to(weights.dtype)[labels] * labelled).sum()
+        return quotient(values, global_sum(whole) * part.share)
 
 
 class CrossEntropy(_Weighted):
@@ -76,7 +88,7 @@ class CrossEntropy(_Weighted):
         if self.label_smoothing:
             spread = (softmax.costs * self.class_weights.to(weights.dtype)).mean()
             own = (1 - self.label_smoothing) * own + self.label_smoothing * spread
-        return batch_mean(own, weights, self.class_weights, self.ignore_index)
+        return self.mean(own, weights)
 
 
 class Focal(_Weighted):
@@ -120,7 +132,7 @@ class Focal(_Weighted):
         missing = (1 - softmax.log_p.exp()).clamp_min(torch.finfo(softmax.log_p.dtype).tiny)  # [N]
         weights = self.pixel_weights(softmax)
         values = -softmax.log_p * missing**self.gamma * weights  # [N]
-        return batch_mean(values, weights, self.class_weights, self.ignore_index)
+        return self.mean(values, weights)
 
 
 class Ohem(_Weighted):
@@ -171,7 +183,7 @@ class Ohem(_Weighted):
         hard = self._hard(softmax.log_p.detach().exp(), softmax.weights != 0)
         # multiply instead of indexing: the NaN weight of an unknown label must reach the loss even if it is not hard
         weights = self.pixel_weights(softmax) * hard
-        return weighted_mean(-softmax.log_p * weights, weights)
+        return quotient(-softmax.log_p * weights, global_sum(weights.sum()))
 
     def _hard(self, p: Tensor, labelled: Tensor) -> Tensor:
         """Return which pixels to keep, bool ``[N]``, by the probability of their class; void may be either."""

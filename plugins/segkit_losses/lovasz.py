@@ -40,11 +40,11 @@ class Lovasz(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the scalar loss of logits ``[B,C,H,W]`` and target ``[B,H,W]``."""
-        pixels = flatten(logits, target, self.num_classes, self.ignore_index)
+        labels, weights = flatten(logits, target, self.num_classes, self.ignore_index)
         # zero the logits of void pixels: they may be infinite or NaN, which a weight of 0 would not cancel
-        rows = logits.permute(0, 2, 3, 1).flatten(0, 2).masked_fill(pixels.weights[:, None] == 0, 0)  # [N,C]
-        p = global_rows(F.softmax(rows, dim=1, dtype=pixels.weights.dtype))  # [N,C]
-        labels, weights = global_rows(pixels.labels), global_rows(pixels.weights)  # [N]; from all processes
+        rows = logits.permute(0, 2, 3, 1).flatten(0, 2).masked_fill(weights[:, None] == 0, 0)  # [N,C]
+        p = global_rows(F.softmax(rows, dim=1, dtype=weights.dtype))  # [N,C]
+        labels, weights = global_rows(labels), global_rows(weights)  # [N]; from all processes
         labelled = weights != 0  # [N]; true for unknown labels too, whose weight is NaN
         costs, present = [], []
         for index, p_class in enumerate(p.unbind(1)):  # class by class: all at once would need several times the memory

@@ -61,11 +61,11 @@ class Tversky(SoftmaxLoss):
     With p the softmax and t the target (0 or 1), sums over the labelled pixels of the whole batch::
 
         hits = sum p_c t_c,   too_much = sum p_c (1 - t_c),   missed = sum (1 - p_c) t_c
-        index_c = (hits + smooth) / (hits + alpha * too_much + beta * missed + smooth)
+        index_c = hits / (hits + alpha * too_much + beta * missed)
         mean over classes c of  (1 - index_c) ** (1 / gamma)
 
     Salehi, Erdogmus, Gholipour, "Tversky Loss Function for Image Segmentation Using 3D Fully Convolutional Deep
-    Networks", MLMI 2017, arXiv 1706.05721. ``alpha = beta = 0.5`` is Dice (with half its smooth), ``alpha = beta = 1``
+    Networks", MLMI 2017, arXiv 1706.05721. ``alpha = beta = 0.5`` is Dice, ``alpha = beta = 1``
     is the IoU. A gamma other than 1 gives the focal variant: Abraham and Khan, "A Novel Focal Tversky Loss Function
     with Improved Attention U-Net for Lesion Segmentation", ISBI 2019, arXiv 1810.07842. The authors found 4/3 best and
     use the exponent 1 / gamma, as here (other libraries use gamma); their alpha and beta are swapped.
@@ -81,10 +81,9 @@ class Tversky(SoftmaxLoss):
         beta: weight of false negatives, above 0; larger than alpha by default, because small classes tend to be missed.
         gamma: above 1 the slope is steeper for nearly correct classes, below 1 for the worst; 1 is the plain loss.
         include_background: whether class 0 is included; set false if another loss covers it.
-        smooth: pixels added to numerator and denominator; default 0: more rewards missing a small class altogether.
 
     Raises:
-        ConfigError: alpha, beta, gamma or smooth is out of range.
+        ConfigError: alpha, beta or gamma is out of range.
     """
 
     def __init__(
@@ -95,20 +94,18 @@ class Tversky(SoftmaxLoss):
         beta: float = 0.7,
         gamma: float = 1.0,
         include_background: bool = True,
-        smooth: float = 0.0,
     ) -> None:
         super().__init__(num_classes, ignore_index, overlap=True)
-        require_at_least_0(alpha=alpha, smooth=smooth)
+        require_at_least_0(alpha=alpha)
         require_at_least_0(above=True, beta=beta, gamma=gamma)  # with beta 0, a class that is missed gives 0 / 0
-        self.alpha, self.beta, self.gamma = alpha, beta, gamma
-        self.include_background, self.smooth = include_background, smooth
+        self.alpha, self.beta, self.gamma, self.include_background = alpha, beta, gamma, include_background
 
     def cost(self, softmax: Softmax) -> Tensor:
         """Return the scalar loss; requires ``softmax.overlap``."""
         true_positives, predicted, target_pixels = global_sum(softmax.overlap)  # [C] each
         present = target_pixels != 0
         errors = self.alpha * (predicted - true_positives) + self.beta * (target_pixels - true_positives)  # [C]
-        below = torch.where(present, true_positives + errors + self.smooth, 1.0)
+        below = torch.where(present, true_positives + errors, 1.0)
         costs = torch.where(present, errors, 0.0) / below
         if self.gamma != 1:
             # the slope is infinite at a cost of 0, and rounding may make the cost negative
@@ -118,10 +115,6 @@ class Tversky(SoftmaxLoss):
 
 class DiceCrossEntropy(SoftmaxLoss):
     """Soft Dice plus cross-entropy, computed in one pass over the logits; void pixels are ignored.
-
-    ::
-
-        dice_scale * dice + cross_entropy_scale * cross_entropy
 
     Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature
     Methods 2021, arXiv 1809.10486. The terms are the losses ``dice`` and ``cross_entropy``: Dice is the mean over the
@@ -135,12 +128,9 @@ class DiceCrossEntropy(SoftmaxLoss):
         class_weights: for cross-entropy: one number of 0 or more per class, or a formula in a config; default: all 1.
         label_smoothing: for cross-entropy: share of the target spread over all classes, 0 to 1.
         include_background: whether Dice includes class 0.
-        smooth: for Dice: pixels added to numerator and denominator.
-        dice_scale: factor of Dice, 0 or more; 1 as in nnU-Net.
-        cross_entropy_scale: factor of cross-entropy, 0 or more; 1 as in nnU-Net.
 
     Raises:
-        ConfigError: one of the two losses refuses an option, or a scale is below 0.
+        ConfigError: one of the two losses refuses an option.
     """
 
     def __init__(
@@ -150,19 +140,14 @@ class DiceCrossEntropy(SoftmaxLoss):
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         include_background: bool = True,
-        smooth: float = 0.0,
-        dice_scale: float = 1.0,
-        cross_entropy_scale: float = 1.0,
     ) -> None:
         super().__init__(num_classes, ignore_index, overlap=True, costs=label_smoothing > 0)
-        require_at_least_0(dice_scale=dice_scale, cross_entropy_scale=cross_entropy_scale)
-        self.dice_scale, self.cross_entropy_scale = dice_scale, cross_entropy_scale
-        self.dice = Dice(num_classes, ignore_index, include_background, smooth)
+        self.dice = Dice(num_classes, ignore_index, include_background)
         self.cross_entropy = CrossEntropy(num_classes, ignore_index, class_weights, label_smoothing)
 
     def cost(self, softmax: Softmax) -> Tensor:
         """Return the scalar loss; requires ``softmax.overlap``."""
-        return self.dice_scale * self.dice.cost(softmax) + self.cross_entropy_scale * self.cross_entropy.cost(softmax)
+        return self.dice.cost(softmax) + self.cross_entropy.cost(softmax)
 
 
 def mean_of_present(costs: Tensor, present: Tensor, include_background: bool) -> Tensor:

@@ -32,10 +32,10 @@ ALL: dict[str, Callable[[int], nn.Module]] = {
     "dice_without_background": lambda classes: Dice(classes, include_background=False, smooth=1.0),
     "dice_cross_entropy": DiceCrossEntropy,
     "weighted_dice_cross_entropy": lambda classes: DiceCrossEntropy(
-        classes, class_weights=WEIGHTS[:classes], smooth=1.0, dice_scale=0.5
+        classes, class_weights=WEIGHTS[:classes], include_background=False
     ),
     "tversky": Tversky,
-    "focal_tversky": lambda classes: Tversky(classes, gamma=4 / 3, include_background=False, smooth=1.0),
+    "focal_tversky": lambda classes: Tversky(classes, gamma=4 / 3, include_background=False),
     "lovasz": Lovasz,
     "lovasz_without_background": lambda classes: Lovasz(classes, include_background=False),
     "ohem": Ohem,
@@ -110,11 +110,10 @@ def test_dice_is_its_formula_over_the_classes_that_are_there(smooth: float, back
     assert loss.item() == pytest.approx(sum(costs) / len(costs), rel=1e-6)
 
 
-@pytest.mark.parametrize("smooth", [0.0, 1.0])
 @pytest.mark.parametrize("background", [True, False])
 @pytest.mark.parametrize(("alpha", "beta", "gamma"), [(0.3, 0.7, 1.0), (1.0, 1.0, 1.0), (0.0, 2.0, 4 / 3)])
 def test_tversky_is_its_formula_over_the_classes_that_are_there(
-    alpha: float, beta: float, gamma: float, background: bool, smooth: float
+    alpha: float, beta: float, gamma: float, background: bool
 ) -> None:
     logits, target = batch()
     target[target == 2] = 1  # class 2 is absent
@@ -124,9 +123,9 @@ def test_tversky_is_its_formula_over_the_classes_that_are_there(
         hits = sum(p[index] for p, label in pixels if label == index)
         too_much = sum(p[index] for p, label in pixels if label != index)
         missed = sum(1 - p[index] for p, label in pixels if label == index)
-        tversky_index = (hits + smooth) / (hits + alpha * too_much + beta * missed + smooth)
+        tversky_index = hits / (hits + alpha * too_much + beta * missed)
         costs.append((1 - tversky_index) ** (1 / gamma))
-    loss = Tversky(4, VOID, alpha, beta, gamma, background, smooth)(logits, target)
+    loss = Tversky(4, VOID, alpha, beta, gamma, background)(logits, target)
     assert loss.item() == pytest.approx(sum(costs) / len(costs), rel=1e-6)
 
 
@@ -204,8 +203,8 @@ def test_tversky_of_two_halves_is_dice(background: bool) -> None:
     logits, target = batch()
     target[target == 2] = 1
     ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
-    loss = Tversky(4, VOID, alpha=0.5, beta=0.5, include_background=background, smooth=0.5)(ours, target)
-    expected = Dice(4, VOID, include_background=background, smooth=1.0)(theirs, target)
+    loss = Tversky(4, VOID, alpha=0.5, beta=0.5, include_background=background)(ours, target)
+    expected = Dice(4, VOID, include_background=background)(theirs, target)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(*(torch.autograd.grad(*pair)[0] for pair in ((loss, ours), (expected, theirs))))
 
@@ -597,7 +596,6 @@ def test_wrong_shapes_say_what_is_wanted(make: Callable[[int], nn.Module]) -> No
         (lambda: Tversky(4, alpha=-0.1), r"alpha = -0\.1; allowed are finite numbers of 0 or more"),
         (lambda: Tversky(4, beta=0.0), r"beta = 0\.0; allowed are finite numbers above 0"),
         (lambda: Tversky(4, gamma=math.inf), "gamma = inf; allowed are finite numbers above 0"),
-        (lambda: Tversky(4, smooth=-1.0), r"smooth = -1\.0; allowed are"),
         (lambda: Ohem(4, threshold=1.1), r"threshold = 1\.1; allowed is 0 to 1"),
         (lambda: Ohem(4, least=0.0), r"least = 0\.0; allowed is a share above 0, up to 1"),
         (lambda: Ohem(4, class_weights=[1.0, 2.0]), "class_weights has 2 numbers for 4 classes"),
@@ -611,10 +609,10 @@ def test_wrong_options_say_what_is_allowed(make_loss: Callable[[], nn.Module], m
 def test_dice_and_cross_entropy_together_are_their_sum() -> None:
     logits, target = batch(dtype=torch.float64)
     options = {"class_weights": WEIGHTS, "label_smoothing": 0.1}
-    both = DiceCrossEntropy(4, smooth=2.0, include_background=False, dice_scale=0.3, cross_entropy_scale=2.0, **options)
-    parts = (Dice(4, include_background=False, smooth=2.0), CrossEntropy(4, **options))
+    both = DiceCrossEntropy(4, include_background=False, **options)
+    parts = (Dice(4, include_background=False), CrossEntropy(4, **options))
     one, two = (logits.clone().requires_grad_() for _ in range(2))
-    together, apart = both(one, target), 0.3 * parts[0](two, target) + 2 * parts[1](two, target)
+    together, apart = both(one, target), parts[0](two, target) + parts[1](two, target)
     together.backward()
     apart.backward()
     torch.testing.assert_close(together, apart)
