@@ -129,7 +129,7 @@ def test_checks_are_called_as_their_rules_and_say_them_in_a_sentence() -> None:
     assert all(each.rule.endswith(".") and each.subject.name == "Constant" for each in asked)
 
 
-@pytest.mark.parametrize("name", ["dice", "losses/dice", "segkit:losses/dice"])
+@pytest.mark.parametrize("name", ["dice", "losses/dice"])
 def test_a_component_may_be_named_in_each_way_that_a_config_may(name: str) -> None:
     (*_, last) = checks("loss", name, {"smooth": 1.0}, {"copies": "why"})
     assert (last.subject.name, last.subject.options, last.known) == ("dice", {"smooth": 1.0}, None)
