@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from segkit.data.sample import SPLITS
-from segkit.errors import ConfigError, DataError, Issue, first_few
+from segkit.errors import ConfigError, DataError, DataWarning, Issue, first_few
 from segkit_folder.pairs import Found, NoFiles, Pattern
 from segkit_folder.pictures import folders_in
 from segkit_folder.splits import (
@@ -220,11 +220,10 @@ def warn_of_lists(root: Path) -> None:
     """Warn about files that are named like a split: they may be lists, but are not read."""
     if lists := split_lists(root):
         pattern = _pattern(lists[0].relative_to(root))
-        warnings.warn(
-            f"not read, though named like a split: {first_few([str(path) for path in lists])}; if they list names, "
-            f'set lists = "{pattern}"; if they list images with their masks, pairs = "{pattern}"',
-            stacklevel=3,
-        )
+        text = f"not read, though named like a split: {first_few([str(path) for path in lists])}; if they list names, "
+        text += f'set lists = "{pattern}"; if they list images with their masks, pairs = "{pattern}"'
+        ways = {"they list no images": {}, "they list the names of each split": {"lists": pattern}}
+        warnings.warn(DataWarning(text, ways), stacklevel=3)
 
 
 def _pattern(file: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,9 @@ from segkit.errors import ConfigError, RunFolderError, first_few, reason
 from segkit.registry import REGISTRIES
 
 if TYPE_CHECKING:
-    from segkit_init.findings import Findings, Question
-    from segkit_init.plan import Choice, Facts
+    from segkit_init.look import Findings
+    from segkit_init.plan import Choice
+    from segkit_init.questions import Question
 
 UNANSWERED = 1
 
@@ -51,28 +51,28 @@ class Init:
             raise ConfigError(f"-o {path}: the name of a config must end in .toml")
         if path.exists() and root.is_dir() and not arguments.overwrite:  # look reports a missing folder
             raise ConfigError(f"{path} exists; use --overwrite to replace it, or -o to write another file")
-        from segkit_init.look import facts_of, look
+        import torch
+
+        from segkit_init.look import look
         from segkit_init.plan import plan
 
-        if sys.stderr.isatty():  # thousands of files take some seconds
-            print(f"{root}: which files are images, and which their labels?", file=sys.stderr)
         found = look(root)
-        facts = facts_of(found)
-        chosen = plan(facts)
-        status = _write_answered(found, facts, chosen, path, arguments)
+        dataset, train = found.scan.splits["train"], found.scan.statistics["train"]
+        memory = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+        is_8_bit, shares = train[0].dtype == "uint8", found.scan.counts("train").shares.tolist()
+        chosen = plan([each.size for each in train], len(dataset.channels), is_8_bit, shares, memory)
+        status = _write_answered(found, chosen, path, arguments)
         if arguments.json:
             print_json(_document(found, chosen, path if status != UNANSWERED else None))
         return status
 
 
-def _write_answered(
-    found: Findings, facts: Facts, chosen: Mapping[str, Choice], path: Path, arguments: argparse.Namespace
-) -> int:
+def _write_answered(found: Findings, chosen: Mapping[str, Choice], path: Path, arguments: argparse.Namespace) -> int:
     """Print what was found; write the config unless a question is open."""
     from segkit_init.text import toml
 
     if not arguments.quiet:
-        print(_summary(found, facts))
+        print(_summary(found))
     asked = [question for question in found.questions if question.must]
     for question in asked:
         print(_question_text(question))
@@ -86,44 +86,46 @@ def _write_answered(
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunFolderError(f"{path} cannot be written: {reason(error)}") from error
-    return _check_written(path, len(facts.sizes), arguments)
+    return _check_written(path, len(found.scan.statistics["train"]), arguments)
 
 
 def _document(found: Findings, chosen: Mapping[str, Choice], path: Path | None) -> dict[str, Any]:
     """Return everything that is printed, for JSON."""
     questions = [
-        {**vars(each), "answers": [{"text": answer.text, "options": dict(answer.options)} for answer in each.answers]}
+        {"text": each.text, "key": each.key, "must": each.must, "answers": [vars(answer) for answer in each.answers]}
         for each in found.questions
+        if each.answers
     ]
     train = found.scan.splits["train"]
     return {
         "config": path and str(path),
         "dataset": found.dataset,
-        "options": dict(found.options),
+        "options": found.options,
         "splits": {name: len(dataset) for name, dataset in found.scan.splits.items()},
         "classes": dict(zip(train.classes, found.scan.counts("train").shares.tolist(), strict=True)),
         "plan": {key: choice._asdict() for key, choice in chosen.items()},
         "questions": questions,
-        "notes": list(found.notes),
+        "notes": found.notes,
         "errors": [issue.record() for issue in found.scan.errors],
     }
 
 
-def _summary(found: Findings, facts: Facts) -> str:
+def _summary(found: Findings) -> str:
     """Return what was recognised, one line per subject."""
     from segkit_init.plan import range_text
     from segkit_init.text import options_text
 
     train, shares = found.scan.splits["train"], found.scan.counts("train").shares.tolist()
+    statistics, channels = found.scan.statistics["train"], len(train.channels)
     largest = sorted(zip(shares, train.classes, strict=True), reverse=True)
     layout = {key: value for key, value in found.options.items() if key not in ("classes", "value_map", "colour_map")}
-    depth = "8 bits" if facts.is_8_bit else "more than 8 bits"
+    depth = "8 bits" if statistics[0].dtype == "uint8" else "more than 8 bits"
+    sizes = range_text([each.size for each in statistics])
     rows = [
         ("data set", f"{found.dataset}: {options_text(layout)}"),
         ("pictures", ", ".join(f"{len(dataset)} {name}" for name, dataset in found.scan.splits.items())),
-        ("", f"{range_text(facts.sizes)} pixels, {facts.channels} channel{'s' * (facts.channels > 1)} of {depth}"),
+        ("", f"{sizes} pixels, {channels} channel{'s' * (channels > 1)} of {depth}"),
         ("classes", f"{len(shares)}: {first_few([f'{name} {share:.1%}' for share, name in largest], 8)}"),
-        *(("note", note) for note in found.notes),
         *(("?" if "?" in each.text else "note", each.text) for each in found.questions if each.text and not each.must),
     ]
     return "\n".join(hanging(f"{title:<10}{text}", 10) for title, text in rows)

@@ -18,8 +18,8 @@ from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit_folder.layout import group_in
 from segkit_folder.splits import SPLIT_IN_A_NAME
-from segkit_init.findings import Answer, Question
 from segkit_init.judged import OF_A_DATE
+from segkit_init.questions import Answer, Question
 from segkit_init.text import options_text
 
 _MOST = 60  # pictures that are compared
@@ -62,13 +62,13 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
     if too_few and is_sure:
         keep = Answer("yes: the pictures of a group stay in one split", option | {"fractions": [0.5, 0.5]})
         answers = [keep, Answer("no: single pictures are split at random")]
-        yield Question(f"{text}: is each group one patient, scene or film?", answers, "group")
+        yield Question(f"{text}: is each group one patient, scene or film?", answers)
     elif is_sure or (is_numbered and not too_few):
         text += ": " if is_sure else ": is each group one patient, scene or film? assumed yes: "
-        yield Question(f"{text}every group stays in one split", [Answer("", option)], "group", must=False)
+        yield Question(f"{text}every group stays in one split", [Answer("", option)])
     else:
         text += f": is each group one object, patient or film? then {options_text(option)} keeps it in one split"
-        yield Question(text, (), "fractions", must=False)
+        yield Question(text)
 
 
 def _pattern(paths: Sequence[str]) -> tuple[str, bool]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from segkit.data.scan import Scan
 from segkit.errors import DataError
-from segkit_init.findings import Answer, Question
+from segkit_init.questions import Answer, Question
 
 _LOOKED_AT = 20  # samples
 _FEWEST = 5
@@ -20,12 +21,22 @@ _GAIN = 1.1  # times the contrast along the borders of labels
 _SURELY = 4  # times the deviation of the mean
 _CORNER = 0.6  # of height and width
 _CENTRE = 0.35
+_WAYS: Mapping[str, Callable[..., Any]] = {
+    "upside down": np.flipud,
+    "from right to left": np.fliplr,
+    "turned by half": partial(np.rot90, k=2),
+}
+_OF_SQUARES: Mapping[str, Callable[..., Any]] = {
+    "mirrored at the diagonal": np.transpose,
+    "turned by a quarter to the left": np.rot90,
+    "turned by a quarter to the right": partial(np.rot90, k=3),
+}
 
 
 def placed(scan: Scan) -> Iterator[Question]:
     """Ask whether labels are placed right, where mirrored labels fit the images better or all lie in one corner."""
     every = [(data, index) for data in scan.splits.values() for index in range(len(data))]
-    total = sum(scan.counts(split).shares for split in scan.splits)
+    usual = int(sum(scan.counts(split).shares for split in scan.splits).argmax())
     gains: dict[str, list[float]] = {}
     boxes = []
     for data, index in every[:: -(-len(every) // _LOOKED_AT)]:
@@ -33,45 +44,35 @@ def placed(scan: Scan) -> Iterator[Question]:
             sample = data[index]
             labels, grey = sample.mask.numpy().astype(np.int16), sample.image.numpy().mean(0)  # [H,W]
             labels[labels == data.ignore_index] = -1
-            ways = {
-                "upside down": labels[::-1],
-                "from right to left": labels[:, ::-1],
-                "turned by half": labels[::-1, ::-1],
-            }
-            if labels.shape[0] == labels.shape[1]:
-                ways["mirrored at the diagonal"] = labels.T
-                ways["turned by a quarter to the left"] = np.rot90(labels)
-                ways["turned by a quarter to the right"] = np.rot90(labels, 3)
+            is_square = labels.shape[0] == labels.shape[1]
             if own := _contrast(labels, grey):
-                for way, turned in ways.items():
-                    gains.setdefault(way, []).append(math.log(max(_contrast(turned, grey), 1e-9) / own))
-            if (shown := np.argwhere((labels >= 0) & (labels != int(total.argmax())))).size:
+                for way, turn in {**_WAYS, **(_OF_SQUARES if is_square else {})}.items():
+                    gains.setdefault(way, []).append(math.log(max(_contrast(turn(labels), grey), 1e-9) / own))
+            if (shown := np.argwhere((labels >= 0) & (labels != usual))).size:
                 boxes.append(np.concatenate([shown.min(0), shown.max(0) + 1]) / (*labels.shape, *labels.shape))
-    mend = Answer("no: correct the labels, and run init again")
-    found = {way: np.array(those) for way, those in gains.items() if len(those) >= _FEWEST}
-    sure = {
-        way: those.mean()
-        for way, those in found.items()
-        if those.mean() > max(math.log(_GAIN), _SURELY * those.std(ddof=1) / math.sqrt(len(those)))
-    }
+    answers = Answer("yes"), Answer("no: correct the labels, and run init again")
+    sure = {}
+    for way, those in gains.items():
+        if len(those) >= _FEWEST:
+            gain, deviation = float(np.mean(those)), float(np.std(those, ddof=1)) / math.sqrt(len(those))
+            if gain > max(math.log(_GAIN), _SURELY * deviation):
+                sure[way] = gain
     if sure:
-        text = f"the borders of the labels match edges in the images better {max(sure, key=lambda way: sure[way])}"
-        yield Question(f"{text}: are the labels right as they are?", [Answer("yes"), mend], "root")
+        text = f"the borders of the labels match edges in the images better {max(sure, key=sure.__getitem__)}"
+        yield Question(f"{text}: are the labels right as they are?", answers)
     if len(boxes) >= _FEWEST:
         least, most = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]
         if (most < _CORNER).all() and ((least + most) / 2 < _CENTRE).all():
-            text = (
-                f"all labels lie in the upper left {most[0]:.0%} of the height and {most[1]:.0%} of the width of the "
-            )
-            text += "images, as if they were drawn on smaller copies: do they belong there?"
-            yield Question(text, [Answer("yes"), mend], "root")
+            where = f"upper left {most[0]:.0%} of the height and {most[1]:.0%} of the width of the images"
+            text = f"all labels lie in the {where}, as if they were drawn on smaller copies: do they belong there?"
+            yield Question(text, answers)
 
 
 def _contrast(labels: NDArray[np.int16], grey: NDArray[Any]) -> float:
     """Return the mean step of grey values across the borders of labels, except borders of void."""
-    total = number = 0.0
+    steps = []
     for own, values in ((labels, grey), (labels.T, grey.T)):
         apart = (own[1:] != own[:-1]) & (own[1:] >= 0) & (own[:-1] >= 0)
-        total += float(np.abs(np.diff(values, axis=0))[apart].sum())
-        number += int(apart.sum())
-    return total / number if number else 0.0
+        steps.append(np.abs(np.diff(values, axis=0))[apart])
+    every = np.concatenate(steps)
+    return float(every.mean()) if every.size else 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 from statistics import median
 from typing import Any, NamedTuple
@@ -19,31 +18,22 @@ class Choice(NamedTuple):
     why: str
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the plan is based on.
+def plan(
+    sizes: Sequence[tuple[int, int]], channels: int, is_8_bit: bool, shares: Sequence[float], memory: int = 0
+) -> dict[str, Choice]:
+    """Return ``table.key`` -> value and reason.
 
-    Attributes:
+    Args:
         sizes: height and width of each training image, pixels.
         channels: number of channels of an image.
         is_8_bit: whether the images have 8 bits a channel.
         shares: share of each class in the labelled pixels of train.
-        card: memory of the GPU in bytes; 0 without a GPU.
+        memory: memory of the GPU in bytes; 0 without a GPU.
     """
-
-    sizes: Sequence[tuple[int, int]]
-    channels: int
-    is_8_bit: bool
-    shares: Sequence[float]
-    card: int = 0
-
-
-def plan(facts: Facts) -> dict[str, Choice]:
-    """Return ``table.key`` -> value and reason."""
-    card, count = facts.card > 0, len(facts.sizes)
-    chosen = {"data.resize": _resize(facts)}
+    card, count = memory > 0, len(sizes)
+    chosen = {"data.resize": _resize(sizes, card)}
     factor = chosen["data.resize"].value or 1
-    sizes = [(round(height * factor), round(width * factor)) for height, width in facts.sizes]
+    sizes = [(round(height * factor), round(width * factor)) for height, width in sizes]
     chosen["augment.crop"] = crop = _crop(sizes, 512 if card else 256)
     pixels = crop.value**2 if crop.value else max(height * width for height, width in sizes)
     most = 32 if card else 8
@@ -52,34 +42,34 @@ def plan(facts: Facts) -> dict[str, Choice]:
     where = "a GPU's memory" if card else "two CPU cores"
     few = f"all {count} training images" if batch < fitting else f"images per step, for {where}"
     chosen["train.batch_size"] = Choice(batch, few)
-    photographs = facts.channels == 3 and facts.is_8_bit
+    photographs = channels == 3 and is_8_bit
     more = 'for few photographs "smp" with weights = "imagenet" (a download) scores better'
     chosen["model.name"] = Choice("unet", more if photographs and count < 1000 else "trained from scratch")
-    width = 16 if not card else 64 if facts.card > 10 << 30 else 32
+    width = 16 if not card else 64 if memory > 10 << 30 else 32
     chosen["model.width"] = Choice(width, "use 16 on a laptop" if card else "use 64 on a GPU: 16 times the work")
-    blocks = not card and len(facts.shares) > 2 and median(min(size) for size in sizes) >= _LARGE  # two: fine borders
+    blocks = not card and len(shares) > 2 and median(min(size) for size in sizes) >= _LARGE  # two: fine borders
     chosen["model.patch_size"] = Choice(2 if blocks else None, "a quarter of the work: patches of 2 x 2 pixels")
     passes = max(1, -(-25 * batch // count))
     chosen["train.repeat"] = Choice(passes if passes > 1 else None, f"passes over the {count} images are one epoch")
     chosen["train.minutes"] = Choice(20, "a run measures how many steps fit into this time; more time, better scores")
     chosen["train.schedule"] = Choice("cosine", "the learning rate falls to 0 at the end of that time")
     chosen["train.ema"] = Choice(0.998 if card else 0.99, "an average of the latest weights is scored and kept")
-    chosen |= _balance(facts.shares, crop.value is not None)
+    chosen |= _balance(shares, crop.value is not None)
     scale = [0.5, 1.5] if photographs and crop.value else None
     chosen["augment.scale"] = Choice(scale, "near objects look larger; use [1.0, 1.0] where the scale never varies")
     chosen["augment.colour"] = Choice(0.3 if photographs else None, "light and cameras differ")
     return chosen
 
 
-def _resize(facts: Facts) -> Choice:
+def _resize(sizes: Sequence[tuple[int, int]], card: bool) -> Choice:
     """Return a factor that suits the longer side to the computer, and leaves the shorter side room for a crop."""
-    longest, wanted = median(max(size) for size in facts.sizes), 1024 if facts.card else 512
-    least = _MULTIPLE / median(min(size) for size in facts.sizes)
+    longest, wanted = median(max(size) for size in sizes), 1024 if card else 512
+    least = _MULTIPLE / median(min(size) for size in sizes)
     factor = max(round(wanted / longest, 2), ceil(100 * least) / 100)
     if longest <= 1.25 * wanted or factor >= 1:
-        return Choice(None, f"the network sees the images at their own size, {range_text(facts.sizes)}")
-    whose = "a GPU" if facts.card else "a laptop"
-    return Choice(factor, f"{range_text(facts.sizes)} is large for {whose}; scores use each mask's own size")
+        return Choice(None, f"the network sees the images at their own size, {range_text(sizes)}")
+    whose = "a GPU" if card else "a laptop"
+    return Choice(factor, f"{range_text(sizes)} is large for {whose}; scores use each mask's own size")
 
 
 def _crop(sizes: Sequence[tuple[int, int]], wanted: int) -> Choice:

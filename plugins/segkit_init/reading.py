@@ -13,8 +13,9 @@ import segkit
 from segkit.compose import build_splits
 from segkit.config import Config, read_config
 from segkit.data.sample import Dataset
+from segkit.errors import LabelError
 from segkit.options import options_of
-from segkit_init.stored import Labels
+from segkit_init.stored import Labels, StoredLabels, read_labels, some_of, stored_labels, threshold_of
 from segkit_init.text import options_text
 
 
@@ -56,11 +57,27 @@ class Reading:
         train = self._splits(split_seed=1)["train"]
         return [train.files(index) for index in range(len(train))] != self.files["train"]
 
-    def with_looked(self, looked: Sequence[Labels], **options: Any) -> Reading:
-        """Return a copy with the same files, with loaded masks and further options."""
-        other = replace(self, options={**self.options, **options}, looked=looked)
+    def with_masks(self, number: int) -> Reading:
+        """Return a copy with the same files, some of whose masks are loaded, with a threshold where they need one.
+
+        Raises:
+            DataError: the masks cannot be read.
+        """
+        some, options = some_of(self.masks, number), {**self.options}
+        try:
+            looked = read_labels(some)
+        except LabelError:
+            if (threshold := threshold_of(some)) is None:
+                raise
+            looked, options["threshold"] = read_labels(some, threshold), threshold
+        other = replace(self, options=options, looked=looked)
         vars(other)["files"] = self.files
         return other
+
+    @cached_property
+    def stored(self) -> StoredLabels:
+        """What the loaded masks store."""
+        return stored_labels(self.looked)
 
     @property
     def images(self) -> list[Path]:

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import segkit
-from segkit.compose import build_splits
 from segkit.data.read import opened
-from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
+from segkit.errors import DataError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
 from segkit_folder.pictures import folders_in
-from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix
-from segkit_init.findings import Question
+from segkit_folder.splits import SEVERAL, SUFFIXES, by_suffix
 from segkit_init.judged import select_readings
-from segkit_init.reading import Reading, config_of
+from segkit_init.questions import Question
+from segkit_init.reading import Reading
 
-_DATE = re.compile(r"(.*[^\d])?(19|20)\d\d[-_]?(0[1-9]|1[0-2])([-_]?[0-3]\d)?")
 
-
-def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list[Reading]:
+def readings_of(root: Path, asked: list[Question]) -> list[Reading]:
     """Return how the installed data sets can read a folder or, if none can, the folders in it.
 
-    Data sets that know their classes go before those that require them as an option. Failures and readings that are
-    ruled out are added to ``notes``, questions about lists that match no files to ``questions``.
+    Data sets that know their classes go before those that require them as an option. Failures, readings that are
+    ruled out, and questions about lists that match no files are added to ``asked``.
 
     Raises:
         DataError: no data set can read it; with what the folder holds.
@@ -41,60 +36,49 @@ def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list
     unreadable: list[Reading] = []
     stages = ((False, [root]), (False, inside), (True, [root]), (False, inside), (True, inside))
     for stage, (asks_for_classes, places) in enumerate(stages):
-        found = [each for place in places for each in _recognised(place, asks_for_classes, notes)]
-        found = found if asks_for_classes else [each for each in found if _is_of_its_kind(each, errors)]
+        found = [each for place in places for each in _recognised(place, asks_for_classes, asked)]
         if stage == 1:  # patterns are guesses: those over all folders go before those in one
             found = [each for each in found if not any("{id}" in str(value) for value in each.options.values())]
-        if not asks_for_classes:
-            unreadable += [each for each in found if not _is_readable(each, errors)]
-            found = [each for each in found if each not in unreadable]
-        if found:
-            failures = [f"not read: {error}" for error in dict.fromkeys(errors)]
+        if asks_for_classes and found:
             try:
-                found = select_readings(found, notes, questions) if asks_for_classes else found
+                found = select_readings(found, asked)
             except SegkitError:
                 if not unreadable:
                     raise
-            else:
-                notes += failures
-                return found
+                continue
+        elif not asks_for_classes:
+            found = [each for each in found if _is_readable(each, errors, unreadable)]
+        if found:
+            asked += [Question(f"not read: {error}") for error in dict.fromkeys(errors)]
+            return found
     if unreadable:
         return unreadable  # whoever reads it reports what is wrong
     raise DataError("\n".join(dict.fromkeys(errors)) or _nothing(root))
 
 
-def _is_of_its_kind(reading: Reading, errors: list[str]) -> bool:
-    """Whether files have the format of the data set that recognised their names or first bytes; else keep the error."""
-    with suppress(SegkitError):  # try again without skip_unpaired
-        return bool(reading.files)
+def _is_readable(reading: Reading, errors: list[str], unreadable: list[Reading]) -> bool:
+    """Whether a data set finds its files, and one of the first masks can be read; else keep the error."""
     try:
-        build_splits(config_of(reading.dataset, reading.options))
+        data = reading.splits["train"]
     except SegkitError as error:
-        issue = getattr(error, "issue", None)
-        is_other = isinstance(error, DataError) and (issue is None or issue.kind == "malformed")
-        if is_other and not isinstance(error, TooFewError | LabelError):  # these: the right format, unclear labels
-            errors.append(str(error))
-            return False
-    return True
-
-
-def _is_readable(reading: Reading, errors: list[str]) -> bool:
-    """Whether one of the first masks can be read (boxes cannot); else keep the error."""
-    data, found = reading.splits["train"], []
+        errors.append(str(error))
+        return False
+    found = []
     for index in range(min(len(data), 3)):
         try:
             data[index]
         except DataError as error:
-            if error.issue and error.issue.kind in ("overlap", "smaller"):  # a question covers these
+            if error.issue and error.issue.ways:  # a question covers it
                 return True
             found.append(str(error))
         else:
             return True
     errors += found[:1]
+    unreadable += [reading] if found else []
     return not found
 
 
-def _recognised(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Reading]:
+def _recognised(place: Path, asks_for_classes: bool, asked: list[Question]) -> Iterator[Reading]:
     """Yield the readings of a folder by data sets that require the option ``classes``, or by those that do not."""
     for component in segkit.datasets.components():
         try:
@@ -107,13 +91,7 @@ def _recognised(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterat
                         segkit.datasets.shortest_name(component), own, asks_for_classes and "classes" not in own
                     )
         except Exception as error:  # a third-party plugin may raise anything
-            notes.append(f"{component} could not look at {place}: {cause(error)}")
-
-
-def pictures_in(root: Path) -> dict[str, int]:
-    """Return folder (relative to the root) -> number of pictures, where there are any; hidden folders are skipped."""
-    held = {folder: sum(name.lower().endswith(SUFFIXES) for name in names) for folder, names in folders_in(root)}
-    return {folder.relative_to(root).as_posix(): number for folder, number in held.items() if number}
+            asked.append(Question(f"{component} could not look at {place}: {cause(error)}"))
 
 
 def _nothing(root: Path) -> str:
@@ -121,8 +99,11 @@ def _nothing(root: Path) -> str:
     closed = [str(path) for path in root.rglob("*") if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
     if closed:
         return f"{root}: no permission to open {first_few(closed)}"
-    held = by_suffix(Counter(sorted(Path(name).suffix.lower() for _, names in folders_in(root) for name in names)))
-    if not (found := pictures_in(root)):
+    files = [
+        (folder.relative_to(root).as_posix(), name.lower()) for folder, names in folders_in(root) for name in names
+    ]
+    held = by_suffix(Counter(sorted(Path(name).suffix for _, name in files)))
+    if not (found := Counter(folder for folder, name in files if name.endswith(SUFFIXES))):
         first = {path.suffix.lower(): path for path in sorted(root.rglob("*"), reverse=True)}
         for path in [path for suffix, path in first.items() if suffix in SEVERAL]:
             try:
@@ -133,11 +114,6 @@ def _nothing(root: Path) -> str:
         advice = "unpack archives, save other formats as .npy, and give the folder of images and masks"
         return f"{root} holds no pictures, but {held}; {advice}" if held else f"{root} holds no files"
     beside, held = held, first_few([f"{number} in {name}" for name, number in found.items()])
-    dates = sorted({name for each in found for name in each.split("/") if _DATE.fullmatch(name)})
-    if len(dates) > 1:
-        series = f"{root} holds pictures of several dates, in folders such as {first_few(dates, 3)}: a time series"
-        return f"{series}, which is not read; save one date, or all dates as bands of one file, beside the masks"
-
     return (
         f"{root} holds pictures ({held}; in all {beside}), but nothing shows which mask belongs to which image: "
         "save labels in text files or other programs' formats as PNG; give image and mask the same name in two "

@@ -19,9 +19,7 @@ from torch.nn.functional import max_pool2d
 from segkit.data.issues import merged
 from segkit.data.parallel import read_ahead
 from segkit.data.read import opened, read_header
-from segkit.data.sample import Colour
 from segkit.errors import DataError, Issue, LabelError, first_few
-from segkit_folder.files import telling_colours
 from segkit_folder.masks import AT_ENDS, read_mask, without_alpha
 
 Labels = NDArray[np.integer[Any]]
@@ -33,7 +31,6 @@ _MOST_HELD = 1000  # masks that are read at most
 _MOST_PIXELS = 1 << 27  # pixels of these masks together
 _LEAST = 2  # masks that are read at least, however large they are
 _MIDDLE = 2048  # height and width of the part of a large mask that shows how it was drawn
-_MOST_BLOBS = 20  # labels of a mask whose connected pieces are counted
 _SIDE = 256  # pixels to which a mask is reduced to find border labels
 _WINDOW = 9  # pixels of the reduced mask around each pixel
 _BETWEEN = 0.95  # share of places where labels meet: VOC's border is in 0.97 to 1, CamVid's labels in at most 0.33
@@ -44,8 +41,6 @@ JPEG_OFF = 16  # greys by which JPEG changes values near a border
 _FEWEST_BLURRED = 2  # labels, and a third of all in the mask: CamVid reduced four times has at most 3 of 11
 _MOST_FLAT = 20  # colours in a mask whose labels were partly erased
 _FLAT = 1e-4  # share of all pixels that lie between black and white in 3 x 3 equal pixels
-_STRAY = 1e-4  # share of all pixels: a label in one mask with fewer may be a slip of the brush
-_SEVERAL = 5  # masks that are needed to see that only one holds such a label
 _THIN = 0.005  # largest share of all pixels of a label without area
 
 
@@ -57,11 +52,9 @@ class StoredLabels:
         pixels: stored label -> number of pixels.
         edges: labels that lie along the borders of others.
         thin: rare labels that cover no area.
-        of_objects: whether labels look like ids of single objects: each mask counts 0, 1, 2, ... to its own number with
-            one piece per label, or most labels are in only one mask, or a channel of the colours counts.
+        of_objects: whether labels look like ids of single objects: each mask counts 0, 1, 2, ... to its own number, or
+            most labels are in only one mask.
         black_and_white: number of masks with only 0 and 255, where no other mask holds 255.
-        strays: labels with very few pixels, each in only one of several masks.
-        kinds: labels, except 0 and 255, of two kinds of masks, where no mask holds labels of both; else empty.
     """
 
     pixels: Counter[int]
@@ -69,8 +62,6 @@ class StoredLabels:
     thin: frozenset[int]
     of_objects: bool
     black_and_white: int
-    strays: frozenset[int] = frozenset()
-    kinds: Sequence[Sequence[int]] = ()
 
 
 def threshold_of(paths: Sequence[Path]) -> float | None:
@@ -133,12 +124,9 @@ def some_of(masks: Sequence[Path], most: int = _MOST_HELD) -> list[Path]:
     return [*masks[:: -(-len(masks) // most)]]
 
 
-def each_mask(paths: Sequence[Path], threshold: float | None = None) -> Iterator[tuple[Path, Labels]]:
-    """Yield each mask that can be read, with its path."""
-    read = read_ahead(lambda path: _read(path, threshold), paths, "masks")
-    for path, mask in zip(paths, read, strict=True):
-        if not isinstance(mask, DataError):
-            yield path, mask
+def each_mask(paths: Sequence[Path], threshold: float | None = None) -> Iterator[tuple[Path, Labels | DataError]]:
+    """Yield the path of each mask, and the mask or why it cannot be read."""
+    yield from zip(paths, read_ahead(lambda path: _read(path, threshold), paths, "masks"), strict=True)
 
 
 def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[Labels]:
@@ -152,27 +140,12 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[L
         LabelError: at least half of the masks cannot be read; with the reasons.
         DataError: some masks hold colours, and others labels.
     """
-    masks, errors = dict[Path, Labels](), []
-    read = read_ahead(lambda path: _read(path, threshold), paths, "masks")
-    for path, mask in zip(paths, read, strict=True):
-        if isinstance(mask, DataError):
-            errors.append(mask)
-        else:
-            masks[path] = mask
-    if 2 * len(errors) >= len(paths):
-        issues = merged(error.issue for error in errors if error.issue)
+    read = dict(each_mask(paths, threshold))
+    masks = {path: mask for path, mask in read.items() if not isinstance(mask, DataError)}
+    if 2 * len(masks) <= len(read):
+        issues = merged(each.issue for each in read.values() if isinstance(each, DataError) and each.issue)
         raise LabelError("\n".join(map(str, issues)) or "there are no masks")
-    return _of_one_kind(masks if threshold is not None else _by_palettes(masks))
-
-
-def _by_palettes(masks: dict[Path, Labels]) -> dict[Path, Labels]:
-    """Return the masks, as colours where a colour has several labels because each mask has a palette of its own."""
-    palettes = {path: palette for path in masks if (palette := read_header(path).palette)}
-    colours = [telling_colours(palette, range(256), masks[path]) for path, palette in palettes.items()]
-    drawn = {each for own in colours for each in own.items()}
-    if len(palettes) < len(masks) or len({colour for _, colour in drawn}) == len(drawn):
-        return masks
-    return {path: _packed(palette)[masks[path]] for path, palette in palettes.items()}
+    return _of_one_kind(masks)
 
 
 def _of_one_kind(masks: Mapping[Path, Labels]) -> list[Labels]:
@@ -184,18 +157,15 @@ def _of_one_kind(masks: Mapping[Path, Labels]) -> list[Labels]:
     colours = {path: np.unique(mask) for path, mask in masks.items() if mask.max() >= COLOUR}
     if not colours:
         return [*masks.values()]
-    known, found, odd = np.unique(np.concatenate([*colours.values()])), [], []
-    for path, mask in masks.items():
-        grey = mask if path in colours else COLOUR | 0x010101 * mask.astype(np.int64)
-        found.append(grey)
-        if path not in colours and not read_header(path).has_colours and not np.isin(grey, known).all():
-            odd.append(path)
+    known = np.unique(np.concatenate([*colours.values()]))
+    greys = {path: COLOUR | 0x010101 * mask.astype(np.int64) for path, mask in masks.items() if path not in colours}
+    odd = [path for path, grey in greys.items() if not (read_header(path).has_colours or np.isin(grey, known).all())]
     if odd:
         texts = [first_few(sorted(map(str, those)), 3) for those in (colours, odd)]
         what = f"of {len(masks)} that were read {len(colours)} hold colours ({texts[0]})"
         what += f", and {len(odd)} hold labels or greys ({texts[1]})"
         raise DataError(f"the masks differ in kind: {what}; export all of them in one way")
-    return found
+    return [greys.get(path, mask) for path, mask in masks.items()]
 
 
 def _read(path: Path, threshold: float | None) -> Labels | DataError:
@@ -208,12 +178,9 @@ def _read(path: Path, threshold: float | None) -> Labels | DataError:
         if error.issue is None or error.issue.kind != "colours":
             return error
         colours = [*error.issue.stored]
-        packed: Labels = _packed(colours)[read_mask(path, {colour: index for index, colour in enumerate(colours)})]
-        return packed
-
-
-def _packed(colours: Iterable[Colour]) -> Labels:
-    return np.array([COLOUR | red << 16 | green << 8 | blue for red, green, blue in colours], np.int32)
+        packed = np.array([COLOUR | red << 16 | green << 8 | blue for red, green, blue in colours], np.int32)
+        found: Labels = packed[read_mask(path, {colour: index for index, colour in enumerate(colours)})]
+        return found
 
 
 def _blurred(mask: Labels, path: Path) -> LabelError | None:
@@ -266,47 +233,33 @@ def _between_and_within(mask: Labels) -> tuple[NDArray[np.bool_], NDArray[np.boo
 
 def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     """Count what masks store."""
-    pixels: Counter[int] = Counter()
-    images: Counter[int] = Counter()
+    pixels, images, looked_at, edges, inside = (Counter[int]() for _ in range(5))
     sets: Counter[frozenset[int]] = Counter()
-    looked_at: Counter[int] = Counter()
-    edges: Counter[int] = Counter()
-    inside: Counter[int] = Counter()
     black_and_white = 0
-    blobs = whole = 0  # labels of masks except 0; those of them that are one connected piece
     for mask in masks:
         values, numbers = _counted(mask)
-        labels, part = values.tolist(), _middle(mask)
+        labels = values.tolist()
         pixels.update(dict(zip(labels, numbers.tolist(), strict=True)))
         images.update(labels)
         sets[frozenset(labels) - {0, 255}] += 1
         black_and_white += labels == [0, 255]
         if sets.total() <= _LOOKED_AT:
-            euler = [_euler(part == label) for label in labels[:_MOST_BLOBS] if label]
-            blobs, whole = blobs + len(euler), whole + euler.count(1)
             looked_at.update(labels)
             edges.update(_edges(mask, values))
-            inside.update(np.unique(part[_between_and_within(part)[1]]).tolist())
         if not inside.keys() >= {*labels}:
             inside.update(np.unique(mask[_between_and_within(mask)[1]]).tolist())
     along = frozenset(label for label, number in edges.items() if number >= 0.7 * looked_at[label])
-    counting = _count_up(sets, pixels, whole >= 0.8 * max(blobs, 1))
-    once = sum(number == 1 for number in images.values())
     few = _THIN * pixels.total()
     thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])
-    counting |= are_counted([label for label in pixels if label >= COLOUR])
-    of_objects = counting or (once >= 8 and 2 * once > len(images))
-    most = _STRAY * pixels.total() if sets.total() >= _SEVERAL else 0
-    strays = frozenset(label for label, number in images.items() if number == 1 and pixels[label] < most)
-    white = black_and_white * (images[255] == black_and_white)
-    return StoredLabels(pixels, along, thin, of_objects, white, strays, _kinds(sets))
+    once = sum(number == 1 for number in images.values())
+    of_objects = _count_up(sets, pixels) or (once >= 8 and 2 * once > len(images))
+    return StoredLabels(pixels, along, thin, of_objects, black_and_white * (images[255] == black_and_white))
 
 
-def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int], are_whole: bool) -> bool:
+def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int]) -> bool:
     """Whether each mask holds the first labels of one common order, to a varying number, as ids of objects do.
 
     Classes instead are missing here and there. ``sets`` lack 0 and 255; the most frequent colour is the background.
-    ``are_whole``: most labels are one connected piece; objects are in several pieces where others hide them.
     """
     background = {max(pixels, key=pixels.__getitem__)} if max(pixels, default=0) >= COLOUR else set()
     held = [(labels - background, count) for labels, count in sets.items() if labels - background]
@@ -316,27 +269,11 @@ def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int], are_whole: bo
     order = sorted(images, key=lambda label: (-images[label] * (label >= COLOUR), label))
     numbers: Counter[int] = Counter()  # number of labels -> masks
     for labels, count in held:
-        numbers[len(labels)] += count * (labels == {*order[: len(labels)]})
-    of_any, in_order, most = max(5, sum(count for _, count in held)), numbers.total(), max(+numbers, default=0)
+        if labels == {*order[: len(labels)]}:
+            numbers[len(labels)] += count
+    in_order = numbers.total()
     varies = 2 * max(numbers.values(), default=0) <= in_order
-    return len(+numbers) >= 3 and (
-        (20 * in_order >= 19 * of_any and varies)
-        or (10 * in_order >= 9 * of_any and most > 3 and are_whole)
-        or (4 * in_order >= 3 * of_any and varies and most > 8)
-    )
-
-
-def _kinds(sets: Counter[frozenset[int]]) -> list[list[int]]:
-    """Return the labels of two kinds of masks that share none, each with two or more masks and labels; else []."""
-    kinds: list[tuple[frozenset[int], int]] = []
-    for labels, number in sets.items():
-        touching = [each for each in kinds if each[0] & labels]
-        joined = labels.union(*(each for each, _ in touching))
-        kinds = [each for each in kinds if each not in touching]
-        kinds += [(joined, number + sum(count for _, count in touching))] if joined else []
-    if len(kinds) != 2 or any(len(labels) < 2 or number < 2 for labels, number in kinds):
-        return []
-    return sorted(sorted(labels) for labels, _ in kinds)
+    return len(numbers) >= 3 and varies and 20 * in_order >= 19 * max(5, sum(count for _, count in held))
 
 
 def _counted(mask: Labels) -> tuple[Labels, NDArray[np.int64]]:
@@ -345,23 +282,6 @@ def _counted(mask: Labels) -> tuple[Labels, NDArray[np.int64]]:
         return np.unique(mask, return_counts=True)
     pixels = np.array(Image.fromarray(mask).histogram())  # a tenth of the time
     return np.flatnonzero(pixels).astype(np.uint8), pixels[pixels > 0]
-
-
-def are_counted(colours: Sequence[int]) -> bool:
-    """Whether a channel counts to fewer than there are colours, and some colours, but not all, differ only in it."""
-    for shift in (0, 8, 16):
-        counts, others = ({each & bits for each in colours} for bits in (255 << shift, ~(255 << shift)))
-        if len(counts) > 3 and max(counts) >> shift < len(colours) and 1 < len(others) < len(colours):
-            return True
-    return False
-
-
-def _euler(bits: NDArray[np.bool_]) -> int:
-    """Return pieces minus holes, with 8-connected pixels: Gray, "Local Properties of Binary Images", 1971."""
-    padded = np.pad(bits, 1).astype(np.int8)
-    four = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
-    diagonal = (four == 2) & (padded[:-1, :-1] == padded[1:, 1:])
-    return int((four == 1).sum() - (four == 3).sum() - 2 * diagonal.sum()) // 4
 
 
 def _edges(mask: Labels, values: Labels) -> set[int]:

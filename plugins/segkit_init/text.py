@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segkit.errors import one_line
-from segkit_init.findings import Answer, Findings
 from segkit_init.plan import Choice
+from segkit_init.questions import Answer
+
+if TYPE_CHECKING:
+    from segkit_init.look import Findings
 
 _WIDTH = 118
 _EXPLAINED = ("data.resize", "augment.crop", "loss.class_weights")  # where one of these is left out, a comment says why
@@ -41,7 +44,7 @@ def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
     if not isinstance(findings.options.get("classes"), list):
         lines += _comment(f"its classes: {', '.join(findings.scan.splits['train'].classes)}")
     for note in findings.notes:
-        lines += _comment(note)
+        lines += _comment(note, _mark(note))
     lines += ["", "[data]"]
     for key in of_data:
         lines += [*_questions(key, findings), *_entry(key.removeprefix("data."), findings.options[key])]
@@ -113,12 +116,16 @@ def _questions(key: str, findings: Findings) -> list[str]:
     """Return the questions about a key, the answer taken, and the other answers with their options."""
     lines = []
     for question in findings.questions:
-        if question.key == key and question.text:
-            lines += _comment(question.text, "# ? " if "?" in question.text else "# ")
-            taken, *others = question.answers or [Answer("")]
+        if question.answers and question.key == key and question.text:
+            lines += _comment(question.text, _mark(question.text))
+            taken, *others = question.answers
             lines += _comment(f"taken: {taken.text}", "#   ", "#     ") if taken.text else []
             lines += [line for each in others for line in _comment(f"or: {answer_text(each)}", "#   ", "#     ")]
     return lines
+
+
+def _mark(text: str) -> str:
+    return "# ? " if "?" in text else "# "
 
 
 def _classes(findings: Findings) -> list[str]:

@@ -1,0 +1,104 @@
+"""Questions about the splits of a data set, and about what its scan has found and what it has not read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import starmap
+from pathlib import Path
+from typing import Any
+
+from segkit.data.read import file_of
+from segkit.data.scan import Scan
+from segkit.errors import Issue, first_few
+from segkit_folder.pictures import folders_in
+from segkit_folder.splits import split_in
+from segkit_init.questions import Answer, Question
+from segkit_init.reading import Reading
+from segkit_init.text import options_text
+
+_TOO_FEW = 10  # pictures: a score on one or two of them means little
+_WITHOUT_VAL = (["train"], ["train", "test"])
+_OF_ALL = ("scaled", "fourth_channel")  # what these mean is true of all files; a few such files are rather damaged
+_TEXTS = (".txt", ".md", ".pdf", ".html", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".toml", ".py", ".sh")
+
+
+def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Question]:
+    """Propose to take val from train, or to split all images at random; ``known``: options of the data set.
+
+    Ask whether folders with names of splits, which do not divide the images, are splits.
+    """
+    if "val" in known - reading.options.keys() and [*reading.files] in _WITHOUT_VAL:
+        yield Question("no list or folder defines val: it is taken from train at random", [Answer("", {"val": 0.15})])
+    elif {"fractions", "split_seed"} <= {*known} and reading.is_dealt:
+        text = "no list or folder assigns images to splits: they are split at random, the same way every time"
+        yield Question(text, [Answer("", {"fractions": [0.7, 0.15, 0.15]})])
+        root = Path(reading.options["root"]).expanduser()
+        paths = [path.relative_to(root) for path in reading.images if path.is_relative_to(root)]
+        beside: dict[Path, set[str]] = {}
+        for folder in {folder for path in paths for folder in path.parents[:-1]}:
+            beside.setdefault(folder.parent, set()).add(folder.name)
+        for names in beside.values():
+            called = sorted(name for name in names if split_in(name))
+            if called and (len(called) < len(names) or {"train"} < {*map(split_in, called)}):
+                mend = Answer("yes: name the folders train, val and test, and run init again")
+                text = f"some folders have names of splits: {first_few(called)}; are these splits?"
+                yield Question(text, [Answer("no: split all images at random"), mend])
+                return
+
+
+def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
+    """Ask which way of an issue is right, or whether to leave out a few files; ``known``: options of the data set."""
+    total = sum(map(len, scan.splits.values()))
+    found: dict[str, tuple[Mapping[str, Mapping[str, Any]], list[Issue]]] = {}
+    for issue in (*scan.errors, *scan.warnings):
+        ways = {
+            text: options
+            for text, options in issue.ways.items()
+            if all(key.startswith("data.") or key in known for key in options)
+        }
+        are_few = issue.skippable and (2 if ways else 5) * len(issue.files) < total
+        if are_few and (issue.kind in _OF_ALL or not ways):
+            ways = {"leave these files out": {"data.on_bad": "skip"}, **ways}
+        if ways:
+            found.setdefault(repr(ways), (ways, []))[1].append(issue)
+    for ways, issues in found.values():
+        text, answers = "; ".join(map(str, issues)), [*starmap(Answer, ways.items())]
+        if [*ways] == [""]:
+            yield Question(f"{text}; taken: {options_text(ways[''])}", answers)
+        else:
+            yield Question(text, [*answers, Answer("correct that first, and run init again")])
+
+
+def bands_asked(channels: Sequence[str]) -> Iterator[Question]:
+    """Propose the bands that pictures show as red, green and blue."""
+    if len(channels) <= 3:
+        return
+    lower = [name.casefold() for name in channels]
+    named = [lower.index(each) + 1 for each in ("red", "green", "blue") if each in lower]
+    guess = [4, 3, 2] if len(channels) >= 12 else [3, 2, 1]  # Sentinel-2: coast, blue, green, red; others: blue first
+    text = f"which of the {len(channels)} channels are red, green and blue in pictures? (the network sees all of them)"
+    yield Question(text, [Answer("", {"data.rgb": named if len(named) == 3 else guess})])
+
+
+def few_asked(total: int, options: Mapping[str, Any]) -> Iterator[Question]:
+    """Ask whether to continue with very few pictures."""
+    if total < _TOO_FEW:
+        text = f"only {total} pictures: there is little to learn from, and scores on so few mean little"
+        fractions = {"fractions": [0.7, 0.3]} if "fractions" in options else {}  # two splits instead of three
+        answers = [Answer("continue, to see that training works", fractions), Answer("label about 20 more first")]
+        yield Question(text, answers)
+
+
+def unread_noted(root: Path, scan: Scan) -> Iterator[Question]:
+    """Note folders and formats from which nothing is read, except texts."""
+    every = [path for data in scan.splits.values() for index in range(len(data)) for path in data.files(index)]
+    read = {(path.parent, path.suffix.lower()) for path, _ in map(file_of, every)}
+    used = {(folder.resolve(), suffix) for folder, suffix in read}  # for a link, the folder that holds it
+    held: Counter[str] = Counter()
+    for folder, names in folders_in(root):
+        for suffix in (Path(name).suffix.lower() for name in names):
+            if suffix not in ("", *_TEXTS) and (folder.resolve(), suffix) not in used:
+                held[f"{suffix} in {folder.relative_to(root).as_posix()}"] += 1
+    if held:
+        yield Question(f"not read: {first_few([f'{number} {which}' for which, number in held.items()])}")
