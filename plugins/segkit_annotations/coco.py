@@ -13,6 +13,7 @@ from segkit_annotations.dataset import CROWD, AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.rasterizer import Rule
+from segkit_folder.pairs import natural
 
 _FIRST = re.compile(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:')  # files may be gigabytes
 
@@ -33,7 +34,7 @@ class CocoDataset(AnnotatedImages):
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         content, key = files.load(path, _packed), self.attribute or "name"
-        categories = sorted(content["categories"], key=lambda each: files.natural(str(each["id"])))
+        categories = sorted(content["categories"], key=lambda each: natural(str(each["id"])))
         called = _by_id(path, "categories", ((each["id"], files.text(each[key])) for each in categories))
         images = _by_id(path, "images", ((each["id"], str(each["file_name"])) for each in content["images"]))
         shapes: dict[str, list[Shape]] = {number: [] for number in images}

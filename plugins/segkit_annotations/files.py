@@ -22,7 +22,7 @@ from segkit.errors import DataError, Issue, first_few, reason
 from segkit_annotations.draw import Shape
 from segkit_folder.pictures import folders_in, listing, path_in
 from segkit_folder.propose import propose_layout
-from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, composed, split_called
+from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, composed, split_in
 
 DEPTH = 5  # levels of folders below the root that are searched
 _OF_MASKS = re.compile(r"(?i)mask|label|annot|seg|(?<![a-z])gt")  # words in names of mask folders
@@ -69,11 +69,6 @@ def places(root: Path, pattern: str) -> list[tuple[str | None, Path]]:
     return found
 
 
-def split_in(text: str) -> str | None:
-    """Return the split named by the last split word in a path or name, or None."""
-    return split_called((_WORD.findall(text) or [""])[-1])
-
-
 def patterns(paths: Iterable[str]) -> list[str]:
     """Merge paths that differ only in the name of a split into one pattern with ``{split}``."""
     found: dict[str, list[str]] = {}
@@ -98,11 +93,6 @@ def are_masked(root: Path, images: Collection[Path]) -> bool:
     """Whether the folder holds masks as picture files that are not among the annotated ``images``."""
     masks = [{*each.layout.masks.values()} for each in propose_layout(root)]
     return any(not each or not each <= {*images} for each in masks)
-
-
-def natural(text: str) -> list[tuple[int, str]]:
-    """Sort key for natural order, in which 2 comes before 10."""
-    return [(int(each or -1), "") if each.isdecimal() else (-1, each) for each in re.split(r"(\d+)", text)]
 
 
 # ---- files ----

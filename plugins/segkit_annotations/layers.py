@@ -15,13 +15,12 @@ from PIL import Image
 from segkit.data.issues import refuse
 from segkit.data.read import opened, read_header
 from segkit.errors import DataError, DataWarning, Issue, LabelError, first_few
-from segkit_annotations import files
 from segkit_annotations.dataset import NOT_SHOWN, AnnotatedImages
 from segkit_annotations.draw import Shape, Size
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.layers_in import numbered, recognised
 from segkit_annotations.rasterizer import Rule
-from segkit_folder.pairs import LEFT_OUT, Found, Pattern
+from segkit_folder.pairs import LEFT_OUT, Found, Pattern, natural
 
 Key = Callable[[Mapping[str, str]], tuple[str, ...]]
 _BESIDE = re.compile(r"\{(id|class)\}([^{}/*]+)\{(id|class)\}")
@@ -73,7 +72,7 @@ class LayersDataset(AnnotatedImages):
         what, advice = "mask without an image", f"its image is expected at {sides[0]}"
         lonely = [] if self.skip_unpaired else [str(those[0].path) for those in layers.values()]
         refuse([Issue("mask_without_image", path, what, advice, ways=LEFT_OUT) for path in lonely])
-        return sorted({shape.label for entry in entries for shape in entry.shapes}, key=files.natural), entries
+        return sorted({shape.label for entry in entries for shape in entry.shapes}, key=natural), entries
 
     def _size(self, entry: Record) -> Size | None:
         return read_header(entry.sources[0]).size if entry.shapes else None
@@ -115,7 +114,7 @@ def _lacking(entries: Sequence[Record]) -> list[str]:
     held = {entry.image: [shape.label for shape in entry.shapes] for entry in entries}
     if any(len(own) > len({*own}) for own in held.values()):
         return []
-    known = sorted({label for own in held.values() for label in own}, key=files.natural)
+    known = sorted({label for own in held.values() for label in own}, key=natural)
     without = {label: [image.name for image, own in held.items() if label not in own] for label in known}
     if all(without.values()) and 10 * sum(map(len, without.values())) > len(held) * len(known):
         return []  # files seem to be written only for classes that an image shows

@@ -17,7 +17,7 @@ from segkit_annotations.draw import Shape, bounds, numbers
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.rasterizer import Rule
 from segkit_annotations.tools import is_known, records
-from segkit_folder.splits import SUFFIXES
+from segkit_folder.splits import SUFFIXES, split_in
 
 _POINTS = re.compile(r"<(vertex|coordinate|polygon|pt|point)\b|\"coordinates\"", re.IGNORECASE)
 _OTHERS = re.compile(r"<annotations>|\"(_via_|shapes|categories|classTitle)")  # CVAT's and other formats
@@ -46,7 +46,7 @@ class PolygonsDataset(AnnotatedImages):
         pictures: dict[str, list[Path]] = {}
         for path in files.pictures(root / images):
             pictures.setdefault(path.stem, []).append(path)
-        splits = [files.split_in(entry.sources[0].parent.relative_to(root).as_posix()) for entry in entries]
+        splits = [split_in(entry.sources[0].parent.relative_to(root).as_posix()) for entry in entries]
         for number, (entry, split) in enumerate(zip(entries, splits, strict=True)):
             image, path = entry.image, entry.sources[0]
             if image == path:

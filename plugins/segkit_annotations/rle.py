@@ -22,6 +22,7 @@ from segkit_annotations.files import Drawn, Record
 from segkit_annotations.layers import LayersDataset
 from segkit_annotations.named import finder
 from segkit_annotations.rasterizer import Rule
+from segkit_folder.splits import split_in
 
 _RUNS = re.compile(r"encod.*|.*rle.*|segmentation|annotation|runs|pixels", re.IGNORECASE)  # headings of columns
 _CLASS = re.compile(r".*(class|label|category).*", re.IGNORECASE)
@@ -63,7 +64,7 @@ class RleDataset(AnnotatedImages):
                 labels |= {label} if runs else set()
                 called = [each for each in named(image) if image in (own := {each.stem, each.name}) or not own & names]
                 if called:  # pictures that another line names exactly are excluded
-                    picture = files.nearest(root, path, called, split or files.split_in(path.stem))
+                    picture = files.nearest(root, path, called, split or split_in(path.stem))
                     found.setdefault(picture, []).extend([(label, runs)] * bool(runs))
                     sizes[picture] = size
                 else:

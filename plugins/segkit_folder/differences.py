@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from segkit.data.read import file_of
 from segkit_folder.splits import (
-    ANY_SPLIT,
     SPLIT_IN_A_NAME,
+    SPLIT_WORD,
     composed,
     is_train_and_val,
     split_called,
@@ -28,7 +28,7 @@ MOST_WORDS = 24  # the most words in a name for which all runs are compared
 MOST_PARTNERS = 12  # candidates per image, those with the most in common
 _PART = re.compile(r"(\.\w+#)")  # separates the name of a file from the name of a picture in it
 _NUMBER = re.compile(r"[^\W_]*(?:\d[^\W\d_]+\d|[^\W\d_]\d+[^\W\d_])[^\W_]*|\d+")  # also in hashes and times: 0ade7
-_IN_A_FILE = re.compile(rf"(?i)(?<![^\W_])(?:{ANY_SPLIT})(?![^\W\d_])")  # labelTrainIds has no split
+
 _SAME = "\0"  # stands for the last word that two paths share, in a folder that only one of them has
 
 
@@ -152,7 +152,7 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
             shared = next((core for core in cores[::-1] if len(core) > 2), _SAME)
             key = [
                 tuple(
-                    re.sub(r"\d+", "*", text) if is_loose else _IN_A_FILE.sub("{split}", text) if several else text
+                    re.sub(r"\d+", "*", text) if is_loose else SPLIT_WORD.sub("{split}", text) if several else text
                     for part in parts
                     for text in (part.split(core, 1) if core else (part.replace(shared, _SAME), ""))
                 )

@@ -19,6 +19,7 @@ from segkit_folder.pictures import folders_in
 from segkit_folder.splits import (
     ANY_SPLIT,
     SPLIT_NAMES,
+    SPLIT_WORD,
     SUFFIXES,
     composed,
     is_train_and_val,
@@ -30,7 +31,7 @@ _LIST = re.compile(
     rf"(?:lists?[-_])?(?:{ANY_SPLIT}|trainval|splits?)\d*(?:[-_](?:lists?|ids?|files?|names?|set|final))?\.(?:txt|csv|lst|json)",
     re.IGNORECASE,
 )
-_WORD = re.compile(rf"(?i)(?<![a-z])(?:{ANY_SPLIT})(?![a-z])")
+
 _HEADING = re.compile(r"(?i)[\"#]*(image|img|file|mask|label|name|id|path|sample)[a-z_ ]*\"?")  # a column's heading
 _DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
 _MOST_TABLES = 20  # files that are searched for splits inside
@@ -227,7 +228,7 @@ def warn_of_lists(root: Path) -> None:
 
 
 def _pattern(file: Path) -> str:
-    return file.with_name(_WORD.sub("{split}", file.name)).as_posix()
+    return file.with_name(SPLIT_WORD.sub("{split}", file.name)).as_posix()
 
 
 def split_lists(root: Path, depth: int = 2) -> list[Path]:
@@ -244,7 +245,7 @@ def candidates(root: Path) -> Iterator[Lists]:
     called = split_lists(root, _DEPTH)
     named: dict[str, dict[str, Path]] = defaultdict(dict)
     for file in called:
-        if word := _WORD.search(file.stem):
+        if word := SPLIT_WORD.search(file.stem):
             named[_pattern(file.relative_to(root))][split_called(word[0]) or ""] = file
         elif file.stem.lower().startswith("trainval"):
             named[file.relative_to(root).with_name("{split}" + file.suffix).as_posix()]["trainval"] = file

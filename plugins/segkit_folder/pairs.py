@@ -232,7 +232,7 @@ def _found(pattern: Pattern, places: Sequence[tuple[str, Listing]], ignore_case:
         values = {name: word for name, word in words.items() if name not in splits}
         values |= {"split": split for split in splits.values() if split}  # noqa: B035  (all are the same)
         picture = Found(path_in(pattern.base, stored), pattern.name_of(relative), values)
-        found.append((_natural(relative), picture))
+        found.append((natural(relative), picture))
     for (_, split), names in called.items():
         if both := [names.pop(word) for word in [*names] if is_train_and_val(word) and len(names) > 1]:
             start = str(pattern.base / both[0])
@@ -256,7 +256,7 @@ def _holds_pictures(folder: Path, others: Collection[Path]) -> bool:
     return folder not in others and any(name.lower().endswith(SUFFIXES) for names in listing(folder) for name in names)
 
 
-def _natural(path: str) -> list[Any]:
+def natural(path: str) -> list[Any]:
     """Return a sort key that compares digits as numbers (``2 < 10``), and as text where these are equal (1 and 01)."""
     found: list[Any] = []
     for part in path.split("/"):

@@ -55,6 +55,8 @@ SPLIT_IN_A_NAME = re.compile(
     r"(?:(?![^\W\d_])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set))|(?<=[\u3040-\ud7a3]))"  # CJK words need no spaces
 )
 """Regular expression for the name of a split beside other words: ``Training Images``, ``TrainData``, ``data_val``."""
+SPLIT_WORD = re.compile(rf"(?i)(?<![^\W_])(?:{ANY_SPLIT})(?![^\W\d_])")
+"""The same for names of files, in which ``TrainIds`` has no split."""
 
 
 def split_called(name: str) -> str | None:
@@ -69,9 +71,9 @@ def is_train_and_val(name: str) -> bool:
 
 
 def split_in(name: str) -> str | None:
-    """Return the split that a name with other words in it mentions, or None: train for ``Training Images``."""
-    match = SPLIT_IN_A_NAME.search(name)
-    return split_called(match[0]) if match else None
+    """Return the split that a name or path mentions last, or None: train for ``Training Images``."""
+    found = SPLIT_IN_A_NAME.findall(name)
+    return split_called(found[-1]) if found else None
 
 
 MAX_TEXT_BYTES = 16 << 20
