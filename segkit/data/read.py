@@ -312,4 +312,5 @@ def _pixels(raster: Any, bands: Sequence[int] | None, name: str) -> Pixels:
             what = "transparency or a fourth channel that varies"
             ways = {"it is a channel, such as infrared, heat or depth": {"data.bands": every}}
             raise DataError(Issue("fourth_channel", name, what, advice, f"{least} to {largest}", ways=ways))
-    return pixels if pixels.dtype == np.uint8 else np.ascontiguousarray(pixels, np.float32)
+    # writable, because pixels without data become NaN in place
+    return np.require(pixels, None, "W") if pixels.dtype == np.uint8 else np.require(pixels, np.float32, "CW")

@@ -260,4 +260,4 @@ def test_images_of_several_files_are_predicted_as_they_were_trained(
     with pytest.raises(
         DataError, match=r"no file is called .*/new/red/red_\{id\}\.png; .*red holds no folders and 3 \.tif"
     ):
-        list_images([new], patterns=[image.replace("tif", "png") for image in images])
+        list_images([new], pattern=[image.replace("tif", "png") for image in images])
