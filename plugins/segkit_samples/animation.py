@@ -1,8 +1,7 @@
-"""Animates the pictures of all epochs of a run as a GIF that is small enough to send by mail."""
+"""Animates the pictures of all epochs of a run as a GIF."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from segkit.files import write_atomically
 from segkit_samples.sheets import GAP, caption
 
 MOST_FRAMES = 60
-MOST_BYTES = 5_000_000  # accepted by mail servers and issue trackers
-WIDTHS = (900, 720, 560, 400)  # pixels; tried in turn until the file is at most MOST_BYTES
+WIDTH = 720  # pixels
 SECONDS = 10.0  # duration of all frames; a frame takes 0.1 to 0.7
 PAUSE = 3.0  # seconds on the last frame
 COLOURS = 255  # of 256: the last one marks pixels that did not change since the previous frame
@@ -25,7 +23,7 @@ Frame = tuple[Path, str]  # a picture and its title
 
 
 def write(folder: Path) -> None:
-    """Write ``samples.gif`` into a run folder, unless no picture was drawn.
+    """Write ``samples.gif`` into a run folder, unless no picture was drawn: endless, with a pause on the last frame.
 
     Raises:
         WriteError: the file cannot be written; an existing one is left intact.
@@ -33,11 +31,19 @@ def write(folder: Path) -> None:
     frames = chosen(found(folder))
     if not frames:
         return
-    for width in WIDTHS:
-        content = animated(frames, width)
-        if len(content) <= MOST_BYTES:
-            break
-    write_atomically(folder / "samples.gif", lambda file: file.write(content), durable=False)
+    drawn = [_drawn(*frame) for frame in tqdm(frames, "samples.gif", unit=" frames", leave=False, disable=None)]
+    # a resumed run may draw more or fewer images: pad all frames to the same size
+    size = max(each.width for each in drawn), max(each.height for each in drawn)
+    pages = [ImageOps.expand(each, (0, 0, size[0] - each.width, size[1] - each.height), "white") for each in drawn]
+    # frames share a palette, so only changes are stored
+    three = Image.fromarray(np.concatenate([np.asarray(pages[at]) for at in (0, len(pages) // 2, -1)]))
+    palette = three.quantize(COLOURS, Image.Quantize.MEDIANCUT)
+    first, *others = (page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages)
+    step = min(0.7, max(0.1, SECONDS / len(pages)))
+    durations = [round(1000 * step)] * len(others) + [round(1000 * PAUSE)]
+    how = {"save_all": True, "append_images": others, "duration": durations, "loop": 0}
+    # optimize: store only what changed, a sixth of the bytes
+    write_atomically(folder / "samples.gif", lambda file: first.save(file, "gif", optimize=True, **how), durable=False)
 
 
 def titles(folder: Path) -> dict[int, str]:
@@ -62,30 +68,12 @@ def chosen(frames: Sequence[Frame], most: int = MOST_FRAMES) -> list[Frame]:
     return [frames[place * (len(frames) - 1) // max(1, count - 1)] for place in range(count)]
 
 
-def animated(frames: Sequence[Frame], width: int) -> bytes:
-    """Encode an endless GIF with a pause on the last frame; frames share a palette, so only changes are stored."""
-    bar = tqdm(frames, f"samples.gif, {width} pixels wide", unit=" frames", leave=False, disable=None)
-    drawn = [_drawn(path, title, width) for path, title in bar]
-    # a resumed run may draw more or fewer images: pad all frames to the same size
-    width, height = max(each.width for each in drawn), max(each.height for each in drawn)
-    pages = [ImageOps.expand(each, (0, 0, width - each.width, height - each.height), "white") for each in drawn]
-    three = Image.fromarray(np.concatenate([np.asarray(pages[at]) for at in (0, len(pages) // 2, -1)]))
-    palette = three.quantize(COLOURS, Image.Quantize.MEDIANCUT)
-    indexed = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
-    step = min(0.7, max(0.1, SECONDS / len(indexed)))
-    durations = [round(1000 * step)] * (len(indexed) - 1) + [round(1000 * PAUSE)]
-    file = io.BytesIO()
-    # optimize: store only what changed, a sixth of the bytes
-    indexed[0].save(file, "gif", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=True)
-    return file.getvalue()
-
-
-def _drawn(path: Path, title: str, width: int) -> Image.Image:
-    """Draw a picture under its title, at most ``width`` pixels wide."""
+def _drawn(path: Path, title: str) -> Image.Image:
+    """Draw a picture under its title, at most :data:`WIDTH` pixels wide."""
     with Image.open(path) as opened:
         sheet = opened.convert("RGB")
-    if sheet.width > width:
-        sheet = sheet.resize((width, round(sheet.height * width / sheet.width)), Image.Resampling.BOX)
+    if sheet.width > WIDTH:
+        sheet = sheet.resize((WIDTH, round(sheet.height * WIDTH / sheet.width)), Image.Resampling.BOX)
     head = caption(title, sheet.width - GAP)
     page = Image.new("RGB", (sheet.width, GAP + head.height + sheet.height), "white")
     page.paste(head, (GAP, GAP))
