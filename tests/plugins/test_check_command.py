@@ -208,4 +208,4 @@ def test_it_says_what_a_run_would_take_or_why_none_can_begin(config: Path, capsy
     assert not (config.parent / "runs").exists()
     settings = ("train.batch_size=1", "augment.crop=8", "model.depth=3")
     assert main(["check", str(config), "--forecast", *settings]) == 2
-    assert "batch normalisation cannot train on one value per channel" in capsys.readouterr().err
+    assert "batch normalisation needs a larger train.batch_size" in capsys.readouterr().err

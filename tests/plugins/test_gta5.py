@@ -159,8 +159,7 @@ def test_a_list_without_end_is_refused(even: Path) -> None:
 def test_cityscapes_as_it_is_unpacked(tmp_path: Path) -> None:
     CityscapesDataset.write_sample(tmp_path)
     assert CityscapesDataset.recognise(tmp_path) == [{}]
-    with pytest.warns(UserWarning, match=r"no test split: .*bonn_000000_000019_gtFine_labelIds\.png and its like hold"):
-        train = CityscapesDataset(tmp_path, "train")
+    train = CityscapesDataset(tmp_path, "train")
     assert (len(train), train.splits) == (8, ("train", "val"))
     assert train.files(0)[1].name == "aachen_000000_000019_gtFine_labelIds.png"
     own = np.array(Image.open(train.files(0)[1]))
@@ -169,18 +168,23 @@ def test_cityscapes_as_it_is_unpacked(tmp_path: Path) -> None:
         assert (mask[own == stored] == label).all()
 
 
-def test_ids_and_train_ids_of_cityscapes_are_the_same_labels(tmp_path: Path) -> None:
-    for folder in "imn":
-        (tmp_path / folder).mkdir()
-    Image.fromarray(np.zeros((5, 8, 3), np.uint8)).save(tmp_path / "i" / "a_leftImg8bit.png")
+def test_all_ids_of_cityscapes_have_the_labels_of_its_scripts(tmp_path: Path) -> None:
+    CityscapesDataset.write_sample(tmp_path)
+    data = CityscapesDataset(tmp_path)
     ids = np.array([0, 4, 7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33, 9, 30, 255], np.uint8)
     train = np.array([255, 255, *range(19), 255, 255, 255], np.uint8)
-    ids, train = np.resize(ids, (5, 8)), np.resize(train, (5, 8))
-    Image.fromarray(ids).save(tmp_path / "m" / "a_labelIds.png")
-    Image.fromarray(train).save(tmp_path / "n" / "a_labelTrainIds.png")
-    for masks in ("m/{id}_labelIds.png", "n/{id}_labelTrainIds.png"):
-        own = CityscapesDataset(tmp_path, images="i/{id}_leftImg8bit.png", masks=masks, fractions=[1.0, 0.0])
-        assert (own.mask(0).numpy() == train).all()
-    Image.fromarray(ids).save(tmp_path / "n" / "a_labelTrainIds.png")
-    with pytest.raises(LabelError, match=r"labels that are not allowed \(19: .* train ids of 0 to 18 and 255"):
-        own.mask(0)
+    Image.fromarray(np.resize(ids, (40, 80))).save(data.files(0)[1])
+    assert (data.mask(0).numpy() == np.resize(train, (40, 80))).all()
+    Image.fromarray(np.full((40, 80), 40, np.uint8)).save(data.files(0)[1])
+    with pytest.raises(LabelError, match=r"labels that are not allowed \(40: .* ids of -1 to 33"):
+        data.mask(0)
+
+
+def test_cityscapes_has_no_test_split(tmp_path: Path) -> None:
+    CityscapesDataset.write_sample(tmp_path)
+    with pytest.raises(DataError, match=r"no split 'test' in .*; there are train, val"):
+        CityscapesDataset(tmp_path, "test")
+    (tmp_path / "gtFine" / "val" / "lindau" / "lindau_000000_000019_gtFine_labelIds.png").unlink()
+    assert len(CityscapesDataset(tmp_path)) == 8
+    with pytest.raises(DataError, match=r"lindau_000000_000019_leftImg8bit\.png: image without a mask"):
+        CityscapesDataset(tmp_path, "val")

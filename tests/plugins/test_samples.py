@@ -53,9 +53,9 @@ def test_a_frame_an_epoch_those_before_a_resumption_too(told: Any, tmp_path: Pat
     assert [duration for duration, _ in frames(tmp_path)] == [700, 700, 3000]
     with Image.open(tmp_path / "samples" / "epoch_0003.png") as sheet:
         drawn = frames(tmp_path)[2][1]
-        height = sheet.height * 900 / sheet.width
-        assert (drawn.width, drawn.height) == (900, pytest.approx(height + 26, abs=1))
-        expected = np.asarray(sheet.convert("RGB").resize((900, round(height)), Image.Resampling.BOX), np.int64)
+        height = sheet.height * 720 / sheet.width
+        assert (drawn.width, drawn.height) == (720, pytest.approx(height + 26, abs=1))
+        expected = np.asarray(sheet.convert("RGB").resize((720, round(height)), Image.Resampling.BOX), np.int64)
     apart = np.abs(np.asarray(drawn, np.int64)[26:] - expected)
     assert apart.mean() < 5  # colours are rounded to 255 of them, and what did not change is kept
     assert not list(tmp_path.glob(".*.tmp"))
