@@ -31,10 +31,9 @@ def segkit_run_started(run: Run) -> None:
         for stale in (run.folder / "tensorboard").glob("events.out.tfevents.*"):
             stale.unlink()
     if os.environ.get("SEGKIT_TENSORBOARD") != "0" and find_spec("tensorboard"):
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
+        from segkit_tensorboard.writer import RunWriter
 
-        resumed_at = run.first_epoch if run.first_epoch > 1 else None  # hides the events of epochs that are repeated
-        _writers[run.folder] = SummaryWriter(str(run.folder / "tensorboard"), purge_step=resumed_at)
+        _writers[run.folder] = RunWriter(run)
 
 
 @segkit.hookimpl
@@ -60,7 +59,7 @@ def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None
     if epoch == run.first_epoch:
         charts = {name: ["Multiline", [f"{name}/val", f"{name}/floor"]] for name in val if name in floors}
         writer.add_custom_scalars({"scores beside their floors": charts})
-    _add_picture(writer, run, f"epoch_{epoch:04d}", "samples/val", epoch)
+    writer.add_picture(f"epoch_{epoch:04d}", "samples/val", epoch)
     writer.flush()  # the run may be killed
 
 
@@ -68,15 +67,5 @@ def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None
 def segkit_run_ended(run: Run, result: Result) -> None:
     """Write the picture of the best weights and close the file."""
     if writer := _writers.pop(run.folder, None):
-        _add_picture(writer, run, "best", "samples/best", result.best_epoch)
+        writer.add_picture("best", "samples/best", result.best_epoch)
         writer.close()
-
-
-def _add_picture(writer: Any, run: Run, name: str, tag: str, epoch: int) -> None:
-    """Add a picture of samples/ if it was drawn (``output.samples`` may be 0)."""
-    import numpy as np
-    from PIL import Image
-
-    if (path := run.folder / "samples" / f"{name}.png").exists():
-        with Image.open(path) as picture:
-            writer.add_image(tag, np.asarray(picture.convert("RGB")), epoch, dataformats="HWC")  # [H,W,3]

@@ -107,6 +107,7 @@ def test_a_tensorboard_that_cannot_be_imported_is_told_once(
 ) -> None:
     monkeypatch.setattr(segkit_tensorboard, "find_spec", lambda name: True)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.delitem(sys.modules, "segkit_tensorboard.writer", raising=False)  # of a test before
     assert run(tmp_path).best_epoch
     told = [line for line in capsys.readouterr().err.splitlines() if "tensorboard" in line]
     assert len(told) == 1
