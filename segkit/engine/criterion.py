@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from segkit.engine.distributed import is_connection_error
 from segkit.errors import ConfigError, ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -45,9 +43,7 @@ class Criterion(nn.Module):
 def _value(name: str, loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
     try:
         value: object = loss(logits, target)
-    except (IndexError, RuntimeError, TypeError, ValueError) as error:
-        if re.search(r"CUDA|CUBLAS|CUDNN|memory", str(error)) or is_connection_error(error):
-            raise  # the device or another process of the run failed, not the loss
+    except (IndexError, TypeError, ValueError) as error:
         raise ModelError(
             f"the loss '{name}' failed: {type(error).__name__}: {error}; it was given logits {list(logits.shape)} and "
             f"class indices {list(target.shape)}; void pixels hold ignore_index there, which a loss must leave out, as "

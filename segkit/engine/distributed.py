@@ -149,7 +149,7 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
             yield PROCESSES
         dist.barrier()  # not after an error: it could wait for a process that has ended
     except RuntimeError as error:
-        if not is_connection_error(error):
+        if not _is_connection_error(error):
             raise
         reason = next(iter(str(error).splitlines()), "")
         raise TrainingError(f"another process of the run ended or cannot be reached: {reason}") from error
@@ -204,7 +204,7 @@ def _attempt(store: Store, rank: int, size: int) -> str:
     return name
 
 
-def is_connection_error(error: Exception) -> bool:
+def _is_connection_error(error: Exception) -> bool:
     """Whether the error says that another process has ended or cannot be reached."""
     return isinstance(error, dist.DistError) or any(word in str(error) for word in _CONNECTION)
 
