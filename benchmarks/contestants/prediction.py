@@ -300,7 +300,6 @@ def profile(given: Given) -> str:
     timed(Inferer, "logits", "normalise and network")
     timed(Predictor, "predict", "predict")
     timed(writer.Writer, "_read", "decode (in threads)")
-    timed(writer.Writer, "_size", "header")
     timed(writer.Writer, "_write", "PNG (in threads)")
     row = predict(given)
     spent["labels"] = spent.pop("predict") - spent["normalise and network"]

@@ -221,7 +221,8 @@ def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_i
 
 def merge(metric: Any, distributed: DistributedContext) -> None:
     """Merge the counts of all processes into each of them, where they are equal up to rounding."""
-    for part in metric.modules() if isinstance(metric, nn.Module) else ():
+    parts: Any = metric.modules() if isinstance(metric, nn.Module) else ()
+    for part in parts:
         if hasattr(part, "distributed_available_fn"):  # torchmetrics would merge by itself, in compute()
             part.distributed_available_fn = bool
     if isinstance(metric, ConfusionMatrix):

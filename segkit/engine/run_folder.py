@@ -116,11 +116,11 @@ class RunRecord:
     @property
     def splits(self) -> dict[str, dict[str, Any]]:
         """Scores and their ``floor`` by split; for an unfinished run those of val in the best epoch."""
-        splits = self.result.get("splits") if self.result else {"val": self.best.get("val")}
+        splits: Any = self.result.get("splits") if self.result else {"val": self.best.get("val")}
         if not splits or not all(isinstance(each, dict) and "floor" in each for each in splits.values()):
             path = self.folder / ("result.json" if self.result else "metrics.jsonl")
             raise RunFolderError(f"{path} is damaged: it holds no splits with scores and floors")
-        return splits
+        return dict(splits)
 
     def _read(self, name: str) -> dict[str, Any]:
         return read_json(self.folder / name) if (self.folder / name).exists() else {}

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,10 +77,10 @@ class Inferer:
         every = [(network, view) for network in self.networks or [self] for view in views]
         if len(every) == 1:
             return self._view(images, size, *views)
-        mean: Any = 0
+        mean = torch.zeros((), device=self.precision.device)
         for network, view in every:
             logits = network._view(images, size, view).float()
-            mean += (logits / network.temperature if self.networks else logits).softmax(1) / len(every)
+            mean = mean + (logits / network.temperature if self.networks else logits).softmax(1) / len(every)
         return mean.clamp_min(TINY).log()
 
     def _view(self, images: Tensor, size: Sequence[int], view: View) -> Tensor:
