@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from segkit.data.read import file_of, suffixes
 from segkit.errors import DataError
@@ -22,7 +23,7 @@ from segkit_folder.splits import SEVERAL, by_suffix
 def list_images(
     places: Sequence[str | Path],
     skipped: Counter[str] | None = None,
-    pattern: str | Sequence[str] | None = None,
+    pattern: Any = None,
 ) -> dict[Path, str]:
     """Return image -> name without suffix, in order; a file that is given twice occurs once.
 
@@ -32,16 +33,17 @@ def list_images(
             ``-`` for a list of all these on the standard input, one per line, or each ended by a zero byte as by
             ``find -print0``.
         skipped: counts the other files in folders and patterns, by suffix.
-        pattern: of the run's images. Several are those of the files of one image in a folder, and ``{id}`` is its name.
-            What follows # in a single one selects the images among the pictures of a file, if any match; the others
-            are counted as skipped.
+        pattern: of the run's images, or another value if its dataset has no patterns. Several are those of the files of
+            one image in a folder, and ``{id}`` is its name. What follows # in a single one selects the images among the
+            pictures of a file, if any match; the others are counted as skipped.
 
     Raises:
         DataError: a folder, a pattern or the list contains no image.
     """
     skipped = Counter() if skipped is None else skipped
     found: dict[Path, str] = {}
-    patterns = [] if pattern is None or isinstance(pattern, str) else [*pattern]
+    texts = isinstance(pattern, list | tuple) and all(isinstance(each, str) for each in pattern)
+    patterns = pattern if texts else []  # of another dataset the option may be a number
     inside = pattern.partition("#")[2] if isinstance(pattern, str) else ""
     called = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(inside)).replace(r"\*", "[^/]*"))
     for name in (each for place in places for each in (_standard_input() if str(place) == "-" else [str(place)])):

@@ -101,6 +101,11 @@ def test_a_folder_is_not_searched_and_a_pattern_is(picture, tmp_path):
         list_images([picture.parent / "*.gif"])
 
 
+@pytest.mark.parametrize("images", [48, [48, 16], None])
+def test_an_option_of_the_data_set_that_is_no_pattern_selects_no_images(picture, images):
+    assert list_images([picture.parent], pattern=images) == {picture: "street"}
+
+
 def test_a_folder_that_cannot_be_read_is_told(picture, monkeypatch):
     def refused(folder):
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
