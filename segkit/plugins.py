@@ -30,7 +30,7 @@ PLURALS = {kind: f"{kind}es" if kind.endswith("s") else f"{kind}s" for kind in K
 """Kinds of components. The hook ``segkit_models`` offers models, and so on; observers are plugins that get events."""
 EVENTS = ("segkit_run_prepared", "segkit_run_started", "segkit_epoch_ended", "segkit_run_ended")
 _OFFERS = {f"segkit_{plural}": kind for kind, plural in PLURALS.items() if kind != "observer"}
-_PIN = re.compile(r"(\w[\w.-]*)((?:[ ,]*[<>=!~]=?[ ]*\w[\w.*+!-]*)*)")  # users paste it into a shell, so nothing else
+_PIN = re.compile(r"(\w[\w.-]*)((?:[ ,]*[<>=!~]=? *\w[\w.*+-]*)*)")  # users paste it into a shell, so nothing else
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(gt=0)]
 Counts = Annotated[list[Count], Field(min_length=1)]
@@ -15,20 +15,10 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 FORMULAS = Literal["median_frequency", "sqrt_median_frequency", "inverse", "effective_number"]  # of class_weights
-AUTO = 0  # stands for the text "auto" until the run replaces it by a number
-
-
-def _number_or_auto(given: Any) -> Any:
-    if type(given) is int and given < 1:
-        raise ValueError("must be a whole number of at least 1, or auto")
-    return AUTO if given == "auto" else given
-
-
-def _as_written(number: Any) -> Any:
-    return "auto" if type(number) is int and number == AUTO else number
-
-
-Number = Annotated[int, BeforeValidator(_number_or_auto), PlainSerializer(_as_written)]
+if TYPE_CHECKING:
+    Number = int  # by the time it is used, the run has replaced "auto" by a number
+else:
+    Number = Count | Literal["auto"]
 # by table: key of version 0.1 -> new key, or "" where it has gone
 RENAMED = {"data": {"scan": ""}, "train": {"encoder_lr": "encoder_lr_mult"}}
 
@@ -187,7 +177,7 @@ class TrainSettings(Settings):
     def _divisible(self) -> TrainSettings:
         if not (self.epochs or self.minutes or self.max_steps):
             raise ValueError("epochs = none: set minutes or max_steps, so that the run ends")
-        if self.batch_size % self.accumulate:
+        if isinstance(self.batch_size, int) and self.batch_size % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} must divide batch_size = {self.batch_size}")
         return self
 

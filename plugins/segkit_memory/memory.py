@@ -68,12 +68,14 @@ class Memory:
         crop, batch, sizes = self.inputs.augment.crop, self.inputs.train.batch_size, self.sizes["train"]
         most = max(self.parts, min(8 if self.cpu else 16, len(sizes) * self.inputs.train.repeat))
         most -= most % self.parts
-        if crop == 0:  # "auto"
+        auto = self.inputs.auto
+        images = min(most, 2 * self.parts) if "train.batch_size" in auto else batch
+        if "augment.crop" in auto:
             side = int(min(256 if self.cpu else 512, median(map(min, sizes))))
-            sides, images = range(side // 32 * 32, 32, -32), batch or min(most, 2 * self.parts)
+            sides = range(side // 32 * 32, 32, -32)
             crop = next((n for n in sides if self.has_room(images, n)), min(side, 32))
             chosen["augment.crop"] = crop
-        if batch == 0:
+        if "train.batch_size" in auto:
             counts = range(most, self.parts, -self.parts)
             batch = chosen["train.batch_size"] = next((n for n in counts if self.has_room(n, crop)), self.parts)
         if self.cpu:

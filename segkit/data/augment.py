@@ -170,7 +170,8 @@ class RandomTransform:
             position = random.uniform(size=2)
         target = _draw_class_location(mask, self.centre_on, random) if balanced and mask is not None else None
 
-        crop, scaled = settings.crop or size, resized_size(height, width, scale)
+        crop = settings.crop if isinstance(settings.crop, int | list) else size  # "auto" in pictures of `check`
+        scaled = resized_size(height, width, scale)
         shape = (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
         starts = []
         for axis, (length, side) in enumerate(zip(scaled, shape, strict=True)):

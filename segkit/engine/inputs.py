@@ -21,7 +21,7 @@ from segkit.engine.criterion import Criterion
 from segkit.engine.optim import OptimizerClass, adamw
 from segkit.engine.precision import Precision
 from segkit.errors import DataError, ModelError, SegkitError, TrainingError
-from segkit.settings import AUTO, AugmentSettings, DataSettings, TrainSettings
+from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TrainerInputs:
     @property
     def auto(self) -> list[str]:
         """The settings that are "auto" and wait for a number."""
-        return [key for key in ("augment.crop", "train.batch_size") if attrgetter(key)(self) == AUTO]
+        return [key for key in ("augment.crop", "train.batch_size") if attrgetter(key)(self) == "auto"]
 
     def with_auto(self, chosen: Mapping[str, int]) -> TrainerInputs:
         """Return a copy with numbers for settings that are "auto", such as ``{"train.batch_size": 4}``.

@@ -142,7 +142,12 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         ("train.batch_size=true", "train.batch_size = True: should be a valid integer"),
         ("augment.scale=[2.0,0.5]", "the smaller factor must come first"),
         ("augment.crop=[100]", "augment.crop = [100]: "),
-        ("augment.crop=big", "augment.crop = 'big': should be a valid integer, or should be a valid list"),
+        ("augment.crop=0", "augment.crop = 0: should be greater than 0"),
+        ("train.batch_size=-1", "train.batch_size = -1: should be greater than 0"),
+        (
+            "augment.crop=big",
+            "augment.crop = 'big': should be a valid integer, or should be 'auto', or should be a valid list",
+        ),
         ("loss.0.scale=big", "loss[0].scale = 'big': should be a valid number"),
         (
             "loss.0.class_weights=median",
