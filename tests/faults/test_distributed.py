@@ -120,10 +120,11 @@ def test_too_many_processes_for_a_batch_are_refused(place: Any) -> None:
     assert "each of 3 processes needs an image" in processes[0].err
 
 
-def test_a_config_that_is_wrong_is_told_once(place: Any) -> None:
+def test_a_config_that_is_wrong_is_told_by_each_process_and_data_that_is_wrong_by_one(place: Any) -> None:
     processes = place.start_together(2, "train.epoch=2")
     assert [process.wait() for process in processes] == [2, 2]
-    assert [process.err.count("has no such key") for process in processes] == [1, 0]
+    assert [process.err.count("has no such key") for process in processes] == [1, 1]
+    assert processes[1].err.startswith("segkit (process 1): ")
     processes = place.start_together(2, "dataset.images=[4,0,0]")
     assert [process.wait() for process in processes] == [2, 2]
     assert processes[0].err.startswith("segkit: ")
