@@ -90,7 +90,8 @@ class Normalisation:
             return IMAGENET
         if len(declared["mean"]) != 3:
             raise ValueError(f"normalisation of {type(model).__name__}: {declared!r:.200} needs three means")
-        return cls(*(tuple(map(float, declared[key])) for key in ("mean", "std")))
+        mean, std = (tuple(map(float, declared[key])) for key in ("mean", "std"))
+        return cls(mean, std)
 
     @functools.cache  # noqa: B019  (equal instances share a key)
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
