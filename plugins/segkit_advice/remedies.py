@@ -86,11 +86,13 @@ def remedies(
     """
     train, model, steps = config.get("train", {}), config.get("model", {}), lines[-1]["step"]
     rate = train.get("lr", 1e-3)
-    if why := _diverged(config, lines):
+    # JSON has no NaN and no infinity
+    losses = [math.nan if line["train"]["loss"] is None else line["train"]["loss"] for line in lines]
+    if why := _diverged(config, losses, len(lines[-1]["val"]["class_iou"])):
         return [(f"train.lr={min(rate / 10, _USUAL):g}", why)]
     longer, planned = _longer(train, lines)
     more = longer, f"{steps} step{'s' * (steps != 1)} so far"
-    losses, scores = [line["train"]["loss"] for line in lines], [line["val"]["mean_iou"] for line in lines]
+    scores = [line["val"]["mean_iou"] for line in lines]
     falls = losses[-1] < (1 - _MOVED) * losses[len(losses) * 2 // 3 - 1]
     soon = planned < _FEW or (falls and scores[-1] == max(scores) > scores[0])
     found = [more] if soon else []
@@ -111,11 +113,11 @@ def remedies(
     return found
 
 
-def _diverged(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return how the training loss shows that the learning rate is too high, or ""."""
-    first, last = (lines[place]["train"]["loss"] for place in (0, -1))
+def _diverged(config: Mapping[str, Any], losses: Sequence[float], classes: int) -> str:
+    """Return how the training loss of each epoch shows that the learning rate is too high, or ""."""
+    first, last = losses[0], losses[-1]
     scale = sum(loss.get("scale", 1.0) for loss in config.get("loss", ()))  # 0: a custom loss of unknown scale
-    uniform = scale * math.log(max(2, len(lines[-1]["val"]["class_iou"])))
+    uniform = scale * math.log(max(2, classes))
     if math.isnan(first):  # no step ever succeeded, so the rate has had no effect yet
         return ""
     if scale and not last <= _WILD * uniform:
