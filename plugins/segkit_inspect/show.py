@@ -58,7 +58,7 @@ class Show:
         if document["kind"] == "command":
             print("" if arguments.quiet else f"`{document['name']} --help` shows its options.\n", end="")
         elif document["kind"] == "observer":
-            print(hanging(f"It observes every run by itself; `plugins {component.plugin}` shows its events."))
+            print(hanging(f"It observes every run by itself; `plugins {document['plugin']}` shows its events."))
         else:
             lines = [line for option in options if not option["given"] for line in _option(option)] or ["  none"]
             print("\n".join(["Options", *lines, *_in_a_config(component, options)] if component else lines))

@@ -99,8 +99,8 @@ def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
     Depthwise and other grouped convolutions are left out too, because they are not one matrix.
     """
     layers = [each for each in model.modules() if isinstance(each, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
-    # a weight that is not a Parameter is computed, as by weight_norm
-    layers = [each for each in layers if isinstance(each.weight, nn.Parameter) and each.weight.requires_grad]
+    layers = [layer for layer in layers if layer.weight.requires_grad]
     ends = {id(layer.weight) for layer in (*layers[:1], *layers[-1:])}
-    kernels = dict.fromkeys(each.weight for each in layers if getattr(each, "groups", 1) == 1)  # some may be shared
-    return [each for each in kernels if id(each) not in ends]
+    kernels = dict.fromkeys(layer.weight for layer in layers if getattr(layer, "groups", 1) == 1)  # some are shared
+    # a weight that is not a Parameter is computed, as by weight_norm
+    return [each for each in kernels if id(each) not in ends and isinstance(each, nn.Parameter)]

@@ -61,14 +61,15 @@ class ScoredSubject(Subject):
 
     def ask(self, rule: Rule) -> None:
         """Check a rule with several numbers of classes, and also with class weights if there is such an option."""
-        given = self.options.get("class_weights")
-        cases = {f"with {n} classes": {"classes": n} for n in (self.counts if given is None else (len(given),))}
+        given, few = self.options.get("class_weights"), self.counts[0]
+        counts = self.counts if given is None else (len(given),)
+        cases = {f"with {count} classes": replace(self, classes=count) for count in counts}
         if given is None and self.has_option("class_weights"):
-            options = {**self.options, "class_weights": [1.0] * (self.counts[0] - 1) + [10.0]}
-            cases[f"with {self.counts[0]} classes and class weights"] = {"classes": self.counts[0], "options": options}
-        for what, changes in cases.items():
+            options = {**self.options, "class_weights": [1.0] * (few - 1) + [10.0]}
+            cases[f"with {few} classes and class weights"] = replace(self, classes=few, options=options)
+        for what, case in cases.items():
             try:
-                super(ScoredSubject, replace(self, **changes)).ask(rule)
+                super(ScoredSubject, case).ask(rule)
             except CheckFailed as error:
                 raise CheckFailed(f"{what} {error}") from error.__cause__
 
