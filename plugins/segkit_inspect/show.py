@@ -42,7 +42,7 @@ class Show:
     def run(arguments: argparse.Namespace) -> int:
         """Print the component."""
         kind, name = arguments.kind, arguments.name
-        component = None
+        component: Any = None
         if kind or name not in TABLES:
             component = registry_of(kind).find(name) if kind else _any_kind(name)
         target = component.load() if component else TABLES[name]
