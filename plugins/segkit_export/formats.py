@@ -13,7 +13,6 @@ from safetensors.torch import save
 from torch import nn
 
 import segkit
-from segkit.errors import ModelError
 from segkit.files import write_json
 from segkit_export.graph import Free, quiet
 
@@ -22,7 +21,6 @@ Runner = Callable[[NDArray[Any]], NDArray[Any]]  # [B,I,H,W] -> labels [B,H,W] o
 # The first opset in which Resize has `antialias`, which data.resize needs, and the one torch's exporter writes: newer
 # opsets need a newer runtime, older ones a conversion that may fail.
 OPSET = 18
-MOST_BYTES = (1 << 31) - (1 << 24)  # of weights in one ONNX file: protobuf is limited to 2 GiB
 
 
 def write_onnx(
@@ -31,13 +29,10 @@ def write_onnx(
     """Write a graph as one ONNX file whose output is named ``answer``, and run it with onnxruntime on the CPU.
 
     Raises:
-        ModelError: torch.onnx cannot convert it, it is too large, or onnxruntime cannot load or run it.
+        ModelError: torch.onnx cannot convert it, or onnxruntime cannot load or run it.
     """
     import onnxruntime
 
-    size = sum(weight.nbytes for weight in program.state_dict.values())
-    if size > MOST_BYTES:
-        raise ModelError(f"{size:,} bytes of weights do not fit into an ONNX file; --to torch-export has no such limit")
     names: dict[str, Any] = {"input_names": ["image"], "output_names": [answer], "dynamic_shapes": {"image": free}}
     with quiet("torch.onnx cannot convert the model"):
         converted: Any = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False, **names)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from segkit.errors import ConfigError, PluginError, did_you_mean, first_few
+from segkit.files import refuse_foreign
 
 MARK = "segkit_export"  # stands in every written file; a later export replaces only files that contain it
 CARD = "README.md"
@@ -49,17 +50,8 @@ def find_place(to: str, output: Path) -> Place:
         raise PluginError(f"--to onnx needs {', '.join(missing)}: pip install {' '.join(missing)}")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output {folder} is not a folder; give another place")
-    if foreign := [each for each in (name, *rest) if not _is_replaceable(folder / each)]:
-        raise ConfigError(
-            f"{folder} holds {first_few(foreign)}, which no export has written; give another folder with --output"
-        )
+    refuse_foreign([folder / each for each in (name, *rest)], f"--output {folder}", MARK)
     return Place(to, folder, (name, *rest))
-
-
-def _is_replaceable(path: Path) -> bool:
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        return False
-    return not path.exists() or MARK.encode() in path.read_bytes()
 
 
 @contextlib.contextmanager

@@ -14,9 +14,6 @@ _IMAGE = """photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RG
 pixels = np.asarray(photo{resize})
 image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])  # uint8 [1,3,H,W]"""
 
-_GREY = """photo = ImageOps.exif_transpose(Image.open("photo.tif"))  # grey; upright
-image = np.asarray(photo{resize}, np.float32)[None, None]  # the values as they are stored, float32 [1,1,H,W]"""
-
 _STORED = """pixels = np.load("image.npy")  # [H,W,{channels}], the values as they are stored
 image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.{dtype})  # [1,{channels},H,W]"""
 
@@ -74,9 +71,9 @@ def snippet(exported: Exported, origin: Origin) -> str:
         library, load, run = _GRAPHS[to]
         name = '"' + ascii(exported.place.names[0])[1:-1].replace('"', '\\"') + '"'
         resize = ".resize(({1}, {0}))".format(*exported.size) if exported.size else ""
-        kind = (exported.dtype, len(exported.channels))
-        read = {("uint8", 3): _IMAGE, ("float32", 1): _GREY}.get(kind, _STORED)
-        image, labels = read.format(resize=resize, dtype=kind[0], channels=kind[1]), _LABELS[exported.answer]
+        dtype, channels = exported.dtype, len(exported.channels)
+        read = _IMAGE if (dtype, channels) == ("uint8", 3) else _STORED
+        image, labels = read.format(resize=resize, dtype=dtype, channels=channels), _LABELS[exported.answer]
         code = _GRAPH.format(library=library, load=load.format(name=name), image=image, run=run, labels=labels)
     about = f"{more}Class names, colours and `{MARK}` (what the model is) are in the file's metadata."
     return f"    pip install {needs}\n\n```python\n{code}\n```\n\n{about}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -41,21 +40,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart.
-
-    Attributes:
-        title: the title.
-        told: alternative text for screen readers.
-        svg: the picture.
-    """
-
-    title: str
-    told: str
-    svg: str
-
-
+Chart = tuple[str, str]  # title, picture as SVG
 Line = tuple[str, Sequence[float | None], str]  # name, values by epoch, colour
 
 
@@ -96,9 +81,7 @@ def chart(
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(fontsize="small")
-        ends = [(name or title, values[-1]) for name, values, _ in lines if values and values[-1] is not None]
-        told = f"{title} by epoch; at the end {', '.join(f'{name} {value:.4g}' for name, value in ends)}"
-        return Chart(title, told + ("" if floor is None else f"; floor {floor:.3f}"), svg(figure, title))
+        return title, svg(figure, title)
 
 
 def reliability(found: Mapping[str, Mapping[str, Any]], split: str) -> Chart:
@@ -120,8 +103,7 @@ def reliability(found: Mapping[str, Mapping[str, Any]], split: str) -> Chart:
             axes.scatter(sure, right, [4 + 150 * part for part in share], color=colour)
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         axes.legend(fontsize="small", loc="upper left")
-        errors = ", ".join(f"{when} {each['calibration_error']:.3f}" for when, each in found.items())
-        return Chart("reliability", f"reliability of {split}: calibration error {errors}", svg(figure, "reliability"))
+        return f"reliability of {split}", svg(figure, "reliability")
 
 
 def svg(figure: Figure, name: str) -> str:
@@ -162,5 +144,4 @@ def heat_map(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str
             text = f"{shares[row, column]:.0f}"
             axes.text(column + 0.5, row + 0.5, text, color=colour, ha="center", va="center", fontsize="small")
         figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.7)
-        told = f"confusion matrix of {split}: of each class the shares of its pixels by predicted class"
-        return Chart("confusion", told, svg(figure, "confusion"))
+        return f"confusions of {split}", svg(figure, "confusion")

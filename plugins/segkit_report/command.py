@@ -35,7 +35,7 @@ class Compare:
         """Read the folders, print the tables and write the page."""
         from pathlib import Path
 
-        from segkit.errors import RunFolderError, SegkitError
+        from segkit.errors import RunFolderError
         from segkit_report.compare import Splits, differences, spread, tables
         from segkit_report.story import Story
 
@@ -53,14 +53,10 @@ class Compare:
         if not runs:
             raise RunFolderError(f"{', '.join(arguments.runs)}: no run there has ended an epoch")
         ensemble: Splits = {}
-        no_ensemble: SegkitError | None = None
         if arguments.ensemble:
             from segkit_predict.evaluate import evaluate_run
 
-            try:
-                ensemble, _ = evaluate_run([run.folder for run in runs], [runs[0].last_split])
-            except SegkitError as error:  # raised after printing the comparison
-                no_ensemble = error
+            ensemble, _ = evaluate_run([run.folder for run in runs], [runs[0].last_split])
         if arguments.html:
             from segkit_report.page import write_comparison
 
@@ -74,8 +70,6 @@ class Compare:
             print(tables(runs, ensemble))
             if arguments.html and not arguments.quiet:
                 print(f"\n{arguments.html}")
-        if no_ensemble:
-            raise no_ensemble
         return 0
 
 

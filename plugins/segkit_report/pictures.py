@@ -1,27 +1,23 @@
-"""The pictures of a run for its report: cropped, compressed and embedded in the page."""
+"""The pictures of a run for its report: compressed and embedded in the page."""
 
 from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from segkit_report.story import Story
-from segkit_samples.sheets import GAP, caption
 
-TITLES = ("image", "truth", "prediction", "errors")
-_PHOTOGRAPH: dict[str, Any] = {"quality": 80, "method": 4}
-_LABELS: dict[str, Any] = {"lossless": True, "method": 4}  # masks are never compressed lossily
 _MOST = 2000  # pixels, maximum width of a sheet
 
 
 def extremes(story: Story, kind: str) -> list[dict[str, Any]]:
     """Return the ``"hardest"`` or ``"easiest"`` images of the last split.
 
-    Each has a name, mean IoU, share of wrong labelled pixels, width and height of a tile in pixels, and tiles: title
-    and data URL of image, truth, prediction and errors.
+    Each has a name, mean IoU, share of wrong labelled pixels, and a picture of image, truth, prediction and errors.
     """
     scored = [each for each in story.details["images"] if each["mean_iou"] is not None]
     found = []
@@ -29,15 +25,8 @@ def extremes(story: Story, kind: str) -> list[dict[str, Any]]:
         path = story.folder / "samples" / f"{kind}_{number}.png"
         if not path.is_file():
             break
-        with Image.open(path) as picture:
-            row = picture.convert("RGB")
-        top, width = caption("", 1).height, (row.width - 3 * GAP) // 4
-        lefts = [place * (width + GAP) for place in range(4)]
-        tiles = [row.crop((left, top, left + width, row.height)) for left in lefts]
-        how = (_PHOTOGRAPH, _LABELS, _LABELS, _PHOTOGRAPH)
-        addresses = [(title, _address(tile, kind)) for title, tile, kind in zip(TITLES, tiles, how, strict=True)]
         facts = {"name": str(score["name"]), "mean_iou": score["mean_iou"], "wrong": 1 - score["pixel_accuracy"]}
-        found.append({**facts, "tiles": addresses, "width": width, "height": row.height - top})
+        found.append({**facts, "picture": _embedded(path)})
     return found
 
 
@@ -46,14 +35,15 @@ def sheet(story: Story) -> tuple[str, int, int] | None:
     folder = story.folder / "samples"
     for path in (folder / "best.png", folder / f"epoch_{story.costs['best_epoch']:04d}.png"):
         if path.is_file() and (story.finished or path.name != "best.png"):
-            with Image.open(path) as picture:
-                page = picture.convert("RGB")
-            page.thumbnail((_MOST, _MOST * 4))
-            return _address(page, _PHOTOGRAPH), *page.size
+            return _embedded(path)
     return None
 
 
-def _address(picture: Image.Image, options: dict[str, Any]) -> str:
+def _embedded(path: Path) -> tuple[str, int, int]:
+    """Return a picture as data URL, its width and its height."""
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    picture.thumbnail((_MOST, _MOST * 4))
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", **options)
-    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    picture.save(stream, "WEBP", quality=80, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}", *picture.size

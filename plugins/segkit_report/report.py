@@ -21,7 +21,6 @@ _ONE_SIDED = 0.5  # ratio of precision and recall below which a class is predict
 _KNOWN = 0.2  # minimum of the larger of precision and recall for such a remark
 _MOST = 6  # maximum number of classes with such remarks
 ABOVE = 0.1  # share of the range from the IoU of predicting the class everywhere to 1 that a class must exceed
-MOST = 10  # maximum number of listed confusions
 GROUPS = {
     "learned": "Learned",
     "in part": "Learned in part",
@@ -52,7 +51,6 @@ def content(story: Story) -> dict[str, Any]:
         "splits": list(splits),
         "scores": [(name, [(each.get(name), each["floor"].get(name)) for each in splits.values()]) for name in names],
         "confusion": heat_map(matrix, story.classes, story.last_split) if matrix else None,
-        "confusions": _largest(matrix, story.classes) if matrix else [],
         "reliability": reliability(calibrated, story.last_split) if calibrated else None,
         "hardest": extremes(story, "hardest"),
         "easiest": extremes(story, "easiest"),
@@ -160,25 +158,6 @@ def _classes(story: Story) -> list[dict[str, Any]]:
             "group": group(story, name),
         }
         for number, name in enumerate(story.classes)
-    ]
-
-
-def _largest(counts: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
-    """Return the largest confusions: true and predicted class, pixels, and share of the class and of all errors."""
-    matrix = np.array(counts, np.int64)
-    totals = matrix.sum(1)
-    np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:MOST]
-    return [
-        {
-            "true": classes[row],
-            "predicted": classes[column],
-            "pixels": int(matrix[row, column]),
-            "of_class": matrix[row, column] / totals[row],
-            "of_errors": matrix[row, column] / matrix.sum(),
-        }
-        for row, column in zip(*np.unravel_index(order, matrix.shape), strict=True)
-        if matrix[row, column]
     ]
 
 

@@ -216,15 +216,10 @@ def test_classes_have_shares_scores_precision_and_recall_of_their_own(run: Path)
     assert disc[-3:] == ["0.500", "0.667", "0.667"]  # IoU of test; 20 of 30 predicted; 20 of 30 true
     cross = rows(text, "classes")[next(name for name in rows(text, "classes") if name.startswith("cross"))]
     assert cross[-2:] == ["–", "–"]
-    confusions = re.findall(r"<tr><th.*?</tr>", section(text, "confusion"))
-    assert [plain(row) for row in confusions] == [
-        "disc background 10 33.33 % 50.00 %",
-        "background disc 5 7.69 % 25.00 %",
-        "square disc 5 100.00 % 25.00 %",
-    ]
+    assert "confusions of test" in section(text, "confusion")
 
 
-def test_the_hardest_images_are_those_and_their_tiles_what_was_drawn(run: Path) -> None:
+def test_the_hardest_images_are_those_and_their_pictures_what_was_drawn(run: Path) -> None:
     images = read(run / "details.json")["splits"]["test"]["images"]
     ranked = sorted(images, key=lambda each: each["mean_iou"])
     shown = re.findall(r"<figcaption><strong>(.*?)</strong> mean IoU ([\d.]+)", section(page(run), "images"))
@@ -233,21 +228,20 @@ def test_the_hardest_images_are_those_and_their_tiles_what_was_drawn(run: Path) 
     assert shown == expected[:drawn] + expected[::-1][:drawn]
     with Image.open(run / "samples" / "hardest_1.png") as picture:
         row = np.asarray(picture.convert("RGB"))
-    (first,) = re.findall(rf'src="data:image/webp;base64,(\S+)"[^>]*alt="truth of {ranked[0]["name"]}"', page(run))[:1]
-    (run / "truth.webp").write_bytes(base64.b64decode(first))
-    with Image.open(run / "truth.webp") as picture:
-        truth = np.asarray(picture.convert("RGB"))
-    height, width = truth.shape[:2]
-    gap = (row.shape[1] - 4 * width) // 3
-    assert np.array_equal(truth, row[-height:, width + gap : 2 * width + gap])
+    (first,) = re.findall(rf'src="data:image/webp;base64,(\S+)"[^>]*errors of {ranked[0]["name"]}"', page(run))[:1]
+    (run / "row.webp").write_bytes(base64.b64decode(first))
+    with Image.open(run / "row.webp") as picture:
+        shown_row = np.asarray(picture.convert("RGB"))
+    assert shown_row.shape == row.shape
+    assert np.abs(shown_row.astype(int) - row).mean() < 4
 
 
 def test_curves_have_their_floors_and_the_data_its_findings(run: Path) -> None:
     found = {"split": "train", "text": "3 masks are void alone", "files": ["a.png", "b.png", "c.png"]}
     change(run / "run.json", warnings=[found], data__val__void=0)
     text = page(run)
-    charts = re.findall(r'aria-label="([\w ]+ by epoch;.*?)"', text)
-    floors = {name: "floor" in chart for chart in charts for name in [chart.partition(" by epoch")[0]]}
+    charts = re.findall(r"<figcaption>([^<]*)</figcaption>\s*<div class=.chart.*?(<svg.*?</svg>)", text, re.DOTALL)
+    floors = {name: ">floor " in svg for name, svg in charts if "confusions" not in name}
     assert floors == {
         "loss": False,
         "mean_iou": True,
