@@ -57,5 +57,6 @@ class Raster:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         with self._open() as file:
-            values: NDArray[Any] = np.moveaxis(file.read(), 0, -1)
-        return (values.repeat(3, 2) if self._is_grey else values)[key]
+            stored = np.moveaxis(file.read(), 0, -1)
+        values: NDArray[Any] = (stored.repeat(3, 2) if self._is_grey else stored)[key]
+        return values
