@@ -36,7 +36,7 @@ BLANK = re.compile(
     r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|empty|none|free|(no|without|non)[-_ ]?[a-z]+)(?![a-z])"
 )
 """Words in the names of folders and files that show only background."""
-LEFT_OUT: Mapping[str, Mapping[str, Any]] = {"leave them out": {"skip_unpaired": True}}
+LEFT_OUT: dict[str, dict[str, Any]] = {"leave them out": {"skip_unpaired": True}}
 """The ways of an :class:`Issue` about files without a partner."""
 
 
@@ -358,7 +358,7 @@ def pair(
     lonely = [*(those[0] for those in masks_of.values() if len(those) == 1), *others]
     lowered = {"/".join(each.values[word] for word in shared).casefold(): each.path for each in lonely}
     explained, are_blank = set(), all(BLANK.search(str(image.path)) for _, image in without_mask)
-    blank = {"they show only the first class": {"blank_unpaired": True}}
+    blank: dict[str, dict[str, Any]] = {"they show only the first class": {"blank_unpaired": True}}
     ways = blank | LEFT_OUT if are_blank else LEFT_OUT | blank
     for key, image in without_mask:
         path, split = str(image.path), image.values.get("split", "")

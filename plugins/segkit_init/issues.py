@@ -52,7 +52,7 @@ def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
     total = sum(map(len, scan.splits.values()))
     found: dict[str, tuple[Mapping[str, Mapping[str, Any]], list[Issue]]] = {}
     for issue in (*scan.errors, *scan.warnings):
-        ways = {
+        ways: Mapping[str, Mapping[str, Any]] = {
             text: options
             for text, options in issue.ways.items()
             if all(key.startswith("data.") or key in known for key in options)

@@ -83,7 +83,9 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
     if near := _left_by_jpeg(labels, stored.thin):
         text = f"{_listed([*near])} cover no area, and lie near {_listed(sorted({*near.values()}))}: did JPEG "
         text += "compression make them?"
-        yield ask(text, ("yes: each becomes the label that it lies near", every | near), ("no: each is a class", every))
+        yield ask(
+            text, ("yes: each becomes the label that it lies near", {**every, **near}), ("no: each is a class", every)
+        )
     if stored.of_objects:
         yield _of_objects(labels)
     if len(rest) < 2 or (rest == labels and not 0 <= labels[0] <= labels[-1] < VOID):  # all of them are classes
@@ -120,19 +122,19 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
     }
     for text, odd in doubtful.items() if len(rest) > 2 else ():
         if odd:
-            unlabelled = ("no: it is neither learned nor scored", itself(sorted({*rest} - {*odd}), [*odd, *void]))
-            yield ask(f"{text.format(_listed(odd))}: is it a class?", unlabelled, ("yes: a class of its own", plain))
+            left_out = ("no: it is neither learned nor scored", itself(sorted({*rest} - {*odd}), [*odd, *void]))
+            yield ask(f"{text.format(_listed(odd))}: is it a class?", left_out, ("yes: a class of its own", plain))
     if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
         yield what_is_0(f"{len(names)} names for {len(rest)} labels", rest[1:], names, void, not from_1)
 
 
-def _left_by_jpeg(labels: Sequence[int], thin: Collection[int]) -> dict[int, int | None]:
+def _left_by_jpeg(labels: Sequence[int], thin: Collection[int]) -> dict[int, int]:
     """Map each label that covers no area to the drawn label near it; empty where JPEG cannot explain all of them."""
     drawn = [label for label in labels if label not in thin]
     if len(drawn) < 2 or len(drawn) == len(labels) or drawn[-1] - drawn[0] <= 4 * JPEG_OFF:
         return {}
     near = {label: min(drawn, key=lambda each: abs(each - label)) for label in labels if label in thin}
-    return {**near} if all(abs(label - beside) <= JPEG_OFF for label, beside in near.items()) else {}
+    return near if all(abs(label - beside) <= JPEG_OFF for label, beside in near.items()) else {}
 
 
 def _plain(stored: StoredLabels, names: Sequence[str]) -> Question:
