@@ -134,12 +134,12 @@ class FolderDataset(PairedFiles):
             return f"{where}; where it is the class '{self.classes[1]}', {foreground}"
         init = f"; `segkit init {self.root}` looks at all masks and writes what reads them"
         colours = "say in [dataset.colour_map] which colour is which class, or void"
-        if kind in ("colours", "palettes"):
+        if kind == "colours":
             return colours + init
         if kind == "label_colours":
             return f"where the labels are right whatever the colours, write a value_map; else {colours}"
         background = "; the background is a class too" * (len(self.classes) == 1)
-        return colours if kind == "palette" else super().advice(kind) + background + init
+        return colours if kind in ("palette", "palettes") else super().advice(kind) + background + init
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
