@@ -53,7 +53,7 @@ def test_what_fits_is_loaded_and_what_does_not_is_named(
     for key, value in head.items():
         torch.testing.assert_close(found[key], value, atol=1e-6, rtol=0)
     assert json.loads((job.folder / "config.json").read_text())["normalisation"]["mean"] == [0.1, 0.2, 0.3]
-    assert segkit.read_run(job.folder).model["normalisation"] == BEFORE.record()
+    assert Normalisation.of_record(segkit.read_run(job.folder).model["normalisation"]) == BEFORE
 
 
 def test_a_resumed_run_does_not_read_them_again(make_job: MakeJob, donor: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_resumed_run_does_not_read_them_again(make_job: MakeJob, donor: Path) 
     train_and_evaluate(resumed, resume=True)
     one, two = (load_file(job.folder / "model.safetensors") for job in (whole, resumed))
     assert all(torch.equal(one[key], two[key]) for key in one)
-    assert segkit.read_run(resumed.folder).model["normalisation"] == BEFORE.record()
+    assert Normalisation.of_record(segkit.read_run(resumed.folder).model["normalisation"]) == BEFORE
 
 
 def said(model: nn.Module, place: Path, chosen: Normalisation = IMAGENET) -> tuple[Normalisation, str]:
