@@ -68,5 +68,5 @@ class Joined:
         pictures = [read_picture(path, _NO_LIMIT, None, "void") for path in self._paths]
         self.no_data = np.logical_or.reduce([each.holes for each in pictures if each.holes is not None])
         parts = [each.pixels[..., :count] for each, count in zip(pictures, self._counts, strict=True)]
-        joined: NDArray[Any] = np.concatenate(parts, 2)
-        return joined[key]
+        chosen: NDArray[Any] = np.concatenate(parts, 2)[key]
+        return chosen

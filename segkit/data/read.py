@@ -313,4 +313,4 @@ def _pixels(raster: Any, bands: Sequence[int] | None, name: str) -> Pixels:
             ways = {"it is a channel, such as infrared, heat or depth": {"data.bands": every}}
             raise DataError(Issue("fourth_channel", name, what, advice, f"{least} to {largest}", ways=ways))
     # writable, because pixels without data become NaN in place
-    return np.require(pixels, None, "W") if pixels.dtype == np.uint8 else np.require(pixels, np.float32, "CW")
+    return np.require(pixels, None, ["W"]) if pixels.dtype == np.uint8 else np.require(pixels, np.float32, ["C", "W"])

@@ -139,8 +139,9 @@ def as_dataset(
         numbered = enumerate(given.datasets, 1)
         parts = {f"{split}, part {number}": as_dataset(each, f"{split}, part {number}") for number, each in numbered}
         check_splits(parts)
-        first, members = next(iter(parts.values())), (*_REQUIRED, "channels", "no_data")
-        return Subset(given, split=split, **{name: getattr(first, name) for name in members})
+        first = next(iter(parts.values()))
+        shared = {name: getattr(first, name) for name in (*_REQUIRED, "channels", "no_data")}
+        return Subset(given, split=split, **shared)
     if missing := [name for name in _REQUIRED if not hasattr(given, name)]:
         raise DataError(
             f"{split}: {type(given).__name__} has no {', no '.join(missing)}; pass fit(classes=[...]), and palette= "
@@ -148,8 +149,9 @@ def as_dataset(
         )
     if isinstance(given, Dataset):
         return given
-    members = {name: getattr(given, name) for name in (*_REQUIRED, "channels", "splits") if hasattr(given, name)}
-    return Subset(given, split=split, **{"channels": RGB, **members})
+    members: dict[str, Any] = {"channels": RGB}
+    members |= {name: getattr(given, name) for name in (*_REQUIRED, "channels", "splits") if hasattr(given, name)}
+    return Subset(given, split=split, **members)
 
 
 def _classes(classes: Any, palette: Any) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
