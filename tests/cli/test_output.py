@@ -90,7 +90,7 @@ FIGURES = {  # of each command a line that prints figures or a list, with one wo
     "predict": ("predict RUN IMAGES --out predicted --compare-with MASKS", "mean_iou"),
     "compare": ("compare RUN another", "mean_iou"),
     "calibrate": ("calibrate RUN", "temperature"),
-    "bench": ("bench CONFIG --warmup 1 --steps 1 --repeats 1", "images_per_second"),
+    "bench": ("bench CONFIG --seconds 1", "images_per_second"),
     "export": ("export RUN --to safetensors", "agreement"),
     "list": ("list", "summary"),
     "plugins": ("plugins", "offers"),
