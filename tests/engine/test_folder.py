@@ -180,3 +180,13 @@ def test_a_damaged_file_is_in_the_way_of_nothing_that_does_not_need_it(make_job:
         assert len(segkit.read_run(job.folder).epochs) == 1
         train_and_evaluate(make_job(epochs=1), **again)
         assert read_json(job.folder / name)
+
+
+@pytest.mark.fault("F16")
+def test_a_run_is_not_resumed_on_other_samples(make_job: MakeJob) -> None:
+    train_and_evaluate(make_job(epochs=1, schedule="constant"))
+    first = make_job().splits["train"]
+    others = {"train": type(first)(8), "val": type(first)(4, 100), "test": type(first)(4, 201)}  # type: ignore[call-arg]
+    with pytest.raises(RunFolderError, match="was trained on other samples: test has changed since"):
+        train_and_evaluate(make_job(epochs=2, schedule="constant", fields={"splits": others}), resume=True)
+    train_and_evaluate(make_job(epochs=2, schedule="constant"), resume=True)
