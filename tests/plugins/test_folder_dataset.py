@@ -282,7 +282,7 @@ def test_a_relative_root_that_does_not_exist_is_told_with_the_working_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     table = {"name": "folder", "root": "nowhere", "classes": ["a", "b"]}
-    told = rf"dataset.root is relative to the working directory {tmp_path}, which has no nowhere$"
+    told = rf"the working directory is {tmp_path}$"
     with pytest.raises(DataError, match=told):
         segkit.run({"dataset": table, "model": {"name": "unet"}, "loss": [{"name": "cross_entropy"}]})
 

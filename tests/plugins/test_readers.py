@@ -265,7 +265,7 @@ def test_labels_written_as_text_are_masks(tmp_path: Path) -> None:
         read_mask(tmp_path / "readme.txt")
 
 
-@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")  # commands hide rasterio's warnings
+@pytest.mark.filterwarnings("ignore")  # commands hide the warnings of rasterio and Pillow
 @pytest.mark.parametrize("ending", ["jp2", "j2k"])
 def test_jpeg_2000_is_read_and_masks_with_losses_are_refused(tmp_path: Path, ending: str) -> None:
     pytest.importorskip("rasterio")
