@@ -121,9 +121,9 @@ class FolderDataset(PairedFiles):
         self.reading += f" {threshold}{' blank' * bool(self.blank)}{' resized' * resize_masks}"
         self.choose(layout, split)
         if train_on_val and split == "train":
-            val = layout.of("val")
-            self.pairs += [(image, mask) for image, mask, _ in val]
-            self.names = [*self.names, *(name for _, _, name in val)]
+            more = layout.of("val")
+            self.pairs += [(image, mask) for image, mask, _ in more]
+            self.names = [*self.names, *(name for _, _, name in more)]
 
     def advice(self, kind: str) -> str:
         """See :meth:`PairedFiles.advice`."""

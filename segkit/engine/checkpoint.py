@@ -175,12 +175,11 @@ class CheckpointManager:
             self.best = {key: value.to("cpu", copy=True) for key, value in weights.items()}
         self._saved_at = time.monotonic()  # also if it fails, so that the next try is not made at once
         with STOP.held():  # a signal within torch.save would look like a full disk
-            try:
-                self.write_state()
-                if ended:
-                    self.write_history()
-            except WriteError as error:
-                self.console.warn(f"{error}; the run continues")
+            for write in (self.write_state, self.write_history)[: 1 + ended]:
+                try:  # each by itself: the lines may fit where the state does not
+                    write()
+                except WriteError as error:
+                    self.console.warn(f"{error}; the run continues")
         return self._saved == place
 
     def write_state(self) -> None:
