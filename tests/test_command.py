@@ -275,7 +275,7 @@ def test_predictions_never_replace_true_masks(config: Path, tmp_path: Path, caps
     masks = tmp_path / "data" / "masks" / "val"
     before = {path.name: path.read_bytes() for path in masks.iterdir()}
     assert main(["predict", "runs/mine", "data/images/val", "--out", str(masks)]) == 2
-    assert "holds files that are no predictions" in capsys.readouterr().err
+    assert "holds files that segkit has not written" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in masks.iterdir()} == before
     for _ in range(2):  # its own masks it may replace
         assert main(["predict", "runs/mine", "data/images/val", "--out", "masks"]) == 0

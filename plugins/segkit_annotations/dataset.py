@@ -329,7 +329,8 @@ class AnnotatedImages(PairedFiles):
             return super()._read_mask(index, size)
         theirs = entry.size or self._size(entry) or own
         self._check_size(entry.image, own, entry.sources[0], theirs)
-        return torch.from_numpy(resized(self._draw(entry, theirs), own))
+        drawn = self._draw(entry, theirs)
+        return torch.from_numpy(drawn if drawn.shape == own else resized(drawn, own))
 
     def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
         """Return the mask ``[H,W]`` of class indices."""

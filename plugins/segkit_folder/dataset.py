@@ -180,9 +180,11 @@ class FolderDataset(PairedFiles):
 
 
 def _is_of_objects(one: Proposal, other: Proposal) -> bool:
-    """Whether one way reads ids of objects, by the name of its masks, and the other reads these images too."""
-    said = [bool(re.search(r"(?i)object|instance", each.options.get("masks", ""))) for each in (one, other)]
-    return said == [True, False] and one.layout.masks.keys() <= other.layout.masks.keys()
+    """Whether one way reads ids of objects and the other classes, by the names of their masks, of the same images."""
+    masks = [str(each.options.get("masks", "")) for each in (one, other)]
+    of_classes = [bool(re.search("(?i)class|semantic", text)) for text in masks]
+    are_named = re.search("(?i)object|instance", masks[0]) and of_classes == [False, True]
+    return bool(are_named) and one.layout.masks.keys() <= other.layout.masks.keys()
 
 
 def _read_classes(root: Path, file: str) -> ClassFile:

@@ -249,7 +249,7 @@ class PairedFiles(Dataset):
         try:
             stored = read_mask(mask_path, self.colours, self.most_pixels, self.threshold)
             self._check_size(image_path, size, mask_path, stored.shape)
-            stored = resized(stored, size)
+            stored = stored if stored.shape == size else resized(stored, size)
             if self.colours is not None:
                 return torch.from_numpy(stored)
             labels = np.take(self._table, stored)
@@ -302,8 +302,6 @@ def stem_of(path: Path) -> Path:
 
 def resized(labels: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     """Return a mask ``[H,W]`` at another size: each pixel has the label at its centre."""
-    if labels.shape == size:
-        return labels
     rows, columns = ((2 * np.arange(n) + 1) * m // (2 * n) for n, m in zip(size, labels.shape, strict=True))
     found: NDArray[Any] = labels[rows[:, None], columns]
     return found

@@ -12,7 +12,6 @@ import segkit
 from segkit.compose import build_criterion, build_metrics, scan_dataset
 from segkit.config import Overrides, read_config
 from segkit.data.scan import Scan
-from segkit.data.subset import Subset
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.precision import seed_everything
 from segkit.errors import ConfigError, RunFolderError
@@ -70,7 +69,7 @@ def evaluate_run(
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
         if len(dataset.channels) == 1 and len(predictor.normalisation.mean) == 3:  # older runs repeated grey as RGB
-            dataset = Subset(dataset, bands=(1, 1, 1), no_data=dataset.no_data)
+            dataset.set_bands((1, 1, 1), dataset.no_data)
         lowest, batch = scan.floor(name), config.train.batch_size
         evaluator = Evaluator(inferer, dataset, criterion, metrics, lowest, batch, config.train.workers)
         scores[name] = evaluator.evaluate(f"scores on {name}").scores

@@ -97,7 +97,8 @@ class Raster:
             self._image._mode = "P"  # palette indices are decoded unchanged
             decode_as(self._image, f"P;{width}" if width else "P")
         image = self._decoded()
-        return upright(np.asarray(image.convert("RGB") if image.mode == "RGBX" else image), self._turn)
+        stored = np.asarray(image.convert("RGB") if image.mode == "RGBX" else image)
+        return stored if self._turn == 1 else upright(stored, self._turn)
 
     @cached_property
     def palette(self) -> list[tuple[int, int, int]] | None:

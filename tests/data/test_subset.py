@@ -200,9 +200,9 @@ def test_a_run_learns_from_pairs(tmp_path: Path) -> None:
         (
             Pairs("scaled"),
             {"classes": ["a", "b"]},
-            r"8 files: its image or mask has a wrong .*: train-0 \(torch\.float64 \[3, 8, 12\] and",
+            r"8 files: its image or mask has a wrong .* \(torch\.float64 \[3, 8, 12\] and .*: train-0, train-1",
         ),
-        (Pairs(label=-100), {"classes": ["a", "b"]}, r"not allowed: train-0 \(-100 to 0\).*; labels are 0 to"),
+        (Pairs(label=-100), {"classes": ["a", "b"]}, r"not allowed \(-100 to 0\): train-0, .*; labels are 0 to"),
         (Pairs(), {"classes": 2}, r"classes = 2: give names in the order of the labels"),
         (Pairs(), {"classes": "ab"}, r"classes = 'ab': give names"),
         (

@@ -20,7 +20,6 @@ from torch import nn
 from training import train_and_evaluate
 
 import segkit
-from segkit.config import read_config
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
 from segkit.data.loader import SampleSource, batch_loader
@@ -156,12 +155,6 @@ def test_overwriting_starts_anew(make_job: MakeJob) -> None:
     train_and_evaluate(make_job(epochs=1), overwrite=True)
     lines = (make_job().folder / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 1
-
-
-def test_a_config_that_was_read_takes_no_overrides() -> None:
-    tables = {"dataset": {"name": "shapes"}, "model": {"name": "unet"}, "loss": [{"name": "dice"}]}
-    with pytest.raises(ConfigError, match="this config was read already; give them to read_config"):
-        segkit.run(read_config(tables), {"train.epochs": 1})
 
 
 def test_max_steps_ends_the_run_and_plans_the_rate_for_it(make_job: MakeJob) -> None:

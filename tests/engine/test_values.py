@@ -130,19 +130,18 @@ def test_images_of_another_unit_are_told_where_they_are_predicted(
     config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     segkit.run(changed(config, train={"max_steps": 1}))
-    for place, scale, told in (("same", 1, ""), ("scaled", 1 / 65535, "2 of 2 images have values of another range")):
+    for place, scale, told in (("same", 1, ""), ("scaled", 1 / 65535, "values have another range")):
         (tmp_path / place).mkdir()
         for index in range(2):
             values = np.asarray(Image.open(tmp_path / "images" / f"{index}.tif"), np.float32) * scale
             Image.fromarray(values).save(tmp_path / place / f"{index}.tif")
         capsys.readouterr()
         assert main(["predict", str(tmp_path / "run"), str(tmp_path / place), "--out", str(tmp_path / "out")]) == 0
+        assert capsys.readouterr().err.count("values have another range") == 2 * bool(told)  # one for each image
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             segkit.load(tmp_path / "run", device="cpu").predict(tmp_path / place / "0.tif")
         assert [str(each.message).count("values have another range") for each in caught] == [1] * bool(told)
-        out = capsys.readouterr().out
-        assert (told in out) if told else ("another range" not in out)
 
 
 def test_a_run_that_took_grey_three_times_is_evaluated_and_predicts_as_it_did(
