@@ -82,6 +82,18 @@ def parts(root: Path, work: Path, tiny: bool) -> list[Part]:
     return [part for part in found if not (tiny and part.name.startswith("losses"))]  # on a CPU it takes minutes
 
 
+BENCH = """
+import json, sys
+from segkit.config import read_config
+from segkit.files import to_jsonable
+from segkit_bench.measure import measure
+rows, seconds, config, *overrides = sys.argv[1:]
+for name, figures in measure(read_config(config, overrides), float(seconds)):
+    with open(rows, "a") as file:
+        file.write(json.dumps({"measurement": name, **to_jsonable(figures)}) + "\\n")
+"""  # what `segkit bench --json` prints, a line for each measurement as soon as it is made
+
+
 def benches(root: Path, tiny: bool) -> list[Part]:
     """Training steps of two networks on a resident batch and in the pipeline, compiled without and with CUDA graphs."""
     models = {"unet 64": [], "smp resnet34": ["model.name=smp", "model.encoder=resnet34"]}
@@ -92,16 +104,16 @@ def benches(root: Path, tiny: bool) -> list[Part]:
         "780 images/s on the resident batch, 755 in the pipeline (measured once: 779, 755)",
     ]
     size = ["augment.crop=512", "train.batch_size=16", "train.compile=true", "train.device=cuda"]
-    steps = ["--steps", "20", "--repeats", "2"]
+    seconds = "5"
     if tiny:
         models = {name: ["model.width=4", "model.depth=2"] for name in models}
         size = ["augment.crop=32", "train.batch_size=2", "train.device=cpu"]
-        steps = ["--steps", "1", "--repeats", "1", "--warmup", "1"]
+        seconds = "0.5"
     found = []
     for name, model in models.items():
         for graph in ("false", "true"):
-            how = [*_camvid(root), *size, *model, f"train.cuda_graph={graph}", *steps, "--json", "{rows}"]
-            command = [sys.executable, "-m", "segkit", "bench", *how]
+            how = [*_camvid(root), *size, *model, f"train.cuda_graph={graph}"]
+            command = [sys.executable, "-c", BENCH, "{rows}", seconds, *how]
             mode = "reduce-overhead" if graph == "true" else "compiled"
             found.append(Part(f"bench {name}, {mode}", 40, predicted[len(found)], command))
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import math
 import os
 import re
@@ -141,6 +142,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     short = re.search("(can't|Cannot) allocate memory|out of memory", str(error))  # messages of torch and of the system
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and short):
         return f"out of memory: a smaller train.batch_size, augment.crop or model helps ({str(error)[:200]})", 1
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # not about a named file
+        return f"the output could not be written completely: {error.strerror}", 1
     return (str(error), error.exit_status) if isinstance(error, SegkitError) else ("", 1)
 
 
