@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import Distribution, PackageNotFoundError, entry_points, version
 from typing import Any
 
 import pluggy
@@ -63,11 +63,18 @@ def installed() -> Sequence[Plugin]:
     core = Plugin("core", hookspecs.PROJECT, __version__, builtin.__name__)
     plugins = [load_plugin(core, lambda: builtin, manager=manager)]
     # ours first, so that no other plugin can claim our modules; then by name, independent of the order of sys.path
-    points = [(str(each.dist.name), each.dist, each) for each in entry_points(group=hookspecs.PROJECT) if each.dist]
-    for name, distribution, point in sorted(points, key=lambda each: (each[0] != hookspecs.PROJECT, each[0], each[2])):
-        plugin = Plugin(point.name, name, distribution.version, point.value)
-        plugins.append(load_plugin(plugin, point.load, distribution.requires or (), manager))
+    points = [(*_named(each.dist), each) for each in entry_points(group=hookspecs.PROJECT) if each.dist]
+    for name, number, point in sorted(points, key=lambda each: (each[0] != hookspecs.PROJECT, each[0], each[2])):
+        plugin = Plugin(point.name, name, number, point.value)
+        plugins.append(load_plugin(plugin, point.load, point.dist, manager))
     return tuple(plugins)
+
+
+@functools.cache
+def _named(distribution: Distribution) -> tuple[str, str]:
+    """The name and version; the attributes of a distribution parse its metadata anew each time."""
+    metadata = distribution.metadata
+    return str(metadata["Name"]), str(metadata["Version"])
 
 
 def broken() -> list[Plugin]:
@@ -78,7 +85,7 @@ def broken() -> list[Plugin]:
 def load_plugin(
     plugin: Plugin,
     load: Callable[[], Any],
-    requires: Sequence[str] = (),
+    distribution: Distribution | None = None,
     manager: pluggy.PluginManager | None = None,
 ) -> Plugin:
     """Load a plugin; return it with its offers and events, or with its error.
@@ -86,7 +93,7 @@ def load_plugin(
     Args:
         plugin: the plugin, without offers.
         load: imports and returns its module.
-        requires: the requirements of its distribution, which may explain why it is broken.
+        distribution: its distribution, whose requirements may explain why it is broken.
         manager: holds the modules of the plugins loaded so far; the new module must be another one.
 
     Raises:
@@ -117,7 +124,7 @@ def load_plugin(
     except Exception as error:
         own_message = isinstance(error, PluginError | pluggy.PluginValidationError)
         text = " ".join(str(error).split()) if own_message else cause(error)
-        plugin = replace(plugin, error=text + _another_segkit_needed(plugin, requires))
+        plugin = replace(plugin, error=text + _another_segkit_needed(plugin, distribution))
         if strict():
             raise PluginError(f"plugin {plugin}: {plugin.error}") from error
         return plugin
@@ -190,11 +197,11 @@ def _warn(text: str) -> None:
     print(f"segkit: {text}", file=sys.stderr, flush=True)
 
 
-def _another_segkit_needed(plugin: Plugin, requires: Sequence[str]) -> str:
+def _another_segkit_needed(plugin: Plugin, distribution: Distribution | None) -> str:
     """A hint, if a plugin requires another version of segkit: the likely cause of its error."""
     from packaging.requirements import Requirement  # slow to import, and only needed for a broken plugin
 
-    for needed in map(Requirement, requires):
+    for needed in map(Requirement, distribution.requires or () if distribution else ()):
         if needed.name == hookspecs.PROJECT and not needed.specifier.contains(__version__, prereleases=True):
             advice = f"update segkit, or install an older {plugin.distribution}"
             return f"; it needs segkit{needed.specifier} and this is {__version__}: {advice}"

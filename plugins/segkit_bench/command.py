@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, print_json
-from segkit.config import read_config
 from segkit.errors import ConfigError
 
 
@@ -34,6 +33,8 @@ class Bench:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Measure the config; print each measurement as soon as it is there, or all as one JSON document."""
+        from segkit.config import read_config
+
         config = read_config(arguments.config, arguments.overrides)
         if arguments.counts is not None:
             raise ConfigError("bench measures for a time and not a number of steps: --seconds N")

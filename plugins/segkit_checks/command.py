@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkit.cli.output import add_output_options, print_json, table
-from segkit.config import Config, read_config
 from segkit.errors import ConfigError, DataError, RunFolderError
 from segkit.files import refuse_foreign
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from segkit.config import Config
     from segkit.data.scan import Scan
 
 _NONE = "no image that can be used"
@@ -49,6 +49,8 @@ class Check:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Scan and print; return 2 if there are errors."""
+        from segkit.config import read_config
+
         config = read_config(arguments.config, arguments.overrides)
         if arguments.augmented and not arguments.pictures:
             raise ConfigError("--augmented draws pictures; add --pictures DIR to say where")

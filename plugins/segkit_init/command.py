@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkit.cli.output import add_output_options, hanging, print_json
-from segkit.config import read_config
 from segkit.errors import ConfigError, RunFolderError, first_few, reason
 from segkit.registry import REGISTRIES
 
@@ -152,6 +151,8 @@ def _check_written(path: Path, images: int, arguments: argparse.Namespace) -> in
     if status:
         print(f"{path} is written; a run would stop at the problems above")
         return status
+    from segkit.config import read_config
+
     config = read_config(path)
     what = f"trains {config.model.name} on {images} images for {config.train.minutes:g} minutes"
     print(f"{path} is written; next: `segkit run {path}` {what}, and writes {config.folder}/")

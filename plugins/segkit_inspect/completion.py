@@ -13,10 +13,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from segkit.options import options_of, words_of
 from segkit.plugins import installed
 from segkit.registry import REGISTRIES
-from segkit.settings import TABLES
 
 from .describe import summary
 
@@ -67,6 +65,8 @@ def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
 
 def _words(**_asked: Any) -> list[str]:
     """Return the kinds, the names of all components, tables and plugins."""
+    from segkit.settings import TABLES
+
     kinds = [word for kind, registry in REGISTRIES.items() for word in (kind, registry.plural)]
     names = [name for registry in REGISTRIES.values() for name in registry]
     return [*kinds, *names, *TABLES, *(plugin.name for plugin in installed())]
@@ -74,6 +74,9 @@ def _words(**_asked: Any) -> list[str]:
 
 def _overrides(prefix: str, **_asked: Any) -> Iterable[str]:
     """Return keys of a config or, after ``=``, their values; components are not imported for it."""
+    from segkit.options import options_of, words_of
+    from segkit.settings import TABLES
+
     keys = {f"{name}.{each.name}": words_of(each.hint) for name, table in TABLES.items() for each in options_of(table)}
     keys |= {f"{name}.name": list(REGISTRIES[name]) for name in ("dataset", "model")}
     path, equals, _ = prefix.partition("=")

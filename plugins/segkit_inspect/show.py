@@ -14,9 +14,7 @@ from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
-from segkit.options import options_of
 from segkit.registry import REGISTRIES
-from segkit.settings import TABLES
 
 from .describe import ARGUMENTS, descriptions, registry_of, type_text
 from .listing import document_of
@@ -41,6 +39,8 @@ class Show:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Print the component."""
+        from segkit.settings import TABLES
+
         kind, name = arguments.kind, arguments.name
         component: Any = None
         if kind or name not in TABLES:
@@ -66,6 +66,8 @@ class Show:
 
 
 def _options(owner: Any, texts: Mapping[str, str]) -> list[dict[str, Any]]:
+    from segkit.options import options_of
+
     return [
         {
             "name": each.name,
@@ -85,6 +87,8 @@ def _any_kind(name: str) -> Any:
     Raises:
         ComponentNotFound: no component has the name, or components of several kinds have it.
     """
+    from segkit.settings import TABLES
+
     kinds = [kind for kind, registry in REGISTRIES.items() if registry.matches(name)]
     if len(kinds) == 1:
         return REGISTRIES[kinds[0]].find(name)

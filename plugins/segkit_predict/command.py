@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import segkit
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ConfigError, DataError, one_line
-from segkit.inference.options import PredictOptions
 from segkit.signals import STOP
 from segkit_inspect.describe import descriptions
 
@@ -57,6 +56,8 @@ class Predict:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Add the arguments: run, images, output folder, and options for prediction and report."""
+        from segkit.inference.options import PredictOptions  # slow to import; --help imports every command
+
         parser.add_argument(
             "run", metavar="RUN", help="a run folder, or model.safetensors, best.pt or last.pt in it; or several"
         )
@@ -140,6 +141,8 @@ def _check(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writer, int]:
     """Predict all images; return the writer with its counts, and the number of images."""
     given = {name: _given(text, name) for name, text in vars(arguments).items() if name in _METAVARS}
+    from segkit.inference.options import PredictOptions
+
     options: dict[str, Any] = {**(TTA if arguments.tta else {}), **given}
     checked = PredictOptions(**options)
 

@@ -11,10 +11,8 @@ from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
-from segkit.options import options_of
 from segkit.plugins import installed
 from segkit.registry import REGISTRIES
-from segkit.testing.suite import KINDS, checks
 
 _COLUMN = 45  # the column of a check's state
 
@@ -28,6 +26,8 @@ class CheckPlugin:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Add the name, kind and options."""
+        from segkit.testing.suite import KINDS  # slow to import
+
         parser.add_argument("name", help="a component (dice) or a plugin (losses)")
         parser.add_argument("--kind", choices=KINDS, help="required if components of several kinds have the name")
         parser.add_argument(
@@ -64,6 +64,8 @@ class CheckPlugin:
 
 def _ask(component: Any, options: dict[str, Any], quiet: bool) -> dict[str, Any]:
     """Check a component and return its JSON document; print a line per check (with ``quiet`` for failures only)."""
+    from segkit.testing.suite import checks
+
     document: dict[str, Any] = {**vars(component), "problem": None, "checks": []}
     print(component)
     try:
@@ -95,6 +97,8 @@ def _find(name: str, kind: str | None) -> tuple[list[Any], list[Any]]:
     Raises:
         ComponentNotFound: nothing has the name, or no component of the kind has it.
     """
+    from segkit.testing.suite import KINDS
+
     everything = [each for one in KINDS for each in REGISTRIES[one].components()]
     plugins = [plugin for plugin in installed() if name == plugin.name]
     named = [each for each in everything if name in each.names]
@@ -116,6 +120,8 @@ def _assigned(given: Sequence[str], components: Sequence[Any]) -> dict[Any, dict
         ConfigError: the syntax is wrong, or no component has the key.
         PluginError: no component has the key, and one of them cannot be imported.
     """
+    from segkit.options import options_of
+
     names: dict[Any, list[str]] = {component: [] for component in components}
     for component in components:
         with suppress(SegkitError):  # one that cannot be imported is reported when it is checked

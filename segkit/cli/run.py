@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from segkit.cli.output import add_output_options, print_json, rank
-from segkit.config import read_config
 from segkit.signals import STOP
 
 
@@ -39,6 +38,8 @@ class Run:
         """Train; 0 when the run is complete, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
         with STOP:
             try:
+                from segkit.config import read_config  # slow to import; --help imports every command
+
                 with STOP.held():  # an interrupted import leaves half-initialised modules and obscure errors
                     read_config(arguments.config, arguments.overrides)  # reports mistakes before the slow import
                     from segkit.runs import run

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -499,28 +500,34 @@ def test_show_asks_which_kind_is_meant(site: Any, capsys: pytest.CaptureFixture[
 # --- speed
 
 
-def test_help_takes_less_than_a_third_of_a_second(site: Any) -> None:
-    best = float("inf")
-    for _ in range(5):  # of the processor, the best of five: a busy machine is not the command's fault
+def processor_time(run: Callable[[], Any]) -> float:
+    """Seconds of the processor that the processes take that ``run`` starts, the best of five."""
+    seconds = []
+    for _ in range(5):
         before = os.times()
-        site.segkit("--help")
+        run()
         after = os.times()
-        best = min(best, after.children_user + after.children_system - before.children_user - before.children_system)
-    assert 0 < best < 0.3
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    return min(seconds)
+
+
+def limit(site: Any) -> float:
+    """0.3 s; on a slow or busy machine three times what Python and what every command needs take there."""
+    return max(0.3, 3 * processor_time(lambda: site.python("-c", "import argparse, importlib.metadata, pluggy")))
+
+
+def test_help_takes_less_than_a_third_of_a_second(site: Any) -> None:
+    assert 0 < processor_time(lambda: site.segkit("--help")) < limit(site)
 
 
 def test_list_is_quick_with_twenty_plugins(site: Any) -> None:
     for number in range(20):
         site.offer(f"segkit-p{number}", f"p{number}", "losses", {f"loss{number}": f"loss_{number}:Loss"})
         site.module(f"loss_{number}", 'import torch\n\n\nclass Loss(torch.nn.Module):\n    """A loss. Long."""\n')
-    code = "from segkit.cli import main\nmain(['list'])\nimport sys, time\nassert 'torch' not in sys.modules\n"
-    seconds = []
-    for _ in range(5):  # of the processor: what else a busy machine does is not the command's fault
-        listed = site.python("-c", f"{code}print(time.process_time(), file=sys.stderr)\n")
-        assert re.search(r"\n  loss19 +A loss +p19 \(segkit-p19\)\n", listed.stdout)
-        seconds.append(float(listed.stderr))
-    print(f"list with 20 plugins takes {min(seconds):.3f} s")
-    assert min(seconds) < 0.3
+    code = "from segkit.cli import main\nmain(['list'])\nimport sys\nassert 'torch' not in sys.modules\n"
+    listed = []
+    assert 0 < processor_time(lambda: listed.append(site.python("-c", code).stdout)) < limit(site)
+    assert re.search(r"\n  loss19 +A loss +p19 \(segkit-p19\)\n", listed[0])
 
 
 @pytest.mark.parametrize(
