@@ -12,7 +12,7 @@ from torch import nn
 
 from segkit.config import Config
 from segkit.data.augment import RandomTransform
-from segkit.data.loader import SampleSource
+from segkit.data.loader import SampleSource, TrainBatches
 from segkit.data.normalise import Normalisation, displayable
 from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
@@ -80,12 +80,12 @@ def augmented_sheet(scan: Scan, config: Config) -> Image.Image:
     how = Normalisation.of(nn.Identity(), scan.statistics["train"], no_data)
     chosen = [each.build(train) for each in config.transform]
     transform = RandomTransform.of(scan, config.augment, config.train.seed, how, chosen)
-    source, rows = SampleSource(train, config.data.resize), []
+    batches, rows = TrainBatches(SampleSource(train, config.data.resize), transform), []
     shown = min(IMAGES, len(train))
     for index in (number * len(train) // shown for number in range(shown)):
         pictures = []
         for epoch in range(1, EPOCHS + 1):
-            batch = source.train_batch([(epoch, index)], transform)
+            batch = batches[[(epoch, index)]]
             mean, std = (torch.tensor(values)[:, None, None] for values in (how.mean, how.std))
             seen = how.normalise(batch.image, batch.colour)[0] * std + mean  # [C,H,W]
             seen = (seen * 255).round().clamp(0, 255).byte() if how.dtype == "uint8" else seen

@@ -56,45 +56,26 @@ class SampleSource:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """Return a sample with its image resized and its mask at its original size."""
-        sample = read_sample(self.dataset, index)
+        """Return a sample with its image resized and its mask at its original size.
+
+        Raises:
+            DataError: the sample breaks the contract, or its files cannot be read.
+            Exception: another error of the dataset, with a note that names the sample's index and files.
+        """
+        dataset = self.dataset
+        try:
+            sample = checked(dataset[index], dataset.channels)
+        except Exception as error:
+            if isinstance(error, DataError) and type(error).__init__ is not DataError.__init__:
+                raise DataError(str(error), error.issue) from error  # a worker process may fail to pickle a subclass
+            names = ", ".join(map(str, dataset.files(index)))
+            which = f"sample {index} of {type(dataset.whole).__name__} ({names})".removesuffix(" ()")
+            if isinstance(error, OSError):  # such as a network drive that has gone away
+                raise DataError(f"{which} cannot be read: {reason(error)}") from error
+            error.add_note(f"this was {which}")
+            raise
         size = resized_size(sample.image.shape[1], sample.image.shape[2], self.resize)
         return sample._replace(image=resized_part(sample.image, size))
-
-    def train_batch(self, keys: Sequence[Key], transform: RandomTransform) -> Batch:
-        """Transform samples and pad them to the largest: images with the mean colour, masks with void."""
-        items = []
-        for key in keys:
-            index = key[1] % len(self)
-            sample = self[index]
-            items.append(transform(sample, key, self.masks[index] if self.masks else sample.mask))
-        samples = [sample for sample, _ in items]
-        height = max(sample.mask.shape[0] for sample in samples)
-        width = max(sample.mask.shape[1] for sample in samples)
-        device = samples[0].image.device
-        images = transform.normalisation.mean_pixel(device).flatten().repeat(len(items), height, width, 1)  # [B,H,W,C]
-        masks = torch.full((len(items), height, width), transform.ignore_index, dtype=torch.uint8, device=device)
-        for number, sample in enumerate(samples):
-            rows, columns = sample.mask.shape
-            images[number, :rows, :columns] = sample.image.permute(1, 2, 0)
-            masks[number, :rows, :columns] = sample.mask
-        colour = None
-        if transform.settings.colour > 0:
-            colour = torch.from_numpy(np.stack([params.colour for _, params in items]))
-        return Batch(images.permute(0, 3, 1, 2), masks, colour, [sample.name for sample in samples])  # channels_last
-
-    def eval_batch(self, indices: Sequence[int]) -> list[Batch]:
-        """Stack samples of equal size; nothing is padded, so no score depends on the other images of a batch."""
-        groups: dict[tuple[torch.Size, torch.Size], list[Sample]] = defaultdict(list)
-        for index in indices:
-            sample = self[index]
-            groups[sample.image.shape, sample.mask.shape].append(sample)
-        batches = []
-        for samples in groups.values():
-            images, masks, names = zip(*samples, strict=True)
-            image = torch.stack([each.permute(1, 2, 0) for each in images]).permute(0, 3, 1, 2)  # channels_last
-            batches.append(Batch(image, torch.stack(masks), None, list(names)))
-        return batches
 
 
 class DecodedSource(SampleSource):
@@ -139,35 +120,51 @@ def decoded_bytes(statistics: Sequence[SampleStatistics], channels: int, resize:
     )
 
 
-def read_sample(dataset: Dataset, index: int) -> Sample:
-    """Read a sample; an error of the dataset gets a note with the sample's index and files.
+class TrainBatches(TorchDataset[Batch]):
+    """Training batches by their keys: transformed samples, padded with the mean colour and void to the largest."""
 
-    Raises:
-        DataError: the sample breaks the contract, or its files cannot be read.
-    """
-    try:
-        return checked(dataset[index], dataset.channels)
-    except Exception as error:
-        if isinstance(error, DataError) and type(error).__init__ is not DataError.__init__:
-            raise DataError(str(error), error.issue) from error  # a worker process may fail to pickle a subclass
-        names = ", ".join(map(str, dataset.files(index)))
-        which = f"sample {index} of {type(dataset.whole).__name__} ({names})".removesuffix(" ()")
-        if isinstance(error, OSError):  # such as a network drive that has gone away
-            raise DataError(f"{which} cannot be read: {reason(error)}") from error
-        error.add_note(f"this was {which}")
-        raise
-
-
-class _Batches(TorchDataset[Any]):
-    """Adapts a sample source to torch's DataLoader: the index is a list of keys, the item a batch."""
-
-    def __init__(self, source: SampleSource, transform: RandomTransform | None) -> None:
+    def __init__(self, source: SampleSource, transform: RandomTransform) -> None:
         self.source, self.transform = source, transform
 
-    def __getitem__(self, keys: Sequence[Any]) -> Batch | list[Batch]:
-        if self.transform is None:
-            return self.source.eval_batch(keys)
-        return self.source.train_batch(keys, self.transform)
+    def __getitem__(self, keys: Sequence[Key]) -> Batch:
+        source, transform, items = self.source, self.transform, []
+        for key in keys:
+            index = key[1] % len(source)
+            sample = source[index]
+            items.append(transform(sample, key, source.masks[index] if source.masks else sample.mask))
+        samples = [sample for sample, _ in items]
+        height = max(sample.mask.shape[0] for sample in samples)
+        width = max(sample.mask.shape[1] for sample in samples)
+        device = samples[0].image.device
+        images = transform.normalisation.mean_pixel(device).flatten().repeat(len(items), height, width, 1)  # [B,H,W,C]
+        masks = torch.full((len(items), height, width), transform.ignore_index, dtype=torch.uint8, device=device)
+        for number, sample in enumerate(samples):
+            rows, columns = sample.mask.shape
+            images[number, :rows, :columns] = sample.image.permute(1, 2, 0)
+            masks[number, :rows, :columns] = sample.mask
+        colour = None
+        if transform.settings.colour > 0:
+            colour = torch.from_numpy(np.stack([params.colour for _, params in items]))
+        return Batch(images.permute(0, 3, 1, 2), masks, colour, [sample.name for sample in samples])  # channels_last
+
+
+class EvalBatches(TorchDataset[list[Batch]]):
+    """Samples by their indices, stacked by size; nothing is padded, so no score depends on the rest of a batch."""
+
+    def __init__(self, source: SampleSource) -> None:
+        self.source = source
+
+    def __getitem__(self, indices: Sequence[int]) -> list[Batch]:
+        groups: dict[tuple[torch.Size, torch.Size], list[Sample]] = defaultdict(list)
+        for index in indices:
+            sample = self.source[index]
+            groups[sample.image.shape, sample.mask.shape].append(sample)
+        batches = []
+        for samples in groups.values():
+            images, masks, names = zip(*samples, strict=True)
+            image = torch.stack([each.permute(1, 2, 0) for each in images]).permute(0, 3, 1, 2)  # channels_last
+            batches.append(Batch(image, torch.stack(masks), None, list(names)))
+        return batches
 
 
 def batch_loader(
@@ -194,7 +191,7 @@ def batch_loader(
     if transform:
         generator.manual_seed(int(Stream.WORKERS.sequence(transform.seed).generate_state(1)[0]))
     return DataLoader(
-        _Batches(source, transform),
+        TrainBatches(source, transform) if transform else EvalBatches(source),
         batch_size=None,  # the sampler yields the keys of whole batches
         sampler=keys,
         num_workers=workers,

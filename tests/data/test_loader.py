@@ -12,7 +12,7 @@ import torch
 import segkit
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Stream, TrainBatchSampler
-from segkit.data.loader import SampleSource, batch_loader
+from segkit.data.loader import EvalBatches, SampleSource, batch_loader
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.resize import mask_at, resized_size
 from segkit.data.sample import Dataset, Sample
@@ -129,7 +129,7 @@ def test_parts_of_a_batch_are_the_batch() -> None:
 
 
 def test_evaluation_batches_never_mix_sizes() -> None:
-    groups = SampleSource(Sizes()).eval_batch([0, 3, 0])
+    groups = EvalBatches(SampleSource(Sizes()))[[0, 3, 0]]
     assert [group.names for group in groups] == [["image 0", "image 0"], ["image 3"]]
 
 

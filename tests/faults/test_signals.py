@@ -115,11 +115,11 @@ def test_a_signal_while_a_batch_is_waited_for(place: Any, number: signal.Signals
     """The first batch takes for ever; the run ends all the same, and its workers with it."""
     slow = """
 from segkit.data import loader
-def never(self, key, real=loader._Batches.__getitem__):
+def never(self, key, real=loader.TrainBatches.__getitem__):
     open("waiting", "w").close()
     while True:  # not one long sleep: a signal just before a system call is seen by Python when that ends
         time.sleep(0.05)
-loader._Batches.__getitem__ = never
+loader.TrainBatches.__getitem__ = never
 """
     stopped = place.start(f"train.workers={workers}", before=slow)
     stopped.until((place.folder / "waiting").exists)

@@ -78,11 +78,11 @@ def test_a_worker_that_is_killed_ends_the_run_and_no_work_is_lost(place: Any, wh
     kill = """
 from segkit.data import loader
 from torch.utils.data import get_worker_info
-def killed(self, keys, real=loader._Batches.__getitem__):
-    if self.transform and keys[0][0] == 2 and get_worker_info().id == 1:
+def killed(self, keys, real=loader.TrainBatches.__getitem__):
+    if keys[0][0] == 2 and get_worker_info().id == 1:
         send(signal.SIGKILL)()
     return real(self, keys)
-loader._Batches.__getitem__ = killed
+loader.TrainBatches.__getitem__ = killed
 """
     process = place.start("train.workers=2", before=kill)
     assert process.wait() == 1
