@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from segkit.cli.output import add_output_options, print_json, table
 from segkit.errors import ConfigError, DataError, RunFolderError
-from segkit.files import refuse_foreign
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -157,7 +156,7 @@ def _draw(scan: Scan, folder: Path, config: Config, arguments: argparse.Namespac
         RunFolderError: a file cannot be written.
     """
     from segkit_checks.contact import augmented_sheet, contact_sheet
-    from segkit_samples.sheets import signature
+    from segkit_samples.marked import refuse_foreign, signature
 
     drawn: dict[str, Callable[[], Image]] = {}
     for name, dataset in scan.splits.items():

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from segkit.errors import ConfigError, PluginError, did_you_mean, first_few
-from segkit.files import refuse_foreign
+from segkit_samples.marked import refuse_foreign
 
 MARK = "segkit_export"  # stands in every written file; a later export replaces only files that contain it
 CARD = "README.md"

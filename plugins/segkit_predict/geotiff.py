@@ -16,8 +16,8 @@ from torch import Tensor
 
 from segkit.data.read import read_header, with_holes
 from segkit.errors import DataError
-from segkit.files import MARK
 from segkit_readers.joined import places_of
+from segkit_samples.marked import MARK
 
 MOST_WHOLE = 50_000_000  # pixels up to which an image is read at once: 150 MB as RGB, 2.4 GB with 12 bands
 _MOST_SHOWN = 25_000_000  # pixels in overlays and error pictures of larger images

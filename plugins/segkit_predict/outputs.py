@@ -9,9 +9,9 @@ from pathlib import Path
 
 from segkit.data.read import file_of
 from segkit.errors import ConfigError, first_few
-from segkit.files import refuse_foreign
 from segkit_folder.splits import composed
 from segkit_readers.joined import places_of
+from segkit_samples.marked import refuse_foreign
 
 ENDINGS = {  # kind of output -> ending of its file name
     "mask": ".png",

@@ -22,11 +22,12 @@ from segkit.data.parallel import read_ahead
 from segkit.data.read import read_header
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
-from segkit.files import MARK, write_atomically
+from segkit.files import write_atomically
 from segkit.inference.predictor import Predictor
 from segkit_predict.geotiff import GeoRows, rows_of, save_geotiff
 from segkit_predict.ground_truth import GroundTruth
-from segkit_samples.sheets import panel, save_palette_png, sheet, signature
+from segkit_samples.marked import MARK, signature
+from segkit_samples.sheets import panel, save_palette_png, sheet
 
 THREADS = 2  # for reading and for writing: at most a core beside a model on the CPU, enough to keep a GPU busy
 MOST_AHEAD = 75_000_000  # values of an image that is read while others are predicted: 25 million pixels as RGB

@@ -9,11 +9,10 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from segkit.data.visualize import VOID_COLOUR, colour_mask
 from segkit.errors import one_line
-from segkit.files import MARK
+from segkit_samples.marked import signature
 
 if TYPE_CHECKING:  # torch is not needed to draw
     from segkit.data.sample import Colour
@@ -120,13 +119,6 @@ def save_palette_png(
     picture = Image.fromarray(mask)
     picture.putpalette(colour_mask(np.arange(256, dtype=np.uint8), palette, ignore_index).tobytes())
     picture.save(path, format="PNG", pnginfo=signature())
-
-
-def signature() -> PngInfo:
-    """Return metadata that marks pictures written by segkit; pictures without it are never overwritten."""
-    text = PngInfo()
-    text.add_text("Software", MARK)
-    return text
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

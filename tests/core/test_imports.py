@@ -37,6 +37,7 @@ PUBLIC = (  # open to all plugins
     "segkit_predict.evaluate.",
     "segkit_readers.joined.",
     "segkit_readers.place.",
+    "segkit_samples.marked.",
     "segkit_samples.sheets.",
 )
 HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "numpy", "PIL", "safetensors", "tqdm"}

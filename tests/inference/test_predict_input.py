@@ -21,11 +21,11 @@ from PIL import Image, TiffImagePlugin
 import segkit
 from segkit.cli import main
 from segkit.errors import ConfigError, DataError
-from segkit.files import refuse_foreign
 from segkit_predict import geotiff, outputs, writer
 from segkit_predict.images import list_images
 from segkit_predict.outputs import name_outputs
 from segkit_predict.writer import Writer
+from segkit_samples.marked import refuse_foreign
 
 
 def indices(path):

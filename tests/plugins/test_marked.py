@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segkit.errors import ConfigError
-from segkit.files import MARK, refuse_foreign
+from segkit_samples.marked import MARK, refuse_foreign
 from segkit_samples.sheets import save_palette_png
 
 
