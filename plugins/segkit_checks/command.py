@@ -164,8 +164,10 @@ def _draw(scan: Scan, folder: Path, config: Config, arguments: argparse.Namespac
             print(f"no pictures of {name}: {_NONE}", file=sys.stderr)
             continue
         drawn[name] = partial(contact_sheet, dataset, scan.pixels(name)[:, :-1], rgb=config.data.rgb)
-    if arguments.augmented and "train" in drawn:
-        drawn["train_augmented"] = partial(augmented_sheet, scan, config)
+    if arguments.augmented and scan.errors:
+        print("no pictures of augmented crops: the errors that were found stop a run", file=sys.stderr)
+    elif arguments.augmented:
+        drawn["train_augmented"] = partial(augmented_sheet, config)
     paths = {name: folder / f"{name}.png" for name in drawn}
     refuse_foreign(paths.values(), f"--pictures {folder}")
     for name, path in paths.items():

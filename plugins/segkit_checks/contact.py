@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
+from segkit.compose import build_inputs
 from segkit.config import Config
-from segkit.data.augment import RandomTransform
-from segkit.data.loader import SampleSource, TrainBatches
-from segkit.data.normalise import Normalisation, displayable
+from segkit.data.normalise import displayable
 from segkit.data.sample import Dataset
-from segkit.data.scan import Scan
 from segkit.data.visualize import overlay
+from segkit.engine.launch import open_trainer
 from segkit_samples.sheets import GAP, caption, sheet, side_by_side
 
 _TILE = 176  # pixels, maximum width and height: image viewers can still open a sheet of 255 classes
@@ -71,29 +70,31 @@ def _example(dataset: Dataset, index: int, rgb: Sequence[int] | None) -> tuple[s
     return sample.name, pair
 
 
-def augmented_sheet(scan: Scan, config: Config) -> Image.Image:
-    """Draw one row per image, evenly spaced over train: its crops in the first epochs, each beside its labels.
+def augmented_sheet(config: Config) -> Image.Image:
+    """Draw one row per image, evenly spaced over train: its crops in a run's first epochs, each beside its labels.
 
-    A pretrained encoder may use another normalisation in training; then only the padding beyond the image differs.
+    Pretrained weights, which are not loaded here, may have another normalisation; then the padding beyond the image
+    differs.
+
+    Raises:
+        SegkitError: a run of this config could not begin.
     """
-    train, no_data = scan.splits["train"], scan.splits["train"].no_data != "stop"
-    how = Normalisation.of(nn.Identity(), scan.statistics["train"], no_data)
-    chosen = [each.build(train) for each in config.transform]
-    transform = RandomTransform.of(scan, config.augment, config.train.seed, how, chosen)
-    batches, rows = TrainBatches(SampleSource(train, config.data.resize), transform), []
-    shown = min(IMAGES, len(train))
-    for index in (number * len(train) // shown for number in range(shown)):
-        pictures = []
-        for epoch in range(1, EPOCHS + 1):
-            batch = batches[[(epoch, index)]]
-            mean, std = (torch.tensor(values)[:, None, None] for values in (how.mean, how.std))
-            seen = how.normalise(batch.image, batch.colour)[0] * std + mean  # [C,H,W]
-            seen = (seen * 255).round().clamp(0, 255).byte() if how.dtype == "uint8" else seen
-            image, mask = displayable(seen.permute(1, 2, 0).numpy(), config.data.rgb), batch.mask[0].numpy()
-            drawn = overlay(image, mask, train.palette, train.ignore_index)
-            for text, pixels in ((f"{batch.names[0]}, epoch {epoch}", image), ("its labels", drawn)):
-                picture = Image.fromarray(pixels)
-                picture.thumbnail((_LARGEST, _LARGEST))
-                pictures.append((text, picture))
-        rows.append(side_by_side(pictures))
+    config = replace(config, data=config.data.model_copy(update={"cache": "none"}))
+    with open_trainer(build_inputs(config, pretrained=False)) as trainer:
+        batches, train, how = trainer.batches.dataset, trainer.inputs.splits["train"], trainer.inputs.normalisation
+        mean, std = (torch.tensor(values)[:, None, None] for values in (how.mean, how.std))
+        shown, rows = min(IMAGES, len(train)), []
+        for index in (number * len(train) // shown for number in range(shown)):
+            pictures = []
+            for epoch in range(1, EPOCHS + 1):
+                batch = batches[[(epoch, index)]]
+                seen = how.normalise(batch.image, batch.colour)[0] * std + mean  # [C,H,W]
+                seen = (seen * 255).round().clamp(0, 255).byte() if how.dtype == "uint8" else seen
+                image, mask = displayable(seen.permute(1, 2, 0).numpy(), config.data.rgb), batch.mask[0].numpy()
+                drawn = overlay(image, mask, train.palette, train.ignore_index)
+                for text, pixels in ((f"{batch.names[0]}, epoch {epoch}", image), ("its labels", drawn)):
+                    picture = Image.fromarray(pixels)
+                    picture.thumbnail((_LARGEST, _LARGEST))
+                    pictures.append((text, picture))
+            rows.append(side_by_side(pictures))
     return sheet(rows, train.classes, train.palette)

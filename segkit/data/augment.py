@@ -28,7 +28,6 @@ from segkit.data.batch_sampler import Key, Stream
 from segkit.data.normalise import IMAGENET, MEAN, Normalisation
 from segkit.data.resize import Span, mask_at, resized_part, resized_size, rounded
 from segkit.data.sample import RGB, Sample, checked
-from segkit.data.scan import Scan
 from segkit.settings import AugmentSettings
 
 _TRIES = 10  # as mmsegmentation; the limit matters for images of a single class
@@ -88,7 +87,7 @@ class RandomTransform:
         settings: the table ``[augment]``.
         seed: the run's seed.
         ignore_index: the label of void; fills the mask outside the image.
-        centre_on: labels of the classes on which ``class_balanced`` crops are centred.
+        centre_on: labels of the classes on which ``class_balanced`` crops are centred: all but the most frequent one.
         normalisation: the run's normalisation; its mean fills the image outside its borders.
         channels: names of the image channels.
         transforms: the plugins' transforms, applied last (see :func:`segkit.hookspecs.segkit_transforms`).
@@ -101,20 +100,6 @@ class RandomTransform:
     normalisation: Normalisation = IMAGENET
     channels: Sequence[str] = RGB
     transforms: Sequence[Transform] = ()
-
-    @classmethod
-    def of(
-        cls,
-        scan: Scan,
-        settings: AugmentSettings,
-        seed: int,
-        normalisation: Normalisation,
-        transforms: Sequence[Transform] = (),
-    ) -> RandomTransform:
-        """Create the transform of a run; balanced crops centre on every class except the most frequent one."""
-        pixels, train = scan.counts("train").pixels, scan.splits["train"]
-        rare = [label for label in range(len(pixels)) if label != pixels.argmax()]
-        return cls(settings, seed, train.ignore_index, rare, normalisation, train.channels, transforms)
 
     def __call__(self, sample: Sample, key: Key, mask: Tensor | None) -> tuple[Sample, TransformParams]:
         """Transform a sample; return it with the parameters.

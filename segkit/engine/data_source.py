@@ -55,7 +55,16 @@ def training_batches(inputs: TrainerInputs, source: SampleSource) -> tuple[DataL
         rank=PROCESSES.rank,
         size=PROCESSES.size,
     )
-    transform = RandomTransform.of(inputs.scan, inputs.augment, train.seed, inputs.normalisation, inputs.transforms)
+    pixels, dataset = inputs.scan.counts("train").pixels, inputs.splits["train"]
+    transform = RandomTransform(
+        inputs.augment,
+        train.seed,
+        dataset.ignore_index,
+        [label for label in range(len(pixels)) if label != pixels.argmax()],
+        inputs.normalisation,
+        dataset.channels,
+        inputs.transforms,
+    )
     return batch_loader(source, sampler, transform, workers=train.workers, device=inputs.precision.device), sampler
 
 

@@ -200,6 +200,11 @@ def test_augmented_crops_are_drawn_with_the_pictures(
     assert (tmp_path / "sheets" / "train_augmented.png").read_bytes() == first
     assert main([*asked, "augment.colour=0.5"]) == 0
     assert (tmp_path / "sheets" / "train_augmented.png").read_bytes() != first
+    (config.parent / "data" / "masks" / "val" / "val0.png").write_bytes(b"")
+    (tmp_path / "sheets" / "train_augmented.png").unlink()
+    assert main(asked) == 2
+    assert "no pictures of augmented crops: the errors that were found stop a run" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"train.png", "val.png"}
 
 
 def test_it_says_what_a_run_would_take_or_why_none_can_begin(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
