@@ -17,7 +17,7 @@ import torch
 import segkit
 from segkit import plugins
 from segkit.config import Choice, Config
-from segkit.data.issues import gathered, merged
+from segkit.data.issues import gathered
 from segkit.data.read import ODD_METADATA
 from segkit.data.sample import SPLITS, Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
@@ -97,34 +97,28 @@ def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = T
     Raises:
         ConfigError, DataError: the options are wrong, or there is nothing to read.
     """
-    splits, found, issues = build_splits(settings)
-    unknown = [name for name in names if name not in found]
-    if unknown:
+    splits, issues = build_splits(settings)
+    if unknown := [name for name in names if name not in {*splits, *(issue.split for issue in issues)}]:
         raise DataError(f"{settings.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
     check_splits(splits)
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
-    scan = scan_splits(chosen, settings.data, found, build_checks(settings.data), progress)
-    of_splits = [issue for issue in issues if not names or {*issue.split.split(", ")} & {*names}]
-    return replace(scan, issues=[*of_splits, *scan.issues])
+    asked = [issue for issue in issues if not names or issue.split in names]
+    return scan_splits(chosen, settings.data, asked, build_checks(settings.data), progress)
 
 
-def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[Issue]], list[Issue]]:
-    """Build all splits of the dataset.
-
-    Problems and warnings found on the way are not raised but returned, to be reported together with those of the scan:
-    the second value holds the issues of files by split, the third those of whole splits.
+def build_splits(settings: Config) -> tuple[dict[str, Dataset], list[Issue]]:
+    """Build all splits of the dataset; return them, and the problems and warnings to be reported with those of a scan.
 
     Raises:
         ConfigError, DataError: the split train cannot be built.
     """
     splits: dict[str, Dataset] = {}
-    found: dict[str, list[Issue]] = {}
     issues: list[Issue] = []
     for split in SPLITS:
         if split == "test" and split not in splits["train"].splits:
             continue
         try:
-            with gathered() as found[split], warnings.catch_warnings(record=True) as caught:
+            with gathered() as found, warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
                 warnings.filterwarnings("ignore", module=ODD_METADATA)
                 built = create(settings.dataset.component, settings.dataset.options, {"split": split})
@@ -136,11 +130,12 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
             if split == "train":
                 raise
             issues.append(Issue("unusable_split", what=str(error), split=split))
-            continue
-        for each in caught:
-            ways = getattr(each.message, "ways", {})
-            issues.append(Issue("dataset", what=str(each.message), severity="warning", split=split, ways=ways))
-    return splits, found, merged(issues)
+        else:
+            for each in caught:
+                ways = getattr(each.message, "ways", {})
+                issues.append(Issue("dataset", what=str(each.message), severity="warning", split=split, ways=ways))
+        issues += [replace(each, split=split) for each in found]
+    return splits, issues
 
 
 def build_checks(data: DataSettings) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Scan:
 def scan_splits(
     splits: Mapping[str, Dataset],
     settings: DataSettings | None = None,
-    issues: Mapping[str, Sequence[Issue]] | None = None,
+    issues: Sequence[Issue] = (),
     checks: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Scan:
@@ -97,14 +97,13 @@ def scan_splits(
     Args:
         splits: datasets by name.
         settings: the table ``[data]``.
-        issues: the issues found while building the datasets, by split.
+        issues: the issues found while building the datasets.
         checks: the plugins' checks by name (see :func:`segkit.hookspecs.segkit_checks`).
         progress: whether to show a progress bar.
     """
     settings, checks = settings or DataSettings(), checks or {}
     splits = {name: as_dataset(dataset, name) for name, dataset in splits.items()}
     skip = settings.on_bad == "skip"
-    build_issues = [replace(issue, split=name) for name, values in (issues or {}).items() for issue in values]
     stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
     uses = Counter(stamp for values in stamps.values() for stamp in values)  # samples that share files are not cached
     kept: dict[str, Dataset] = {}
@@ -118,35 +117,35 @@ def scan_splits(
         samples[name] = [*usable.values()]
         unreadable += [each for each in results if isinstance(each, Issue)]
         kept[name] = dataset if len(usable) == len(results) else Subset(dataset, [*usable])
-        if not usable and (skip or not results) and name not in {issue.split for issue in build_issues}:
+        if not usable and (skip or not results) and name not in {issue.split for issue in issues if issue.file}:
             empty.append(Issue("empty_split", what="there is no image that can be used", split=name))
-    return Scan(kept, samples, [*empty, *_issues(kept, samples, build_issues, unreadable, skip, checks)])
+    return Scan(kept, samples, [*empty, *_issues(kept, samples, issues, unreadable, skip, checks)])
 
 
 def _issues(
     kept: Mapping[str, Dataset],
     samples: Mapping[str, Sequence[SampleStatistics]],
-    build_issues: Sequence[Issue],
+    issues: Sequence[Issue],
     unreadable: Sequence[Issue],
     skip: bool,
     checks: Mapping[str, Any],
 ) -> Iterator[Issue]:
     """Yield issues of files, merged over all splits, and those of the checks; ``skip``: unusable files are left out."""
     # an image without a mask is never skipped: the division into splits would depend on it
-    yield from merged(build_issues)
+    yield from merged(issues)
     for issue in merged(unreadable):
         issue = replace(issue, skippable=True)
         yield replace(issue, what=f"left out: {issue.what}", severity="warning") if skip else issue
-    first, *others = kept
-    for name in others:
-        one, another = kept[first].channels, kept[name].channels
+    for name, dataset in kept.items():
+        first = next(iter(kept))
+        one, another = kept[first].channels, dataset.channels
         if len(one) != len(another):
             what = f"its channels differ from {first}: {first_few(another, 12)} instead of {first_few(one, 12)}"
             yield Issue("channels", what=what, advice="select common channels with data.bands", split=name)
     for name, check in checks.items():
         measured = {split: [(each, each.measured[name]) for each in part] for split, part in samples.items()}
         try:
-            yield from check.judge(measured, kept, [*build_issues, *unreadable])
+            yield from check.judge(measured, kept, [*(each for each in issues if each.file), *unreadable])
         except Exception as error:
             error.add_note(f"in the check '{name}'")
             raise

@@ -461,9 +461,9 @@ def test_what_a_folder_warns_of_is_of_all_its_splits(tmp_path: Path) -> None:
             "loss": [{"name": "cross_entropy"}],
         }
     )
-    splits, found, issues = build_splits(config)
-    assert [*splits] == [*found] == ["train", "val", "test"]
-    assert [(issue.split, "1 of 10 files" in issue.what) for issue in issues] == [("train, val, test", True)]
+    splits, issues = build_splits(config)
+    assert [*splits] == ["train", "val", "test"]
+    assert [(issue.split, "1 of 10 files" in issue.what) for issue in issues] == [(name, True) for name in splits]
 
 
 def test_a_folder_is_looked_into_again_where_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
