@@ -17,7 +17,6 @@ import torch
 import segkit
 from segkit import plugins
 from segkit.config import Choice, Config
-from segkit.data.issues import gathered
 from segkit.data.read import ODD_METADATA
 from segkit.data.sample import SPLITS, Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
@@ -27,7 +26,7 @@ from segkit.engine.distributed import PROCESSES
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.launch import check
 from segkit.engine.precision import seed_everything
-from segkit.errors import DataError, Issue
+from segkit.errors import DataError, Issue, gathered
 from segkit.options import create, without_pretrained
 from segkit.registry import checks, optimizers
 from segkit.settings import DataSettings

@@ -1,4 +1,4 @@
-"""Every exception segkit raises on purpose.
+"""Every exception segkit raises on purpose, and the issues of a data set: collected, and merged over its files.
 
 A message says where (config path or file), what was given, what is allowed and what to do; commands print it without a
 traceback. The tree::
@@ -20,8 +20,11 @@ traceback. The tree::
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -60,7 +63,7 @@ class Issue:
     """A problem of one file, of several files or of a whole split.
 
     An issue of one file names it in ``file``. Its ``what`` and ``advice`` are the same for every file with this
-    problem, so that the issues of many files can be merged into one (see :mod:`segkit.data.issues`).
+    problem, so that :func:`merged` can merge the issues of many files.
 
     Attributes:
         kind: a short identifier, such as ``lossy_mask``.
@@ -201,3 +204,69 @@ def first_few(items: Sequence[str], most: int = 5) -> str:
     """Join the first few items: ``"a, b, c and 12 more"``."""
     shown = ", ".join(map(one_line, items[:most]))
     return f"{shown} and {len(items) - most} more" if len(items) > most else shown
+
+
+_gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
+
+
+def merged(issues: Iterable[Issue]) -> list[Issue]:
+    """Merge issues of equal ``kind`` and ``what`` into one each; a file counts once.
+
+    The text becomes ``"12 files: what is wrong: a.png, ... and 7 more; what to do"``.
+    """
+    groups: dict[tuple[str, str], list[Issue]] = {}
+    for issue in issues:
+        groups.setdefault((issue.kind, issue.what), []).append(issue)
+    return [*map(_merge, groups.values())]
+
+
+def _merge(group: Sequence[Issue]) -> Issue:
+    split = ", ".join(dict.fromkeys(each.split for each in group))
+    group = list({each.file: each for each in group}.values())
+    first, wrong = group[0], Counter[Any]()
+    for each in group:
+        wrong.update(each.wrong)
+    masks = Counter(label for each in group for label in each.wrong)
+    text = replace(first, advice="").text
+    if len(group) > 1:
+        counted = [f"{label} ({wrong[label]:,} pixels in {masks[label]} of them)" for label, _ in wrong.most_common()]
+        alike = {each.detail for each in group} == {first.detail}
+        details = (
+            f", {first_few(counted)}" if wrong else f" ({one_line(first.detail)})" if alike and first.detail else ""
+        )
+        names = [f"{each.file} ({each.detail})" if each.detail and not details else each.file for each in group]
+        text = f"{len(group)} files: {one_line(first.what)}{details}: {first_few(names)}"
+    files = tuple(each.file for each in group if each.file)  # none, for issues of whole splits
+    return replace(first, file="", what=text, detail="", wrong=wrong, stored={}, split=split, files=files)
+
+
+@contextmanager
+def gathered() -> Iterator[list[Issue]]:
+    """Collect the issues passed to :func:`refuse` in a list instead of raising; the dataset skips the files at fault.
+
+    Raises:
+        DataError: the body raised a DataError; if there are collected issues, the message lists these instead.
+    """
+    issues: list[Issue] = []
+    token = _gathered.set(issues)
+    try:
+        yield issues
+    except DataError as error:
+        if issues:
+            raise DataError("\n".join(map(str, merged(issues)))) from error
+        raise
+    finally:
+        _gathered.reset(token)
+
+
+def refuse(issues: Sequence[Issue]) -> None:
+    """Report all issues of a dataset's files together, before any file is read.
+
+    Raises:
+        DataError: there are issues, and no :func:`gathered` context collects them.
+    """
+    collected = _gathered.get()
+    if collected is not None:
+        collected.extend(issues)
+    elif issues:
+        raise DataError("\n".join(map(str, merged(issues))), issues[0] if len(issues) == 1 else None)

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segkit.data.issues import refuse
 from segkit.data.read import Header, file_of
 from segkit.data.sample import Colour, voc_palette
-from segkit.errors import ConfigError, DataError, DataWarning, Issue, first_few
+from segkit.errors import ConfigError, DataError, DataWarning, Issue, first_few, refuse
 from segkit_annotations.draw import Size
 from segkit_annotations.files import Drawn, Record, holding, image_finder, malformed, miniature, patterns, places
 from segkit_annotations.rasterizer import VOID, Rasterizer, Rule, are_shares

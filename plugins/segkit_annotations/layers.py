@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data.issues import refuse
 from segkit.data.read import opened, read_header
-from segkit.errors import DataError, DataWarning, Issue, LabelError, first_few
+from segkit.errors import DataError, DataWarning, Issue, LabelError, first_few, refuse
 from segkit_annotations.dataset import NOT_SHOWN, AnnotatedImages
 from segkit_annotations.draw import Shape, Size
 from segkit_annotations.files import Drawn, Record

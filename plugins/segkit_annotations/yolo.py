@@ -10,9 +10,8 @@ from typing import Any
 
 import yaml
 
-from segkit.data.issues import refuse
 from segkit.data.sample import SPLITS
-from segkit.errors import DataError, Issue
+from segkit.errors import DataError, Issue, refuse
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers

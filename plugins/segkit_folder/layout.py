@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from segkit.data.issues import refuse
 from segkit.data.sample import SPLITS
-from segkit.errors import ConfigError, DataError, Issue, first_few
+from segkit.errors import ConfigError, DataError, Issue, first_few, refuse
 from segkit_folder.lists import Lists, lines_of, listed, without_suffix
 from segkit_folder.pairs import Found, NoFiles, Pattern, both_sides, joined, pair
 from segkit_folder.splits import SUFFIXES, composed, split_by_fraction, split_called, split_into_folds

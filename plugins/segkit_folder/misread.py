@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 import segkit
-from segkit.data.issues import merged
 from segkit.data.statistics import SampleStatistics
-from segkit.errors import Issue, first_few
+from segkit.errors import Issue, first_few, merged
 from segkit_folder.palettes import OF_PALETTES
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from segkit.data.issues import refuse
 from segkit.data.read import file_of
-from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few
+from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few, refuse
 from segkit_folder.pictures import Listing, listing, parts_of, path_in
 from segkit_folder.splits import (
     ANY_SPLIT,

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segkit.data.issues import gathered
 from segkit.data.read import opened
-from segkit.errors import DataError, SegkitError
+from segkit.errors import DataError, SegkitError, gathered
 from segkit_folder.differences import patterns_of
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates

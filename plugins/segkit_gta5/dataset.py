@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segkit.data.issues import refuse
 from segkit.data.read import read_header
 from segkit.data.sample import SPLITS
-from segkit.errors import DataError, first_few
+from segkit.errors import DataError, first_few, refuse
 from segkit_folder.files import PairedFiles
 from segkit_folder.layout import Shares, dealt, read_layout
 from segkit_folder.lists import Lists

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import max_pool2d
 
-from segkit.data.issues import merged
 from segkit.data.parallel import read_ahead
 from segkit.data.read import opened, read_header
-from segkit.errors import DataError, Issue, LabelError, first_few
+from segkit.errors import DataError, Issue, LabelError, first_few, merged
 from segkit_folder.masks import AT_ENDS, read_mask, without_alpha
 
 Labels = NDArray[np.integer[Any]]

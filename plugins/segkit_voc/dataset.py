@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from segkit.data.issues import refuse
 from segkit.data.sample import voc_palette
-from segkit.errors import ConfigError, DataError, Issue, did_you_mean
+from segkit.errors import ConfigError, DataError, Issue, did_you_mean, refuse
 from segkit_folder.files import PairedFiles
 from segkit_folder.splits import composed, read_text, split_by_fraction
 from segkit_voc.download import ARCHIVES, download, unfinished

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segkit.data.cache import load_values, save_values, stamps_of
-from segkit.data.issues import merged
 from segkit.data.normalise import moments
 from segkit.data.parallel import read_ahead
 from segkit.data.read import with_holes
 from segkit.data.sample import RGB, Dataset, checked
 from segkit.data.statistics import LabelCounts, SampleStatistics
 from segkit.data.subset import Subset, as_dataset
-from segkit.errors import DataError, Issue, LabelError, first_few
+from segkit.errors import DataError, Issue, LabelError, first_few, merged
 from segkit.metric.scores import floor
 from segkit.settings import DataSettings
 

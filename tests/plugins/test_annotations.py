@@ -17,10 +17,9 @@ import yaml
 from PIL import Image
 
 from segkit.cli import main
-from segkit.data.issues import gathered
 from segkit.data.sample import Dataset
 from segkit.data.scan import scan_splits
-from segkit.errors import ConfigError, DataError, LabelError
+from segkit.errors import ConfigError, DataError, LabelError, gathered
 from segkit.registry import datasets
 from segkit.settings import DataSettings
 from segkit.testing import checks

@@ -15,11 +15,10 @@ import pytest
 from PIL import Image
 
 import segkit
-from segkit.data.issues import gathered
 from segkit.data.sample import Dataset, voc_palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine.checkpoint import samples_of
-from segkit.errors import ConfigError, DataError, Issue, LabelError
+from segkit.errors import ConfigError, DataError, Issue, LabelError, gathered
 from segkit.settings import DataSettings
 from segkit_checks.classes import Classes
 from segkit_folder.dataset import FolderDataset

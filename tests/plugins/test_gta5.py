@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.issues import gathered
-from segkit.errors import DataError, LabelError
+from segkit.errors import DataError, LabelError, gathered
 from segkit_gta5.cityscapes import CityscapesDataset
 from segkit_gta5.dataset import VALUES, Gta5Dataset
 

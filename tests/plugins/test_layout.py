@@ -13,8 +13,7 @@ from PIL import Image
 
 from segkit.compose import build_splits
 from segkit.config import read_config
-from segkit.data.issues import gathered
-from segkit.errors import ConfigError, DataError, LabelError
+from segkit.errors import ConfigError, DataError, LabelError, gathered
 from segkit_folder.dataset import FolderDataset
 from segkit_folder.masks import read_mask
 from segkit_folder.pictures import listing

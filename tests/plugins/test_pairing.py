@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit.data.issues import gathered
-from segkit.errors import DataError
+from segkit.errors import DataError, gathered
 from segkit_folder.pairs import pair_by_stem
 
 

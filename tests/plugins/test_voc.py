@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.issues import gathered
-from segkit.errors import ConfigError, DataError, LabelError
+from segkit.errors import ConfigError, DataError, LabelError, gathered
 from segkit_voc.dataset import VocDataset
 from segkit_voc.download import ARCHIVES, MIRRORS, DownloadError
 

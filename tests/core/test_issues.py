@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from segkit.data.issues import gathered, merged, refuse
-from segkit.errors import DataError, Issue
+from segkit.errors import DataError, Issue, gathered, merged, refuse
 from segkit_folder.splits import split_by_fraction
 
 
