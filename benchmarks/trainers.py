@@ -15,8 +15,7 @@ from segkit.cli.output import print_json
 from segkit.compose import build_inputs
 from segkit.config import Config
 from segkit.data.sample import Batch
-from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import open_trainer
+from segkit.engine.inputs import TrainerInputs, open_trainer
 from segkit.engine.trainer import Trainer
 from segkit_bench.clock import endless
 from segkit_bench.measure import conditions

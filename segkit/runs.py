@@ -1,28 +1,39 @@
 """Runs: train from a config or from plain objects.
 
-``segkit.run`` reads a config, ``segkit.fit`` takes plain objects; both use the same engine. (The file is not named
+``segkit.run`` reads a config, ``segkit.fit`` takes plain objects; :func:`launch` trains both. (The file is not named
 ``run.py`` because importing the module ``segkit.run`` would hide the function ``segkit.run``.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from segkit import plugins
 from segkit.compose import build_inputs, plain_inputs
 from segkit.config import Overrides, read_config, settings_from
 from segkit.data.augment import Transform
+from segkit.data.parallel import refuse_unguarded
+from segkit.data.read import ODD_METADATA
 from segkit.data.sample import Dataset
 from segkit.data.subset import as_dataset
+from segkit.engine.console import Console
 from segkit.engine.criterion import Loss, as_criterion
-from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import launch
-from segkit.engine.run_folder import Result
-from segkit.settings import TABLES
+from segkit.engine.distributed import PROCESSES, distributed_context
+from segkit.engine.inputs import TrainerInputs, open_trainer
+from segkit.engine.precision import pick_device, resolve_precision
+from segkit.engine.run_folder import Result, check_folder, locked
+from segkit.engine.trainer import Notify
+from segkit.settings import TABLES, TrainSettings
+from segkit.signals import STOP
 
 
 def run(
@@ -53,8 +64,7 @@ def run(
     def build(resume: bool) -> TrainerInputs:
         return build_inputs(settings, pretrained=not resume)
 
-    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
-    return launch(build, settings.train, settings.folder, notify=plugins.notify, **how)
+    return launch(build, settings.train, settings.folder, resume=resume, overwrite=overwrite, quiet=quiet)
 
 
 def fit(
@@ -113,5 +123,47 @@ def fit(
     splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in datasets.items()}
     objects = {"model": model, "criterion": as_criterion(loss), "metrics": metrics or {}, "transforms": transforms}
     folder = objects["folder"] = Path(output)
-    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "notify": plugins.notify}
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
     return launch(lambda _: plain_inputs(splits, tables, **objects), tables["train"], folder, **how)
+
+
+def launch(
+    build: Callable[[bool], TrainerInputs],
+    train: TrainSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    notify: Notify | None = plugins.notify,
+) -> Result:
+    """Train a model, keep the best weights, and evaluate them on every split.
+
+    Args:
+        build: ``build(resume)`` returns the trainer's inputs; it is called once all processes are connected, and folder
+            and device are known to be usable.
+        train: the inputs' settings.
+        folder, resume, overwrite, quiet: as for :func:`run`.
+        notify: called with each event; the texts that it returns are reasons to stop after an epoch, or lines to print
+            after the end.
+
+    Raises:
+        SegkitError: as :func:`run`.
+        Interrupted: SIGTERM or Ctrl-C was received; a KeyboardInterrupt. The state is saved.
+    """
+    refuse_unguarded(train.workers)
+    with ExitStack() as stack, torch.enable_grad():  # a notebook that predicts may have turned it off
+        stack.enter_context(STOP)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=ODD_METADATA)
+        stack.enter_context(distributed_context(train.device))
+        # links are followed once, so that changing one later has no effect
+        folder = Path(os.path.realpath(folder.expanduser()))
+        resume = PROCESSES.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
+        resolve_precision(train.precision, pick_device(train.device))  # errors are raised before the data is read
+        console, inputs = Console(PROCESSES.is_main_process, quiet), replace(build(resume), folder=folder)
+        with open_trainer(inputs, console, notify, resume) as trainer:
+            # check again: meanwhile another process may have written a run there and released the lock
+            use = {"resume": resume, "overwrite": overwrite}
+            PROCESSES.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or check_folder(folder, **use))
+            return trainer.run(resume)

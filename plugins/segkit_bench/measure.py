@@ -11,7 +11,7 @@ import torch
 
 import segkit
 from segkit.compose import build_inputs
-from segkit.engine.launch import open_trainer
+from segkit.engine.inputs import open_trainer
 from segkit_bench.clock import endless, parts_of_step, throughput
 from segkit_bench.limits import arithmetic_of, ceilings, least_work
 

@@ -83,7 +83,7 @@ class Check:
 
 def _forecast(config: Config) -> str:
     from segkit.compose import build_inputs
-    from segkit.engine.launch import open_trainer
+    from segkit.engine.inputs import open_trainer
 
     with open_trainer(build_inputs(config, pretrained=False)) as trainer:
         trainer.plan()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,15 @@ from segkit.engine.checkpoint import load_weights
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import PROCESSES, MicroBatch, global_batch
 from segkit.engine.forward import ForwardPass
-from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NonFiniteSteps
 from segkit.engine.optim import build_optimizer, learning_rate, set_learning_rate, set_training
 from segkit.engine.precision import seed_everything, seed_step, widest_float
 from segkit.errors import ModelError, first_few
 from segkit.inference.sliding_window import check_logits
 from segkit.signals import STOP
+
+if TYPE_CHECKING:
+    from segkit.engine.inputs import TrainerInputs
 
 INDEPENDENT = (
     "the loss does not depend on the model's weights, so nothing can be learned: compute it from the logits, "

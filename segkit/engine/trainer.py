@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import PROCESSES, as_process
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.history import History, learned_nothing, verdict
-from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import DIVERGED
 from segkit.engine.pace import Pace
 from segkit.engine.precision import device_name, peak_memory
@@ -33,6 +32,9 @@ from segkit.engine.step import TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError
 from segkit.inference.sliding_window import Inferer
 from segkit.signals import STOP, Interrupted
+
+if TYPE_CHECKING:
+    from segkit.engine.inputs import TrainerInputs
 
 Notify = Callable[..., Sequence[str] | None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
 

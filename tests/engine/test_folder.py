@@ -15,10 +15,10 @@ from training import train_and_evaluate
 
 import segkit
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import launch
 from segkit.engine.run_folder import check_folder, clear, locked, read_json
 from segkit.errors import RunFolderError
 from segkit.files import write_json
+from segkit.runs import launch
 
 MakeJob = Callable[..., TrainerInputs]
 

@@ -18,8 +18,7 @@ import segkit
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.engine import checkpoint
 from segkit.engine.init_from import init_from
-from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import open_trainer
+from segkit.engine.inputs import TrainerInputs, open_trainer
 from segkit.errors import CheckpointError, ModelError, RunFolderError
 from segkit.model.smp import Smp
 from segkit.settings import TrainSettings

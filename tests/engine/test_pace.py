@@ -17,8 +17,7 @@ from tqdm import tqdm
 from training import train_and_evaluate
 
 from segkit.data.sample import Sample
-from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import open_trainer
+from segkit.engine.inputs import TrainerInputs, open_trainer
 from segkit.engine.pace import REPORT, Costs, Pace
 from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from segkit.data.resize import resized_part, resized_size
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import launch
 from segkit.engine.run_folder import Result
 from segkit.inference.predictor import Predictor
+from segkit.runs import launch
 
 
 def train_and_evaluate(inputs: TrainerInputs, **how: Any) -> Result:
-    return launch(lambda _: inputs, inputs.train, inputs.folder, **how)
+    return launch(lambda _: inputs, inputs.train, inputs.folder, **{"notify": None, **how})
 
 
 def logits_of(predictor: Predictor, image: NDArray[Any]) -> torch.Tensor:

@@ -113,7 +113,7 @@ def send(number, group=False):
 
 from segkit.engine.step import TrainingLoop
 from segkit.engine.checkpoint import CheckpointManager
-from segkit.engine import checkpoint, distributed, evaluate, launch, pace, trainer
+from segkit.engine import checkpoint, distributed, evaluate, inputs, pace, trainer
 import segkit.data.scan as scan, segkit.plugins, torch
 
 timed_before, pace.Pace.rehearse = pace.Pace.rehearse, lambda *_: pace.Costs(1.0, 1.0, 1.0)  # calls are counted

@@ -80,7 +80,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     "moment",
     [
         "at(scan, '_read_split', 1, SEND)",
-        "at(launch, 'check', 1, SEND)",
+        "at(inputs, 'check', 1, SEND)",
         "pace.Pace.rehearse = timed_before; at(TrainingLoop, '_forward_backward', 2, SEND)",
     ],
     ids=["scan", "checks", "a step that is timed"],

@@ -81,11 +81,11 @@ def test_a_metric_that_cannot_be_merged_sees_all_images(place: Any) -> None:
     code = """
 sys.path.insert(0, os.getcwd())
 from drawing import Whole
-check = launch.check
+check = inputs.check
 def checked(job):
     job.metrics.update(whole=Whole())
     check(job)
-launch.check = checked
+inputs.check = checked
 """
     place.run_together(2, "train.epochs=1", before=code)
     assert json.loads((place.path() / "result.json").read_text())["splits"]["val"]["whole"] == 6.0
@@ -99,11 +99,11 @@ def test_scores_that_differ_between_processes_do_not_part_them(place: Any) -> No
 sys.path.insert(0, os.getcwd())
 import random
 from drawing import Drawing
-check, count = launch.check, []
+check, count = inputs.check, []
 def checked(job):
     job.metrics.update(drawing=Drawing())
     check(job)
-launch.check = checked
+inputs.check = checked
 def otherwise(*arguments, real=evaluate.Evaluator.evaluate, **options):
     count.append(1)
     random.seed(len(count) * (7 if RANK else 3))

@@ -19,7 +19,7 @@ from torch import nn
 from segkit.cli import main
 from segkit.compose import build_inputs
 from segkit.config import read_config
-from segkit.engine.launch import open_trainer
+from segkit.engine.inputs import open_trainer
 from segkit.errors import ConfigError, TrainingError
 from segkit_bench import measure as measuring
 from segkit_bench.clock import PARTS, endless, throughput
