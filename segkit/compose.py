@@ -23,7 +23,7 @@ from segkit.data.scan import Scan, scan_splits
 from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
 from segkit.engine.distributed import PROCESSES
-from segkit.engine.inputs import TrainerInputs
+from segkit.engine.inputs import TrainerInputs, check
 from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue, gathered
 from segkit.options import create, without_pretrained
@@ -74,8 +74,8 @@ def plain_inputs(splits: Mapping[str, Dataset], tables: Mapping[str, Any], **obj
     data = tables["data"]
     bare = Scan({name: with_bands(dataset, data) for name, dataset in splits.items()}, {}, [])
     config = {name: table.model_dump() for name, table in tables.items()}
-    # wrong objects are refused before the data is read
     inputs = _inputs(tables, {"config": config}, scan=bare, model_record={"model": None}, **objects)
+    check(inputs)  # refuses wrong objects before the data is read
     how: dict[str, Any] = {"checks": build_checks(data), "progress": PROCESSES.is_main_process}
     return replace(
         inputs, scan=PROCESSES.main_process_first(lambda: scan_splits(inputs.splits, data, **how).refuse_errors())

@@ -219,7 +219,7 @@ def by_monai(image: NDArray[np.uint8], predictor: Predictor, given: Given, argma
 
 def by_network(image: NDArray[np.uint8], predictor: Predictor, given: Given) -> None:
     """The network on as many windows, cut and normalised beforehand: 32 of them again and again."""
-    starts = [[window.start for window in axis.windows] for axis in _grid(image.shape[:2], given)]
+    starts = [[window.start for window in axis] for axis in _grid(image.shape[:2], given)]
     places = [(top, left) for top in starts[0] for left in starts[1]]
     side = given.window
     with torch.inference_mode(), given.autocast():

@@ -53,11 +53,6 @@ class TrainerInputs:
             settings that are "auto", such as ``{"train.batch_size": 4}``.
         normalisation: normalisation of the images; like ``precision``, only valid once the run is prepared.
         precision: precision of the forward pass, and the device.
-
-    Raises:
-        DataError: a split is missing, or the splits have different classes.
-        ModelError: the model is not a torch.nn.Module, or its weights are not float32.
-        ConfigError: ``train.best`` is not a score of the run or has no direction, or a metric is invalid.
     """
 
     model: nn.Module
@@ -75,9 +70,6 @@ class TrainerInputs:
     prepared: Callable[..., Mapping[str, Any]] = lambda *_: {}
     normalisation: Normalisation = IMAGENET
     precision: Precision = field(default_factory=lambda: Precision("fp32", torch.device("cpu")))
-
-    def __post_init__(self) -> None:
-        check(self)
 
     @property
     def splits(self) -> Mapping[str, Dataset]:
@@ -158,9 +150,10 @@ def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInp
             weights are loaded later, from its checkpoint.
 
     Raises:
-        ConfigError, RunFolderError: see :mod:`segkit.errors`.
+        ConfigError, DataError, ModelError, RunFolderError: see :mod:`segkit.errors`.
     """
     main = PROCESSES.broadcast_from_main
+    check(inputs)
     scan, precision, device = inputs.scan, inputs.train.precision, pick_device(inputs.train.device)
     peak_memory(device, restart=True)
     for issue in scan.warnings:
@@ -190,7 +183,13 @@ def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInp
 
 
 def check(inputs: TrainerInputs) -> None:
-    """Refuse inputs that are invalid or do not fit together."""
+    """Refuse inputs that are invalid or do not fit together.
+
+    Raises:
+        DataError: a split is missing, or the splits have different classes.
+        ModelError: the model is not a torch.nn.Module, or its weights are not float32.
+        ConfigError: ``train.best`` is not a score of the run or has no direction, or a metric is invalid.
+    """
     model, kind = inputs.model, type(inputs.model).__name__
     if not isinstance(model, nn.Module):
         raise ModelError(f"model is {kind}; a model is a torch.nn.Module, [B,3,H,W] -> logits [B,C,H,W]")

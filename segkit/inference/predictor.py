@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import html
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,14 +16,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segkit.data.normalise import displayable, moments
-from segkit.data.read import MAX_PIXELS, Picture, Pixels, of_pillow, read_header, read_picture, with_holes
-from segkit.data.resize import resized_part
+from segkit.data.read import Picture, Pixels, of_pillow, read_header, read_picture, with_holes
 from segkit.data.sample import RGB, RGB_IMAGES, Colour, ImageFormat, channel_names
 from segkit.data.visualize import overlay_picture
 from segkit.engine.precision import pick_device, resolve_precision, use_cpu
 from segkit.errors import DataError, NotFiniteError, first_few
 from segkit.inference.options import PredictOptions
-from segkit.inference.sliding_window import Crop, Inferer, likeliest
+from segkit.inference.sliding_window import Inferer
 
 
 class Predictor:
@@ -119,10 +117,10 @@ class Predictor:
         """
         size, how = image.shape[1:], PredictOptions(**options)
         labels = np.empty(size, np.uint8)
-        for rows, columns, values in self.inferer.predict(_crop_of(image), size, how, progress=progress):
-            found, largest = likeliest(values)
+        for rows, values in self.inferer.predict(image, size, how, progress=progress):
+            largest, found = values.max(0)  # of equal values the first, as argmax in evaluation
             _refuse_not_finite(largest, name)
-            labels[rows, columns] = found.cpu().numpy()
+            labels[rows] = found.to(torch.uint8).cpu().numpy()
         return labels
 
     @torch.inference_mode()
@@ -135,10 +133,9 @@ class Predictor:
         pixels, how = _channels_first(self.pixels(image, name).pixels), PredictOptions(**options)
         size = (pixels.shape[1], pixels.shape[2])
         found = np.empty((len(self.classes), *size), np.float32)
-        patches = self.inferer.predict(_crop_of(pixels), size, how, softmax=True, progress=progress)
-        for rows, columns, values in patches:
+        for rows, values in self.inferer.predict(pixels, size, how, softmax=True, progress=progress):
             _refuse_not_finite(values.amax(0), name)
-            found[:, rows, columns] = values.cpu().numpy()
+            found[:, rows] = values.cpu().numpy()
         return found
 
     def overlay(self, image: Any, **options: Any) -> Image.Image:
@@ -236,18 +233,6 @@ class Predictor:
 def _channels_first(image: Pixels) -> Tensor:
     """Return an image ``[H,W,C]`` as a tensor ``[C,H,W]``, in most cases without copying it."""
     return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
-
-
-def _crop_of(image: Any) -> Crop:
-    """Return a function that cuts parts from an image ``[C,H,W]`` resized to any size, with evaluation's pixels.
-
-    The whole resized image is cached; for images larger than data sets allow, only the requested part is computed.
-    """
-    part = functools.partial(resized_part, image)
-    if not isinstance(image, Tensor) or image[0].numel() > MAX_PIXELS:
-        return part
-    whole = functools.cache(part)
-    return lambda size, rows, columns: whole(size)[:, slice(*rows), slice(*columns)]
 
 
 def _refuse_not_finite(largest: Tensor, name: str) -> None:

@@ -8,22 +8,25 @@ each row of windows, the rows above the next one are final and are yielded, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from segkit.data.normalise import IMAGENET, Normalisation
-from segkit.data.resize import Resize, Span, resized_part
+from segkit.data.read import MAX_PIXELS
+from segkit.data.resize import Resize, resized_part
 from segkit.engine.precision import Precision, widest_float
 from segkit.errors import ModelError
 from segkit.inference.options import PredictOptions, View
-from segkit.inference.window_grid import MAX_WHOLE_PIXELS, Window, WindowGrid, window_grid
+from segkit.inference.window_grid import MAX_WHOLE_PIXELS, Window, window_grid
 
 BAND_ROWS = {"cpu": 32, "cuda": 512}
 """Rows per softmax call; on a CPU so few that they fit into a core's cache."""
@@ -32,12 +35,9 @@ PATCH_ROWS = 256  # most rows per patch
 TINY = torch.finfo(torch.float32).tiny  # lower limit of probabilities, so that their logarithm is finite
 
 Size = tuple[int, int]
-Crop = Callable[[Size, Span, Span], Tensor]
-"""(height and width, rows, columns) -> these rows and columns of the image resized to that, ``[C,rows,columns]``."""
-
-Patch = tuple[slice, slice, Tensor]
-"""Rows and columns of a part of an image, and the values of each class there, ``[classes,rows,columns]``; the values
-are overwritten when the next patch is computed."""
+Grid = tuple[list[Window], list[Window]]  # rows and columns
+Patch = tuple[slice, Tensor]
+"""Rows of an image, and the values of each class there, ``[classes,rows,W]``, overwritten by the next patch."""
 
 
 @dataclass(eq=False)
@@ -107,23 +107,25 @@ class Inferer:
             size: H and W before ``data.resize``.
         """
         options = PredictOptions()
-        if window_grid(size, options, self.classes, self.resize, self.crop).is_whole:
+        rows, columns = window_grid(size, options, self.classes, self.resize, self.crop)
+        if len(rows) == len(columns) == 1:
             whole = self.logits(images, size).float()
             return whole if self.temperature == 1 else whole / self.temperature
         logits = torch.empty(len(images), self.classes, *size, device=self.precision.device)
         for image, values in zip(images, logits, strict=True):
-            for rows, columns, found in self.predict(partial(resized_part, image), size, options):  # no resize
-                values[:, rows, columns] = found
+            for patch, found in self.predict(image, size, options):
+                values[:, patch] = found
         return logits.clamp_(min=TINY).log_().div_(self.temperature)
 
     def predict(
-        self, crop: Crop, size: Size, options: PredictOptions, *, softmax: bool = False, progress: str = ""
+        self, image: Any, size: Size, options: PredictOptions, *, softmax: bool = False, progress: str = ""
     ) -> Iterator[Patch]:
         """Yield the values of an image patch by patch; the class of a pixel is the argmax of its values.
 
         Args:
-            crop: returns parts of the image at any size.
-            size: height and width of the image.
+            image: ``[C,h,w]``, stored pixels or these after ``data.resize``: a tensor, or an object with ``shape`` and
+                ``device`` that returns tensors on the CPU when it is sliced.
+            size: height and width of the stored image.
             options: the prediction options.
             softmax: return float32 probabilities in any case; otherwise an image predicted whole yields logits.
             progress: label of the progress bar; without it no bar is shown.
@@ -132,63 +134,63 @@ class Inferer:
             ConfigError: a size of tiles is given, but no tiles are used.
             ModelError: a model does not return logits of its classes.
         """
-        grid = window_grid(size, options, self.classes, self.resize, self.crop)
-        patches = self._whole(crop, grid, options) if grid.is_whole else self._slide(crop, grid, options, progress)
-        for rows, columns, values in patches:
-            if softmax and grid.is_whole:
+        rows, columns = grid = window_grid(size, options, self.classes, self.resize, self.crop)
+        is_whole = len(rows) == len(columns) == 1
+        if isinstance(image, Tensor) and image[0].numel() <= MAX_PIXELS:
+            # resized once, with the pixels of evaluation; of larger images, each window by itself
+            image = resized_part(image, (rows[-1].end, columns[-1].end))
+        patches = self._whole(image, grid, options) if is_whole else self._slide(image, grid, options, progress)
+        for patch, values in patches:
+            if softmax and is_whole:
                 values = values.softmax(0, dtype=torch.float32)
             if softmax and self.temperature != 1:
                 values = values.clamp_min(TINY).log().div(self.temperature).softmax(0)
-            yield rows, columns, values
+            yield patch, values
 
-    def _whole(self, crop: Crop, grid: WindowGrid, options: PredictOptions) -> Iterator[Patch]:
+    def _whole(self, image: Any, grid: Grid, options: PredictOptions) -> Iterator[Patch]:
         """Yield the logits of a whole image, resized to the original size: if it is small at once, else in bands."""
-        (height, width), seen = grid.size, grid.resized
-        at_once = height * width <= MAX_WHOLE_PIXELS  # exactly as in evaluation
-        images = crop(seen, (0, seen[0]), (0, seen[1]))[None]
-        (values,) = self.logits(images, grid.size if at_once else seen, options.views)
-        for top in range(0, height, PATCH_ROWS):
-            below = min(top + PATCH_ROWS, height)
-            rows, columns = slice(top, below), (0, width)
-            part = values[:, rows] if at_once else _resampled(values, grid, (0, 0), ((top, below), columns))
-            yield rows, slice(*columns), part
+        (row,), (column,) = grid
+        size, seen = (row.last, column.last), (row.end, column.end)
+        at_once = row.last * column.last <= MAX_WHOLE_PIXELS  # exactly as in evaluation
+        (values,) = self.logits(resized_part(image, seen)[None], size if at_once else seen, options.views)
+        for top in range(0, row.last, PATCH_ROWS):
+            rows = slice(top, min(top + PATCH_ROWS, row.last))
+            part = values[:, rows] if at_once else _resampled(values, row.centres[rows], column.centres)
+            yield rows, part
 
-    def _slide(self, crop: Crop, grid: WindowGrid, options: PredictOptions, progress: str) -> Iterator[Patch]:
+    def _slide(self, image: Any, grid: Grid, options: PredictOptions, progress: str) -> Iterator[Patch]:
         """Yield the probabilities of an image: the weighted mean over the windows."""
-        device, rows, columns = self.precision.device, grid.rows.windows, grid.columns.windows
+        (rows, columns), device = grid, self.precision.device
         weights = {each: torch.from_numpy(each.weights).to(device) for each in (*rows, *columns)}
         height = max(window.last - window.first for window in rows)
         # the strip starts at the first row of the current windows
-        strip = torch.zeros(self.classes, height, grid.columns.length, device=device)
+        strip = torch.zeros(self.classes, height, columns[-1].last, device=device)
         total, hidden = len(rows) * len(columns), None if progress else True
         with tqdm(desc=progress, total=total, unit="tile", leave=False, disable=hidden) as bar:
-            for row, end in zip(rows, [*(each.first for each in rows[1:]), grid.rows.length], strict=True):
-                for column, logits in self._row(crop, grid, row, options):
+            for row, end in zip(rows, [*(each.first for each in rows[1:]), rows[-1].last], strict=True):
+                for column, logits in self._row(image, grid, row, options):
                     part = strip[:, : row.last - row.first, column.first : column.last]
                     _add_softmax(part, logits, weights[row][:, None] * weights[column])
                     bar.update()
                 done = end - row.first
                 for top in range(0, done, PATCH_ROWS):
                     below = min(top + PATCH_ROWS, done)
-                    yield slice(row.first + top, row.first + below), slice(0, strip.shape[2]), strip[:, top:below]
+                    yield slice(row.first + top, row.first + below), strip[:, top:below]
                 for values in strip:  # one class at a time, to need only a small buffer
                     values[: height - done] = values[done:].clone()
                 strip[:, height - done :] = 0
 
-    def _row(
-        self, crop: Crop, grid: WindowGrid, row: Window, options: PredictOptions
-    ) -> Iterator[tuple[Window, Tensor]]:
+    def _row(self, image: Any, grid: Grid, row: Window, options: PredictOptions) -> Iterator[tuple[Window, Tensor]]:
         """Yield each window of a row with its logits ``[classes,h,w]`` at the original size."""
-        batch_size = options.batch_size or (8 if self.precision.device.type == "cuda" else 1)
-        columns = grid.columns.windows
+        (rows, columns), batch_size = grid, options.batch_size or (8 if self.precision.device.type == "cuda" else 1)
+        seen = rows[-1].end, columns[-1].end
         for number in range(0, len(columns), batch_size):
             for _, group in groupby(columns[number : number + batch_size], lambda window: window.end - window.start):
                 alike = list(group)
-                images = [crop(grid.resized, (row.start, row.end), (column.start, column.end)) for column in alike]
-                logits = self.logits(torch.stack(images), images[0].shape[1:], options.views)
+                parts = [resized_part(image, seen, (row.start, row.end), (each.start, each.end)) for each in alike]
+                logits = self.logits(torch.stack(parts), parts[0].shape[1:], options.views)
                 for column, values in zip(alike, logits, strict=True):
-                    starts, spans = (row.start, column.start), ((row.first, row.last), (column.first, column.last))
-                    yield column, _resampled(values, grid, starts, spans)
+                    yield column, _resampled(values, row.centres, column.centres)
 
 
 def check_logits(output: object, images: Tensor, classes: int | None = None) -> Tensor:
@@ -221,38 +223,21 @@ def _add_softmax(strip: Tensor, logits: Tensor, weights: Tensor) -> None:
         strip[:, rows].addcmul_(band.softmax(0, dtype=torch.float32), weights[rows])
 
 
-def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the argmax (uint8, the first of equal ones) and maximum over the classes, ``[rows,columns]`` each.
-
-    Equals ``values.max(0)`` of ``[classes,rows,columns]``, which takes three times as long on a CPU.
-    """
-    values, last = values if values.stride(2) == 1 else values.contiguous(), len(values) - 1
-    largest = values.amax(0)
-    from_last = torch.arange(last, -1, -1, dtype=torch.uint8, device=values.device)[:, None, None]  # [classes,1,1]
-    return last - ((values == largest) * from_last).amax(0), largest
-
-
-def _resampled(values: Tensor, grid: WindowGrid, starts: Size, spans: tuple[Span, Span]) -> Tensor:
-    """Resize logits ``[classes,h,w]`` to spans of rows and columns of the original image.
-
-    Bilinear in float32, like ``F.interpolate``.
+def _resampled(values: Tensor, *centres: NDArray[np.float64]) -> Tensor:
+    """Sample logits ``[classes,h,w]`` at the centres of rows and columns; bilinear in float32, like ``F.interpolate``.
 
     Args:
-        values: the logits of a part of the image after ``data.resize``.
-        grid: the windows of the image.
-        starts: first row and column of the part.
-        spans: first row and last row + 1, first column and last column + 1, of the original image.
+        values: the logits of a window.
+        centres: for rows and for columns, positions in the window as in :class:`Window`.
     """
-    for dimension, (axis, start, span) in enumerate(zip(grid, starts, spans, strict=True), 1):
-        step = axis.resized / axis.length
-        if step == 1:
-            values = values.narrow(dimension, span[0] - start, span[1] - span[0])
+    for dimension, each in enumerate(centres, 1):
+        length = values.shape[dimension]
+        if each[0] % 1 == 0.5 and each[-1] - each[0] == len(each) - 1:  # they are pixels of the window
+            values = values.narrow(dimension, int(each[0]), len(each))
             continue
-        values = values.float()
-        positions = torch.arange(*span, device=values.device, dtype=widest_float(values.device))
-        positions = ((positions + 0.5) * step - 0.5 - start).clamp_(0, values.shape[dimension] - 1)
+        positions = torch.from_numpy(each - 0.5).to(values.device, widest_float(values.device)).clamp_(0, length - 1)
         before = positions.long()
         share = (positions - before).float().view(-1, *[1] * (2 - dimension))
-        after = (before + 1).clamp_(max=values.shape[dimension] - 1)
+        after, values = (before + 1).clamp_(max=length - 1), values.float()
         values = torch.lerp(values.index_select(dimension, before), values.index_select(dimension, after), share)
     return values

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ class Window:
     Attributes:
         start, end: the window's range of pixels in the resized image, ``end`` excluded.
         first, last: the range of original pixels whose centres lie in the window, ``last`` excluded.
+        centres: float64 ``[last - first]``, positions of these centres in the window, in pixels of the resized image.
         weights: float32 ``[last - first]``, weight of the window at each of these; the windows' weights add up to 1.
     """
 
@@ -41,11 +41,12 @@ class Window:
     end: int
     first: int
     last: int
+    centres: NDArray[np.float64]
     weights: NDArray[np.float32]
 
 
-class WindowAxis:
-    """The windows along one axis of an image.
+def windows(length: int, resized: int, side: int, overlap: float) -> list[Window]:
+    """Create the windows along one axis of an image.
 
     Args:
         length: size of the original image, pixels.
@@ -53,28 +54,22 @@ class WindowAxis:
         side: size of a window in pixels of the resized image; the last window may be larger by less than a grid step.
         overlap: overlap of neighbouring windows, as a share of their side.
     """
-
-    def __init__(self, length: int, resized: int, side: int, overlap: float) -> None:
-        self.length, self.resized, self.grid = length, resized, GRID
-        while self.grid > max(1, side // 4):
-            self.grid //= 2
-        last_start = max(0, resized - side) // self.grid * self.grid
-        step = max(self.grid, int(side * (1 - overlap)) // self.grid * self.grid)
-        starts = [*range(0, last_start, step), last_start]
-        ends = [*(start + side for start in starts[:-1]), resized]
-        total = np.zeros(length, np.float32)
-        self.windows = []
-        for start, end in zip(starts, ends, strict=True):
-            first, last = self._first_pixel(start), self._first_pixel(end)
-            centres = (np.arange(first, last) + 0.5) * (resized / length)
-            self.windows.append(Window(start, end, first, last, gaussian(centres - start, end - start)))
-            total[first:last] += self.windows[-1].weights
-        for window in self.windows:
-            window.weights[:] /= total[window.first : window.last]
-
-    def _first_pixel(self, position: int) -> int:
-        """Return the first original pixel whose centre is not before a position in the resized image."""
-        return -(-max(0, 2 * position * self.length - self.resized) // (2 * self.resized))
+    grid = GRID
+    while grid > max(1, side // 4):
+        grid //= 2
+    last_start = max(0, resized - side) // grid * grid
+    starts = [*range(0, last_start, max(grid, int(side * (1 - overlap)) // grid * grid)), last_start]
+    total, found = np.zeros(length, np.float32), []
+    for start in starts:
+        end = resized if start == last_start else start + side
+        # the first original pixel whose centre is not before a position in the resized image
+        first, last = (-(-max(0, 2 * edge * length - resized) // (2 * resized)) for edge in (start, end))
+        centres = (np.arange(first, last) + 0.5) * (resized / length) - start
+        found.append(Window(start, end, first, last, centres, gaussian(centres, end - start)))
+        total[first:last] += found[-1].weights
+    for window in found:
+        window.weights[:] /= total[window.first : window.last]
+    return found
 
 
 def gaussian(positions: NDArray[np.float64], side: int) -> NDArray[np.float32]:
@@ -83,36 +78,14 @@ def gaussian(positions: NDArray[np.float64], side: int) -> NDArray[np.float32]:
     return weights
 
 
-class WindowGrid(NamedTuple):
-    """The windows along the height and the width of an image; a small image has a single window."""
-
-    rows: WindowAxis
-    columns: WindowAxis
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the image."""
-        return self.rows.length, self.columns.length
-
-    @property
-    def resized(self) -> tuple[int, int]:
-        """Height and width of the image after ``data.resize``."""
-        return self.rows.resized, self.columns.resized
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether a single window covers the image."""
-        return len(self.rows.windows) == len(self.columns.windows) == 1
-
-
 def window_grid(
     size: tuple[int, int],
     options: PredictOptions,
     classes: int,
     resize: Resize = None,
     crop: int | Sequence[int] | None = None,
-) -> WindowGrid:
-    """Create the windows of an image.
+) -> tuple[list[Window], list[Window]]:
+    """Create the windows along the height and the width of an image; a small image has one of each.
 
     Args:
         size: height and width of the image.
@@ -136,5 +109,5 @@ def window_grid(
         side = min(max(MIN_SIDE, *([crop] if isinstance(crop, int) else crop or [0])), MAX_SIDE)
         most = STRIP_BYTES / (4 * classes * size[1]) * resized[0] / size[0]
         sides = max(min(-(-side // GRID), int(most) // GRID) * GRID, GRID), -(-side // GRID) * GRID
-    axes = zip(size, resized, sides, strict=True)
-    return WindowGrid(*(WindowAxis(*each, options.overlap) for each in axes))
+    rows, columns = (windows(*axis, options.overlap) for axis in zip(size, resized, sides, strict=True))
+    return rows, columns

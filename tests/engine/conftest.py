@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +82,16 @@ def make_job(tmp_path: Path) -> Callable[..., TrainerInputs]:
         torch.manual_seed(0)
         given, splits = dict(fields or {}), {"train": Halves(8), "val": Halves(4, 100), "test": Halves(4, 200)}
         chosen = {"epochs": 3, "batch_size": 4, "lr": 0.05, "precision": "fp32", "device": "cpu", **train}
-        fields_of_all: dict[str, Any] = {
-            "model": TinyNet(),
-            "criterion": Criterion([("cross_entropy", 1.0, cross_entropy)]),
-            "scan": scanned(given.pop("splits", splits), given.get("data")),
-            "folder": tmp_path / folder,
-            "train": TrainSettings.model_validate(chosen),
-            "augment": AugmentSettings(crop=8),
-            "model_record": {"model": None},
-            "optimizer": optimizers[chosen.get("optimizer", "adamw")],
-        }
-        return TrainerInputs(**fields_of_all | given)
+        job = TrainerInputs(
+            model=TinyNet(),
+            criterion=Criterion([("cross_entropy", 1.0, cross_entropy)]),
+            scan=scanned(given.pop("splits", splits), given.get("data")),
+            folder=tmp_path / folder,
+            train=TrainSettings.model_validate(chosen),
+            augment=AugmentSettings(crop=8),
+            model_record={"model": None},
+            optimizer=optimizers[chosen.get("optimizer", "adamw")],
+        )
+        return replace(job, **given)
 
     return make

@@ -11,9 +11,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from training import logits_of
 
+from segkit.errors import NotFiniteError
 from segkit.inference import sliding_window
 from segkit.inference.predictor import Predictor
-from segkit.inference.window_grid import WindowAxis
+from segkit.inference.window_grid import windows
 from segkit.model.layers import pad_to_multiple
 from segkit.model.unet import UNet
 
@@ -58,7 +59,7 @@ def test_tiles_differ_from_the_whole_by_no_more_than_the_weight_of_their_borders
     outside = []
     for side in (height, width):
         share = np.zeros(side)
-        for tile in WindowAxis(side, side, 128, 0.5).windows:
+        for tile in windows(side, side, 128, 0.5):
             place = np.arange(tile.start, tile.end)
             cut = (place < tile.start + reach) & (tile.start > 0) | (place >= tile.end - reach) & (tile.end < side)
             share[tile.start : tile.end] += tile.weights * cut
@@ -144,7 +145,7 @@ def test_an_image_too_large_to_be_scored_is_resized_part_by_part(monkeypatch):
     image = photograph(300, 260)
     predictor = Predictor(unet(), **FACTS, precision="fp32", resize=0.7)
     expected = predictor.probabilities(image, tile=64)
-    monkeypatch.setattr("segkit.inference.predictor.MAX_PIXELS", 1000)
+    monkeypatch.setattr("segkit.inference.sliding_window.MAX_PIXELS", 1000)
     with Largest() as largest:
         found = predictor.probabilities(image, tile=64)
     assert np.array_equal(found, expected)
@@ -193,15 +194,18 @@ def test_a_network_of_one_size_is_enlarged_in_bands(monkeypatch):
     assert np.abs(whole.probabilities(image, **views) - averaged).mean() < 0.02
 
 
-def test_the_likeliest_class_is_the_first_of_the_largest():
+def test_of_equal_classes_the_first_is_predicted():
     values = torch.randint(0, 3, (4, 20, 30), generator=torch.Generator().manual_seed(0)).float()  # with many ties
+
+    class Tied(nn.Module):
+        def forward(self, images):
+            return values[None]
+
+    predictor = Predictor(Tied(), **{**FACTS, "classes": "abcd", "palette": ((0, 0, 0),) * 4}, precision="fp32")
+    assert np.array_equal(predictor.predict(photograph(20, 30)), values.numpy().argmax(0))
     values[1, 0, 0] = torch.nan
-    for each in (values, values.permute(1, 2, 0).contiguous().permute(2, 0, 1), values.bfloat16()):
-        found, largest = sliding_window.likeliest(each)
-        assert torch.equal(found.flatten()[1:].long(), each.max(0).indices.flatten()[1:])
-        assert torch.equal(largest.flatten()[1:], each.amax(0).flatten()[1:])
-        assert largest[0, 0].isnan(), "a prediction is refused where a value is not finite"
-        assert found[0, 0] < len(values)
+    with pytest.raises(NotFiniteError):
+        predictor.predict(photograph(20, 30))
 
 
 MEASURE = """

@@ -5,7 +5,7 @@ import pytest
 
 from segkit.errors import ConfigError
 from segkit.inference.options import PredictOptions
-from segkit.inference.window_grid import WindowAxis, gaussian, window_grid
+from segkit.inference.window_grid import gaussian, window_grid, windows
 
 
 @pytest.mark.parametrize("length", [1, 31, 64, 65, 100, 511, 512, 513, 1000, 4097])
@@ -13,19 +13,22 @@ from segkit.inference.window_grid import WindowAxis, gaussian, window_grid
 @pytest.mark.parametrize("tile", [16, 64, 100, 512])
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.9])
 def test_tiles_cover_the_side_and_their_weights_add_up_to_one(length, factor, tile, overlap):
-    axis = WindowAxis(length, max(1, round(length * factor)), tile, overlap)
+    resized = max(1, round(length * factor))
+    found = windows(length, resized, tile, overlap)
     total = np.zeros(length)
-    for each in axis.windows:
-        assert len(each.weights) == each.last - each.first
+    for each in found:
+        assert len(each.weights) == len(each.centres) == each.last - each.first
+        assert (each.centres > -1e-6).all()
+        assert (each.centres < each.end - each.start + 1e-6).all()
         assert (each.weights > 0).all()
         total[each.first : each.last] += each.weights
     np.testing.assert_allclose(total, 1, rtol=1e-5)
-    assert axis.windows[-1].end == axis.resized
-    assert all(each.end - each.start == tile for each in axis.windows[:-1])
+    assert found[-1].end == resized
+    assert all(each.end - each.start == tile for each in found[:-1])
 
 
 def starts(length, tile, overlap):
-    return [each.start for each in WindowAxis(length, length, tile, overlap).windows]
+    return [each.start for each in windows(length, length, tile, overlap)]
 
 
 def test_neighbours_overlap_by_what_was_asked_for_on_the_grid_of_networks():
@@ -36,14 +39,14 @@ def test_neighbours_overlap_by_what_was_asked_for_on_the_grid_of_networks():
 
 
 def test_the_last_tile_ends_with_the_image_and_begins_on_the_grid():
-    (*_, last) = WindowAxis(2000, 2000, 512, 0.5).windows
+    (*_, last) = windows(2000, 2000, 512, 0.5)
     assert (last.start, last.end) == (1472, 2000)
-    (only,) = WindowAxis(100, 100, 512, 0.5).windows
+    (only,) = windows(100, 100, 512, 0.5)
     assert (only.start, only.end) == (0, 100)
 
 
 def test_a_tile_holds_the_pixels_whose_middles_it_holds():
-    first, second = WindowAxis(1000, 300, 160, 0).windows[:2]  # at 0.3 a pixel of the network's is 3 1/3 of the image's
+    first, second = windows(1000, 300, 160, 0)[:2]  # at 0.3 a pixel of the network's is 3 1/3 of the image's
     assert (first.first, first.last) == (0, 533)
     assert (second.start, second.first) == (128, 427)
 
@@ -57,7 +60,8 @@ def test_the_gaussian_is_an_eighth_of_the_side_wide():
 
 def sides(height, width, resize=None, crop=None, classes=2, **options):
     grid = window_grid((height, width), PredictOptions(**options), classes, resize, crop)
-    return None if grid.is_whole else tuple(axis.windows[0].end for axis in grid)  # of what the network sees
+    whole = {len(axis) for axis in grid} == {1}
+    return None if whole else tuple(axis[0].end for axis in grid)  # of what the network sees
 
 
 def test_an_image_is_tiled_where_the_network_would_see_too_much_at_once():
