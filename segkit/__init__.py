@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segkit.data.sample import Sample as Sample
+    from segkit.engine.run_folder import Result as Result
     from segkit.engine.run_folder import read_run as read_run
+    from segkit.engine.trainer import Run as Run
     from segkit.errors import SegkitError as SegkitError
     from segkit.hookspecs import hookimpl as hookimpl
     from segkit.loading import load as load
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
+    "Result": "segkit.engine.run_folder",
+    "Run": "segkit.engine.trainer",
     "Sample": "segkit.data.sample",
     "SegkitError": "segkit.errors",
     "datasets": "segkit.registry",

@@ -32,7 +32,8 @@ import pluggy
 
 if TYPE_CHECKING:
     from segkit.engine.inputs import TrainerInputs
-    from segkit.engine.trainer import Result, Run
+    from segkit.engine.run_folder import Result
+    from segkit.engine.trainer import Run
 
 PROJECT = "segkit"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -6,18 +6,15 @@ The advice is printed with the core's warning that a run has collapsed, and at t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import segkit
-
-if TYPE_CHECKING:
-    from segkit.engine.trainer import Result, Run
 
 # tryfirst: reports read the advice
 
 
 @segkit.hookimpl(tryfirst=True)
-def segkit_epoch_ended(run: Run, metrics: Mapping[str, Any]) -> None:
+def segkit_epoch_ended(run: segkit.Run, metrics: Mapping[str, Any]) -> None:
     """Print and write advice in the epoch in which the run is declared collapsed."""
     from segkit_advice import remedies
 
@@ -26,7 +23,7 @@ def segkit_epoch_ended(run: Run, metrics: Mapping[str, Any]) -> None:
 
 
 @segkit.hookimpl(tryfirst=True)
-def segkit_run_ended(run: Run, result: Result) -> str | None:
+def segkit_run_ended(run: segkit.Run, result: segkit.Result) -> str | None:
     """Write the final advice, and return it for printing unless it was printed after an epoch."""
     from segkit_advice import remedies
 

@@ -15,7 +15,7 @@ from segkit.config import Config
 from segkit.data.normalise import displayable
 from segkit.data.sample import Dataset
 from segkit.data.visualize import overlay
-from segkit.engine.launch import open_trainer
+from segkit.engine.inputs import open_trainer
 from segkit_samples.sheets import GAP, caption, sheet, side_by_side
 
 _TILE = 176  # pixels, maximum width and height: image viewers can still open a sheet of 255 classes

@@ -12,13 +12,9 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import segkit
 from segkit.errors import SegkitError
-
-if TYPE_CHECKING:
-    from segkit.engine.trainer import Result, Run
 
 SHARE = 0.02  # maximum share of a run's time spent on reports
 FIRST = 120.0  # seconds from a run's start to its first report, which takes two because it imports matplotlib
@@ -33,7 +29,7 @@ def segkit_commands() -> Mapping[str, str]:
 
 
 @segkit.hookimpl
-def segkit_run_started(run: Run) -> None:
+def segkit_run_started(run: segkit.Run) -> None:
     """Schedule the first report; remove an existing report unless the run is resumed."""
     if run.first_epoch == 1:
         (run.folder / "report.html").unlink(missing_ok=True)
@@ -41,7 +37,7 @@ def segkit_run_started(run: Run) -> None:
 
 
 @segkit.hookimpl
-def segkit_epoch_ended(run: Run) -> None:
+def segkit_epoch_ended(run: segkit.Run) -> None:
     """Write the report so far, if one is due."""
     _behind.add(run.folder)
     began = time.monotonic()
@@ -52,7 +48,7 @@ def segkit_epoch_ended(run: Run) -> None:
 
 
 @segkit.hookimpl
-def segkit_run_ended(run: Run, result: Result) -> str | None:
+def segkit_run_ended(run: segkit.Run, result: segkit.Result) -> str | None:
     """Write the report; return remarks on the scores, and the path of the report."""
     if not _write(run.folder):
         return None

@@ -7,18 +7,14 @@ with the lowest and the highest scores are drawn too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import segkit
-
-if TYPE_CHECKING:
-    from segkit.engine.trainer import Result, Run
 
 # tryfirst: reports and TensorBoard read these pictures
 
 
 @segkit.hookimpl(tryfirst=True)
-def segkit_run_started(run: Run) -> None:
+def segkit_run_started(run: segkit.Run) -> None:
     """Remove the final pictures of an earlier start; if the run starts from scratch, remove all pictures."""
     begins = ("samples.gif", "samples/epoch_*.png") if run.first_epoch == 1 else ()
     for pattern in ("samples/best.png", "samples/hardest_*.png", "samples/easiest_*.png", *begins):
@@ -27,13 +23,13 @@ def segkit_run_started(run: Run) -> None:
 
 
 @segkit.hookimpl(tryfirst=True)
-def segkit_epoch_ended(run: Run, epoch: int) -> None:
+def segkit_epoch_ended(run: segkit.Run, epoch: int) -> None:
     """Draw ``output.samples`` images of val."""
     _draw_val(run, f"epoch_{epoch:04d}")
 
 
 @segkit.hookimpl(tryfirst=True)
-def segkit_run_ended(run: Run, result: Result) -> None:
+def segkit_run_ended(run: segkit.Run, result: segkit.Result) -> None:
     """Draw predictions of the best weights, and the GIF of all epochs, including those before a resume."""
     from segkit_samples import animation
 
@@ -48,11 +44,11 @@ def segkit_run_ended(run: Run, result: Result) -> None:
     animation.write(run.folder)
 
 
-def _count(run: Run) -> int:
+def _count(run: segkit.Run) -> int:
     return int(run.config.get("output", {}).get("samples", 0))
 
 
-def _draw_val(run: Run, name: str, title: str = "") -> None:
+def _draw_val(run: segkit.Run, name: str, title: str = "") -> None:
     """Draw ``output.samples`` images of val, evenly spaced: neighbours are often frames of one video."""
     length = len(run.splits["val"])
     count = min(_count(run), length)
@@ -60,7 +56,7 @@ def _draw_val(run: Run, name: str, title: str = "") -> None:
         _draw(run, name, "val", [number * length // count for number in range(count)], title)
 
 
-def _draw(run: Run, name: str, split: str, indices: Sequence[int], title: str = "") -> None:
+def _draw(run: segkit.Run, name: str, split: str, indices: Sequence[int], title: str = "") -> None:
     """Draw images of a split into ``samples/<name>.png``: image, truth, prediction and errors, under a title.
 
     Raises:

@@ -12,18 +12,15 @@ import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import segkit
-
-if TYPE_CHECKING:
-    from segkit.engine.trainer import Result, Run
 
 _writers: dict[Path, Any] = {}  # by run folder: files stay open between events
 
 
 @segkit.hookimpl
-def segkit_run_started(run: Run) -> None:
+def segkit_run_started(run: segkit.Run) -> None:
     """Start an event file; a run that does not resume first removes existing ones, even if it writes none."""
     if run.folder in _writers:  # left by a run in this process that did not finish
         _writers.pop(run.folder).close()
@@ -37,7 +34,7 @@ def segkit_run_started(run: Run) -> None:
 
 
 @segkit.hookimpl
-def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None:
+def segkit_epoch_ended(run: segkit.Run, epoch: int, metrics: Mapping[str, Any]) -> None:
     """Write the pictures and all finite scalars of the epoch."""
     if not (writer := _writers.get(run.folder)):
         return
@@ -64,7 +61,7 @@ def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None
 
 
 @segkit.hookimpl
-def segkit_run_ended(run: Run, result: Result) -> None:
+def segkit_run_ended(run: segkit.Run, result: segkit.Result) -> None:
     """Write the picture of the best weights and close the file."""
     if writer := _writers.pop(run.folder, None):
         writer.add_picture("best", "samples/best", result.best_epoch)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-if TYPE_CHECKING:
-    from segkit.engine.trainer import Run
+import segkit
 
 
 class RunWriter(SummaryWriter):
     """Writes into tensorboard/ of a run's folder, and hides the events of epochs that a resumed run repeats."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: segkit.Run) -> None:
         resumed_at = run.first_epoch if run.first_epoch > 1 else None
         super().__init__(str(run.folder / "tensorboard"), purge_step=resumed_at)
         self.samples = run.folder / "samples"

@@ -26,8 +26,7 @@ from segkit.engine.history import History, learned_nothing, verdict
 from segkit.engine.non_finite import DIVERGED
 from segkit.engine.pace import Pace
 from segkit.engine.precision import device_name, peak_memory
-from segkit.engine.run_folder import RESULTS, RunRecord, clear
-from segkit.engine.run_folder import Result as Result
+from segkit.engine.run_folder import RESULTS, Result, RunRecord, clear
 from segkit.engine.step import TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError
 from segkit.inference.sliding_window import Inferer
