@@ -101,6 +101,8 @@ def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = T
     check_splits(splits)
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
     asked = [issue for issue in issues if not names or issue.split in names]
+    if not chosen:
+        raise DataError("\n".join(map(str, asked)))
     return scan_splits(chosen, settings.data, asked, build_checks(settings.data), progress)
 
 

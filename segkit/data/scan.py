@@ -135,9 +135,9 @@ def _issues(
     for issue in merged(unreadable):
         issue = replace(issue, skippable=True)
         yield replace(issue, what=f"left out: {issue.what}", severity="warning") if skip else issue
-    for name, dataset in kept.items():
-        first = next(iter(kept))
-        one, another = kept[first].channels, dataset.channels
+    first, *others = kept
+    for name in others:
+        one, another = kept[first].channels, kept[name].channels
         if len(one) != len(another):
             what = f"its channels differ from {first}: {first_few(another, 12)} instead of {first_few(one, 12)}"
             yield Issue("channels", what=what, advice="select common channels with data.bands", split=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -675,3 +676,12 @@ def test_a_check_of_a_plugin_is_asked_and_what_it_measured_is_cached(root: Path)
     Dark.version += 1
     (issue,) = scanned(Dark("unusable")).errors
     assert str(issue).startswith("train: 6 files: odd: ")
+
+
+def test_a_split_that_is_asked_for_alone_and_cannot_be_built_is_an_error(root: Path) -> None:
+    shutil.rmtree(root / "masks" / "val")
+    dataset = {"name": "folder", "root": str(root), "classes": ["background", "first", "second"]}
+    config = read_config({"dataset": dataset, "model": {"name": "unet"}, "loss": [{"name": "dice"}]})
+    with pytest.raises(DataError, match="^val: no split 'val' in .*; there are train, test"):
+        scan_dataset(config, ["val"], progress=False)
+    assert scan_dataset(config, ["train"], progress=False).errors == []
