@@ -682,6 +682,6 @@ def test_a_split_that_is_asked_for_alone_and_cannot_be_built_is_an_error(root: P
     shutil.rmtree(root / "masks" / "val")
     dataset = {"name": "folder", "root": str(root), "classes": ["background", "first", "second"]}
     config = read_config({"dataset": dataset, "model": {"name": "unet"}, "loss": [{"name": "dice"}]})
-    with pytest.raises(DataError, match="^val: no split 'val' in .*; there are train, test"):
+    with pytest.raises(DataError, match=r"^val: no split 'val' in .*; there are train, test"):
         scan_dataset(config, ["val"], progress=False)
     assert scan_dataset(config, ["train"], progress=False).errors == []
