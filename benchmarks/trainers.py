@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -11,12 +12,12 @@ from typing import IO, Any
 
 import torch
 
-from segkit.cli.output import print_json
 from segkit.compose import build_inputs
 from segkit.config import Config
 from segkit.data.sample import Batch
 from segkit.engine.inputs import TrainerInputs, open_trainer
 from segkit.engine.trainer import Trainer
+from segkit.files import to_jsonable
 from segkit_bench.clock import endless
 from segkit_bench.measure import conditions
 from segkit_bench.text import text_of
@@ -51,6 +52,6 @@ def introduced(
 
     def add(facts: Mapping[str, Any]) -> None:
         if file:
-            print_json({"measurement": kind, **about, **facts}, indent=None, file=file)
+            print(json.dumps(to_jsonable({"measurement": kind, **about, **facts})), file=file, flush=True)
 
     return add

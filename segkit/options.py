@@ -46,7 +46,7 @@ BACKSLASH = "in double quotes a backslash starts an escape: write a path in sing
 _GIVEN = {
     "dataset": ("split",),
     "optimizer": ("model", "settings"),
-    "check": ("settings", "augment"),
+    "check": ("settings",),
     "reader": ("path",),
     "table": (),
 }
@@ -78,11 +78,6 @@ def given_names(kind: str) -> tuple[str, ...]:
     return _GIVEN.get(kind, _GIVEN_BY_THE_DATASET)
 
 
-def reserved_names(kind: str) -> tuple[str, ...]:
-    """The keys of a component's table that are not its options."""
-    return ("name", "scale") if kind == "loss" else ("name",)
-
-
 def options_of(owner: Component | type[Settings]) -> list[Option]:
     """The parameters of a component, without reserved names; or the keys of a table.
 
@@ -90,6 +85,7 @@ def options_of(owner: Component | type[Settings]) -> list[Option]:
         PluginError: the component cannot be imported, or has no signature.
     """
     kind, target = (owner.kind, owner.load()) if isinstance(owner, Component) else ("table", owner)
+    reserved = ("name", "scale") if kind == "loss" else ("name",)  # keys of its table that are not options
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
     try:
         parameters = inspect.signature(target).parameters.values()
@@ -104,7 +100,7 @@ def options_of(owner: Component | type[Settings]) -> list[Option]:
             required=each.default is each.empty,
         )
         for each in parameters
-        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.name not in reserved_names(kind)
+        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.name not in reserved
     ]
 
 

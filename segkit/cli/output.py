@@ -91,10 +91,9 @@ def as_options(text: object) -> str:
     return re.sub(r"\b(resume|overwrite)=True\b", r"--\1", str(text))
 
 
-def print_json(document: Any, indent: int | None = 2, file: Any = None) -> None:
-    """Print a document as JSON, with null for NaN and infinity; to the standard output unless a ``file`` is given."""
-    text = json.dumps(to_jsonable(document), indent=indent, allow_nan=False)
-    print(text, file=file or _document, flush=True)
+def print_json(document: Any) -> None:
+    """Print a document as JSON on the standard output, with null for NaN and infinity."""
+    print(json.dumps(to_jsonable(document), indent=2, allow_nan=False), file=_document, flush=True)
 
 
 def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None = None, indent: int = 2) -> str:

@@ -35,19 +35,21 @@ _GRACE = 2.0  # seconds that worker processes get to finish before they are kill
 
 
 class SampleSource:
-    """The samples of a split with resized images, decoded at each access.
+    """The samples of a split with resized images: decoded at each access, or kept in memory by :meth:`decoded`.
 
     Args:
         dataset: the split.
         resize: value of ``data.resize``.
 
     Attributes:
-        on_device: whether the samples lie in device memory; worker processes are then not used.
+        samples: the samples that are kept in memory; empty if they are decoded at each access.
+        on_device: whether this is a device's memory; worker processes are then not used.
         masks: CPU copies of the masks, if the samples lie on the device and the random transform depends on masks.
     """
 
+    samples: Sequence[Sample] = ()
     on_device = False
-    masks: Sequence[Tensor] | None = None
+    masks: Sequence[Tensor] = ()
 
     def __init__(self, dataset: Dataset, resize: Resize = None) -> None:
         self.dataset, self.resize = dataset, resize
@@ -56,12 +58,14 @@ class SampleSource:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """Return a sample with its image resized and its mask at its original size.
+        """Return a sample with its image resized and its mask at its original size; do not write to its tensors.
 
         Raises:
             DataError: the sample breaks the contract, or its files cannot be read.
             Exception: another error of the dataset, with a note that names the sample's index and files.
         """
+        if self.samples:
+            return self.samples[index]
         dataset = self.dataset
         try:
             sample = checked(dataset[index], dataset.channels)
@@ -77,39 +81,27 @@ class SampleSource:
         size = resized_size(sample.image.shape[1], sample.image.shape[2], self.resize)
         return sample._replace(image=resized_part(sample.image, size))
 
+    def decoded(self, device: torch.device, *, keep_masks: bool = False, description: str = "") -> SampleSource:
+        """Return a source that keeps the samples in host memory, which forked worker processes share, or on a device.
 
-class DecodedSource(SampleSource):
-    """A split decoded into host memory, which forked worker processes share, or into device memory.
+        Args:
+            device: the device whose memory holds the samples.
+            keep_masks: keep masks on the CPU too; random transforms that depend on them need not wait for the device.
+            description: label of the progress bar; without it no bar is shown.
 
-    Batches of a split in device memory are built on the device, without worker processes.
-
-    Args:
-        source: the split.
-        device: the device whose memory holds the samples.
-        keep_masks: keep the masks on the CPU too; random transforms that depend on them need not wait for the device.
-        description: label of the progress bar; without it no bar is shown.
-
-    Raises:
-        DataError: a sample cannot be read.
-    """
-
-    def __init__(
-        self, source: SampleSource, device: torch.device, *, keep_masks: bool = False, description: str = ""
-    ) -> None:
-        super().__init__(source.dataset, source.resize)
-        self.on_device = device.type != "cpu"
+        Raises:
+            DataError: a sample cannot be read.
+        """
+        kept = SampleSource(self.dataset, self.resize)
         # a dataset without `reading` may not be thread-safe: it may read from a single open file
         threads = 1 if self.dataset.reading is None else own_cores()
-        self.samples, masks = list[Sample](), list[Tensor]()
-        for image, mask, name in read_ahead(source.__getitem__, range(len(self)), description, threads):
+        samples, masks = list[Sample](), list[Tensor]()
+        for image, mask, name in read_ahead(self.__getitem__, range(len(self)), description, threads):
             pixels = image.permute(1, 2, 0).contiguous().to(device)  # [H,W,C], as batches lie in memory
-            self.samples.append(Sample(pixels.permute(2, 0, 1), mask.to(device), name))
+            samples.append(Sample(pixels.permute(2, 0, 1), mask.to(device), name))
             masks += [mask] if keep_masks else []
-        self.masks = masks or None
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return a sample, see :meth:`SampleSource.__getitem__`; its tensors must not be written to."""
-        return self.samples[index]
+        kept.samples, kept.masks, kept.on_device = samples, masks, device.type != "cpu"
+        return kept
 
 
 def decoded_bytes(statistics: Sequence[SampleStatistics], channels: int, resize: Resize) -> int:
@@ -184,7 +176,7 @@ def batch_loader(
         workers: value of ``train.workers``; ignored if the source lies in memory that workers do not share.
         device: the network's device.
     """
-    is_shared = not isinstance(source, DecodedSource) or (start_method() == "fork" and not source.on_device)
+    is_shared = not source.samples or (start_method() == "fork" and not source.on_device)
     workers = worker_count(workers, device) if is_shared else 0
     refuse_unguarded(workers)
     generator = torch.Generator()  # by default the loader would draw from the generator that dropout uses

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
-from segkit.data.loader import DecodedSource, SampleSource, batch_loader, decoded_bytes
+from segkit.data.loader import SampleSource, batch_loader, decoded_bytes
 from segkit.data.sample import Batch
 from segkit.engine.distributed import PROCESSES
 from segkit.engine.precision import free_memory
@@ -91,8 +91,7 @@ def open_sources(inputs: TrainerInputs) -> dict[str, SampleSource]:
         if needed <= usable:
             keep_masks = place == "device" and (inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0)
             return {
-                name: DecodedSource(
-                    source,
+                name: source.decoded(
                     places[place],
                     keep_masks=keep_masks and name == "train",
                     description=f"decoding {name}" if PROCESSES.is_main_process else "",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
-from segkit.data.loader import DecodedSource, SampleSource, batch_loader, decoded_bytes
+from segkit.data.loader import SampleSource, batch_loader, decoded_bytes
 from segkit.data.resize import _resized_on_device, resized_part
 from segkit.data.sample import Batch, Dataset, Sample
 from segkit.settings import AugmentSettings
@@ -41,9 +41,9 @@ class Pictures(Dataset):
         return Sample(torch.from_numpy(image.copy()).permute(2, 0, 1), torch.from_numpy(mask.copy()), f"{index}")
 
 
-def decoded(source: SampleSource, device: torch.device = CPU, on_device: bool = True) -> DecodedSource:
+def decoded(source: SampleSource, device: torch.device = CPU, on_device: bool = True) -> SampleSource:
     """The split in memory; that of a CPU stands for a device's, which no process loads samples of."""
-    held = DecodedSource(source, device, keep_masks=True)
+    held = source.decoded(device, keep_masks=True)
     held.on_device |= on_device
     return held
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from training import train_and_evaluate
 
-from segkit.data.loader import DecodedSource, SampleSource
+from segkit.data.loader import SampleSource
 from segkit.engine import checkpoint, data_source
 from segkit.engine.data_source import open_sources, prefetched, training_batches
 from segkit.engine.distributed import DistributedContext
@@ -94,7 +94,7 @@ def test_a_run_may_go_on_with_another_cache(kept: Callable[..., TrainerInputs]) 
 
 def places(found: dict[str, SampleSource]) -> list[str]:
     """Where each split is kept."""
-    return [str(found[name][0].image.device) if isinstance(found[name], DecodedSource) else "files" for name in found]
+    return [str(found[name][0].image.device) if found[name].samples else "files" for name in found]
 
 
 def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) -> torch.device:
