@@ -171,11 +171,13 @@ def _spread(parts: Sequence[str], place: int, length: int) -> list[str]:
 
 def _loose(one: str, other: str, word: str) -> tuple[str, str]:
     """Loosen the texts beside the shared part of two names: a common number becomes ``word``, numbers of one only *."""
-    shared = _common(one, other)[0]
+    shared, number = _common(one, other)[0], r"\d+"
     if re.search(r"\d", shared):
-        return one.replace(shared, word, 1), other.replace(shared, word, 1)
-    starred = [re.sub(r"\d+", "*", text) for text in (one, other)]
-    return (starred[0], starred[1]) if (starred[0] == one) != (starred[1] == other) else (one, other)
+        one, other = (text.replace(shared, "\1", 1) for text in (one, other))
+        number = r"(?<![^\W_])\d+"  # a date, but not the 2 of S2
+    starred = [re.sub(number, "*", text) for text in (one, other)]
+    one, other = starred if (starred[0] == one) != (starred[1] == other) else (one, other)
+    return one.replace("\1", word), other.replace("\1", word)
 
 
 def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) -> Iterator[tuple[str, str]]:
@@ -188,6 +190,10 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
     if not varying:
         return
     words = {number: f"{{folder{'' if count == 0 else count + 1}}}" for count, number in enumerate(varying)}
+    for number in [each for each in varying[:-1] if all("{split}" in core for core in values[each])]:
+        sides = [{*side} for side in zip(*(core.split("{split}", 1) for core in values[number]), strict=True)]
+        texts = [side.pop() if len(side) == 1 else words[number] for side in sides]
+        words[number] = "{split}".join(texts) if min(map(len, sides)) == 0 else words[number]
     starts = {re.sub(r"\d.*", "", core) for core in values[varying[-1]]}  # a fixed start that * must not match
     start = starts.pop() if "*" in "".join(parts[varying[-1]]) and len(starts) == 1 else ""
     words[varying[-1]] = f"{start}{{id}}"

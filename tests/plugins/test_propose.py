@@ -129,6 +129,26 @@ def test_splits_are_named_beside_other_words(tmp_path: Path, called: str) -> Non
     assert found.splits == {"train": 3, "val": 3}
 
 
+def test_splits_are_named_between_other_words_of_folders(tmp_path: Path) -> None:
+    for state in ("de", "md"):
+        for split in ("train", "val"):
+            for kind, save in (("naip", photographs), ("lc", masks)):
+                save(tmp_path, *(f"{state}_2013-{split}_tiles/m_{state}{number}_{kind}.tif" for number in NUMBERS))
+    found = propose_layout(tmp_path)[0]
+    assert found.options["images"] == "{folder}{split}_tiles/{id}_naip.tif"
+    assert found.splits == {"train": 6, "val": 6}
+
+
+def test_a_date_may_be_in_the_names_of_images_alone(tmp_path: Path) -> None:
+    for row in range(4):
+        for column in range(4):
+            photographs(tmp_path, f"s2/32ULU_2020010{row}_S2_{row}_{column}.tif")
+            masks(tmp_path, f"truth/32ULU_GR_{row}_{column}.tif")
+    found = propose_layout(tmp_path)[0]
+    assert found.options == {"images": "s2/{part2}_*_S2_{id}.tif", "masks": "truth/{part2}_GR_{id}.tif"}
+    assert (found.pairs, found.layout.issues) == (16, [])
+
+
 def test_a_folder_a_patient(tmp_path: Path) -> None:
     for patient in range(1, 5):
         both(tmp_path, f"patient{patient:02}/slice_{{}}.png", f"patient{patient:02}/slice_{{}}_mask.png")
