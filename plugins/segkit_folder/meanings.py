@@ -48,12 +48,13 @@ def meanings_of(
 
 
 def _colours_of_file(listed: ClassFile, masks: Sequence[Path]) -> dict[str, Sequence[int]] | None:
-    """Return the colours of the class file by class name if the masks hold colours rather than labels, else None."""
+    """Return the colours of the class file by class name if the masks hold these rather than labels, else None."""
     named: dict[str, Sequence[int]] = dict(zip(listed.names, listed.colours or (), strict=True))
     indices = {(r, g, b): index for index, (r, g, b) in enumerate(named.values())}
+    are_greys = all(len({*colour}) == 1 for colour in indices)  # such as black and white
     for mask in masks[:: max(1, len(masks) // 20)]:
         with suppress(DataError):  # reported when the mask is read
-            if not read_header(mask).has_colours:
+            if not (are_greys or read_header(mask).has_colours):
                 continue
             with suppress(LabelError):  # the mask has colours that the class file lacks
                 if (read_mask(mask, indices) != indices.get((0, 0, 0), -1)).any():  # black may be label 0 as well

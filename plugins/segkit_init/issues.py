@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import starmap
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.data.read import file_of
+from segkit.data.sample import RGB
 from segkit.data.scan import Scan
 from segkit.errors import Issue, first_few
 from segkit_folder.pictures import folders_in
@@ -74,8 +76,8 @@ def bands_asked(channels: Sequence[str]) -> Iterator[Question]:
     """Propose the bands that pictures show as red, green and blue."""
     if len(channels) <= 3:
         return
-    lower = [name.casefold() for name in channels]
-    named = [lower.index(each) + 1 for each in ("red", "green", "blue") if each in lower]
+    words = [re.compile(rf"(?i)(?<![a-z]){each}(?![a-z])") for each in RGB]
+    named = [at for word in words for at, name in enumerate(channels, 1) if word.search(name)]
     guess = [4, 3, 2] if len(channels) >= 12 else [3, 2, 1]  # Sentinel-2: coast, blue, green, red; others: blue first
     text = f"which of the {len(channels)} channels are red, green and blue in pictures? (the network sees all of them)"
     yield Question(text, [Answer("", {"data.rgb": named if len(named) == 3 else guess})])

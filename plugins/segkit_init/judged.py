@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, combinations, permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from segkit.data.sample import RGB
 from segkit.errors import LabelError, SegkitError
 from segkit_folder.pairs import BLANK, Pattern
 from segkit_folder.propose import shared_ends
+from segkit_folder.splits import SUFFIXES
 from segkit_init.questions import Question
 from segkit_init.reading import Reading, name_of
 from segkit_init.stored import COLOUR, Labels, some_of
@@ -24,7 +26,7 @@ _FEW = 12  # masks of each reading that are compared
 _OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(?<!label)(?<!labels)(?<!class)(?<!train)_ids?(?![a-z])")
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile(
-    "(?i)boundar|contour|edges|overlay|visuali|preview|superpix|skeleton|cent(er|re)|visibility|trimap|"
+    "(?i)boundar|contour|edges|overlay|visuali|preview|superpix|skeleton|cent(er|re)|visibility|trimap|void|ignore|"
     "scribble|(?<![a-z])(roi|parts?_\\d|edge(?![a-z]))"
 )
 _DERIVED_IMAGES = re.compile(
@@ -173,6 +175,7 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
         folders = Counter(each.values[word] for each in found)
         start = len(shared_ends([*folders])[0])
         are_words = all(_WORDS.fullmatch(name) and len(name) > start + 2 for name in folders)
+        are_words &= not any(f".{name.lower()}" in SUFFIXES for name in folders)  # copies in several formats
         seen = [(each.values[word], empty[each.path]) for each in found if each.path in empty]
         blank = {name for name, _ in seen} - {name for name, is_empty in seen if not is_empty}
         if 2 <= len(folders) <= _MOST_CLASSES and min(folders.values()) > 1 and are_words and not blank:
@@ -219,17 +222,30 @@ def _by_images(kept: list[Reading], asked: list[Question]) -> list[Reading]:
 
 
 def _as_layers(kept: Sequence[Reading]) -> list[Reading]:
-    """Combine readings of the same images whose masks hold one class each; return nothing if they do not.
+    """Combine readings of the same images whose masks, in similar folders, hold one class each, and put these first.
+
+    Return nothing if there are none.
+    """
+    groups: dict[Any, list[Reading]] = {}
+    for each in kept:
+        depth = str(each.options.get("masks", "")).count("/")
+        groups.setdefault((repr({**each.options, "masks": ""}), depth), []).append(each)
+    ways = [(those, _combined(those)) for those in groups.values()]
+    rest = [each for those, combined in ways if not combined for each in those]
+    return [*layers, *rest] if (layers := [each for _, combined in ways for each in combined]) else []
+
+
+def _combined(group: Sequence[Reading]) -> list[Reading]:
+    """Combine readings whose masks hold one class each; return nothing if they do not.
 
     Where the masks have numbers for names they may be of single objects: that reading then comes first.
     """
-    first, *others = kept
-    rows = [str(each.options.get("masks", "")).split("/") for each in kept]
-    same = {repr({**each.options, "masks": ""}) for each in kept}
-    if not others or len(same) > 1 or not isinstance(first.options.get("images"), str) or len({*map(len, rows)}) > 1:
+    first, *others = group
+    rows = [str(each.options.get("masks", "")).split("/") for each in group]
+    if not others or not isinstance(first.options.get("images"), str):
         return []
-    sets = [[mask != 0 for mask in each.looked] for each in kept]
-    if any(len(np.unique(mask)) > 2 for each in kept for mask in each.looked):
+    sets = [[mask != 0 for mask in each.looked] for each in group]
+    if any(len(np.unique(mask)) > 2 for each in group for mask in each.looked):
         return []
     for one, other in combinations(sets, 2):
         pairs = [(a, b) for a, b in zip(one, other, strict=False) if len(one) == len(other) and a.shape == b.shape]

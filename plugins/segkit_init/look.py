@@ -81,7 +81,8 @@ def look(root: Path) -> Findings:
         found.ask(groups_asked(found.scan, Path(options["root"]).expanduser(), options))
     found.ask(issues_asked(found.scan, known))
     found.ask(placed(found.scan) if found.scan.statistics["train"] else ())
-    found.ask(bands_asked(found.scan.splits["train"].channels))
+    channels, images = found.scan.splits["train"].channels, options.get("images")
+    found.ask(bands_asked(images if isinstance(images, list) and len(images) == len(channels) else channels))
     if not any(question.must for question in found.questions):
         found.ask(few_asked(sum(map(len, found.scan.splits.values())), options))
     if not found.scan.statistics["train"]:

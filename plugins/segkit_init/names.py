@@ -31,7 +31,7 @@ _LOOKED_AT = 5  # TIFF masks whose declared no data is read
 _FEW = 12  # masks whose edges are looked at
 _MOST_FILES = 20  # files with the name of a class file
 _BACKGROUND = re.compile(r"(?i)back|bg|none|void|null|other|label|normal|ignore|nothing|empty|0")
-_VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
+_VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored", "unknown", "no data", "nodata")
 _NAMES = re.compile(
     r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset|klassen|clases|классы|类别|類別|クラス|클래스).*"
     r"\.(txt|[ct]sv|names|json)"
@@ -80,6 +80,8 @@ def _classes(reading: Reading, stored: StoredLabels) -> Iterator[Question]:
             yield Question(f"class names not read: {listed}")
             continue
         known = {*map(_number, listed)}
+        if isinstance(next(iter(listed)), tuple) and max(stored.pixels) < COLOUR:  # greys of files with colours
+            known = {red for red, green, blue in listed if red == green == blue}
         if plain <= known and len(known) <= max(2 * len(plain), (len(plain) > _SOME) * 256):
             yield _listed(stored, listed, file)
             return

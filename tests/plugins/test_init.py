@@ -631,6 +631,22 @@ def test_two_names_and_masks_of_0_and_255(place: Path, capsys: pytest.CaptureFix
     assert (dataset(place)["classes"], dataset(place)["value_map"]) == (["wall", "crack"], {"0": 0, "255": 1})
 
 
+@pytest.mark.parametrize("is_rgb", [False, True])
+def test_greys_have_the_names_that_a_file_gives_their_colours(
+    place: Path, capsys: pytest.CaptureFixture[str], is_rgb: bool
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        save(picture, Path("data/train", f"{number}_sat.jpg"))
+        save(np.dstack([labels * 255] * 3) if is_rgb else labels * 255, Path("data/train", f"{number}_mask.png"))
+    Path("data/class_dict.csv").write_text("name,r,g,b\nroad,255,255,255\nbackground,0,0,0\n")
+    assert init(capsys)[0] == 0
+    read = registry.datasets["folder"](split="train", **{k: v for k, v in dataset(place).items() if k != "name"})
+    assert read.classes == ("road", "background")
+    labels = scene(int(read[0].name.partition("_")[0]), 2)[1]
+    assert read[0].mask.tolist() == (1 - labels).tolist()
+
+
 def test_where_two_readings_are_possible_nothing_is_written_without_yes(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -842,6 +858,18 @@ def test_bands_in_files_of_their_own_are_one_image(place: Path, capsys: pytest.C
         save(labels, Path(f"data/T{number:02}/S2_label.tif"))
     assert init(capsys)[0] == 0
     assert dataset(place)["images"] == [f"{{id}}/S2_{name}.tif" for name in ("red", "green", "nir")]
+
+
+def test_names_of_the_files_say_which_bands_are_red_green_and_blue(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        for band, name in enumerate(("blue", "green", "nir", "red")):
+            save(picture[..., band % 3].astype(np.uint16) * 90, Path(f"data/train_{name}/{name}_{number}.TIF"))
+        save(labels, Path(f"data/train_gt/gt_{number}.TIF"))
+    assert init(capsys)[0] == 0
+    assert read_config(place / "mine.toml").data.rgb == [1, 2, 3]
 
 
 def test_bands_in_a_folder_that_is_called_as_the_mask(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1145,6 +1173,32 @@ def test_masks_of_one_label_in_folders_of_words_may_be_a_class_each(
     assert '--yes: the data set layers images = "{class}/{id}.jpg", annotations = "{class}/{id}_mask.png"' in printed
     data = registry.datasets["layers"]("data", "train", images="{class}/{id}.jpg", annotations="{class}/{id}_mask.png")
     assert data.classes == ("background", "cats", "dogs", "red birds")
+
+
+def test_folders_of_two_formats_are_no_classes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        for suffix in ("png", "tiff"):
+            split = ("train", "val", "test")[number % 3]
+            save(picture, Path(f"data/{suffix}/{split}/{number}.{suffix}"))
+            save(labels * np.uint8(255), Path(f"data/{suffix}/{split}_labels/{number}.{suffix}"))
+    assert init(capsys)[0] == 0
+    assert dataset(place)["name"] == "folder"
+
+
+def test_folders_of_a_class_each_are_found_beside_other_masks_and_channels(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path(f"data/images/rgb/{number}.jpg"))
+        save(picture[..., 0], Path(f"data/images/nir/{number}.jpg"))
+        save(np.roll(labels > 0, 9, 1) * np.uint8(255), Path(f"data/valid/{number}.png"))
+        for label, name in ((1, "water"), (2, "weeds")):
+            save((labels == label) * np.uint8(255), Path(f"data/labels/{name}/{number}.png"))
+    status, printed = init(capsys, "--yes")
+    assert (status, dataset(place)["annotations"]) == (0, "labels/{class}")
+    assert "labels/water" not in printed
 
 
 def test_masks_of_one_label_in_folders_of_a_class_may_lie_deeper(
