@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
@@ -240,9 +240,15 @@ def split_lists(root: Path, depth: int = 2) -> list[Path]:
 def candidates(root: Path) -> Iterator[Lists]:
     """Yield what may be lists in a folder: files named like splits, and tables and JSON files with the splits inside.
 
+    Files with other words, such as ``flood_train_data.csv``, are lists if they differ in the name of the split only.
     If there is no list of train alone, a list such as ``trainval`` is used for train.
     """
-    called = split_lists(root, _DEPTH)
+    every = [folder / name for folder, names in folders_in(root, _DEPTH) for name in names]
+    texts = [path for path in every if path.suffix in (".txt", ".csv", ".lst") and SPLIT_WORD.search(path.stem)]
+    alike = Counter(map(_pattern, texts)) if len(texts) <= _MOST_TABLES else {}  # more may be annotations
+    called = [
+        *dict.fromkeys((*split_lists(root, _DEPTH), *(path for path in texts if alike.get(_pattern(path), 0) > 1)))
+    ]
     named: dict[str, dict[str, Path]] = defaultdict(dict)
     for file in called:
         if word := SPLIT_WORD.search(file.stem):

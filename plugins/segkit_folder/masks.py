@@ -58,7 +58,8 @@ def read_mask(
         palette = getattr(raster, "palette", None) if colours is not None else None
     values = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
     if values.ndim == 3 and not (values.dtype == np.uint8 and values.shape[2] <= 4):
-        what, advice = "a mask of several bands", "save the labels alone, as a PNG"
+        what, advice = "a mask of several bands", "save one label a pixel, as a PNG: the band that holds it, or "
+        advice += "mask.argmax(2) where each band is a class, mask.any(2) where each is an object"
         raise LabelError(Issue("bands", str(path), what, advice, f"{values.shape[2]} of {values.dtype}"))
     if values.ndim == 3 and values.shape[2] in (2, 4):
         if threshold is None:

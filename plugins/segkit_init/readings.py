@@ -17,6 +17,8 @@ from segkit_init.judged import select_readings
 from segkit_init.questions import Question
 from segkit_init.reading import Reading
 
+_SHAPES = (".shp", ".geojson", ".gpkg", ".kml")
+
 
 def readings_of(root: Path, asked: list[Question]) -> list[Reading]:
     """Return how the installed data sets can read a folder or, if none can, the folders in it.
@@ -42,9 +44,9 @@ def readings_of(root: Path, asked: list[Question]) -> list[Reading]:
         if asks_for_classes and found:
             try:
                 found = select_readings(found, asked)
-            except SegkitError:
+            except SegkitError as error:
                 if not unreadable:
-                    raise
+                    raise DataError(f"{error}{_shapes(root)}") from error
                 continue
         elif not asks_for_classes:
             found = [each for each in found if _is_readable(each, errors, unreadable)]
@@ -94,6 +96,13 @@ def _recognised(place: Path, asks_for_classes: bool, asked: list[Question]) -> I
             asked.append(Question(f"{component} could not look at {place}: {cause(error)}"))
 
 
+def _shapes(root: Path) -> str:
+    """Say what to do about shapes in files of maps; "" if a folder has none."""
+    every = Counter(Path(name).suffix.lower() for _, names in folders_in(root) for name in names)
+    held = by_suffix(Counter({suffix: every[suffix] for suffix in _SHAPES if suffix in every}))
+    return f"\nnot read: {held}; draw such shapes into masks, as rasterio.features.rasterize does" if held else ""
+
+
 def _nothing(root: Path) -> str:
     """Describe a folder that no data set can read, and what to do about it."""
     closed = [str(path) for path in root.rglob("*") if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
@@ -118,5 +127,5 @@ def _nothing(root: Path) -> str:
         f"{root} holds pictures ({held}; in all {beside}), but nothing shows which mask belongs to which image: "
         "save labels in text files or other programs' formats as PNG; give image and mask the same name in two "
         "folders, images and masks, or names that differ in one part, such as cat.jpg and cat_mask.png; "
-        "`segkit show dataset folder` explains patterns for other layouts"
+        f"`segkit show dataset folder` explains patterns for other layouts{_shapes(root)}"
     )

@@ -1012,6 +1012,15 @@ def test_a_folder_that_nobody_can_read_is_told_in_a_sentence(
     assert "Traceback" not in printed
 
 
+def test_shapes_of_maps_are_told_to_be_drawn_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        save(scene(number)[0], Path(f"data/RGB/RGB_{number}.tif"))
+        Path(f"data/RGB/buildings_{number}.geojson").write_text("{}")
+    status, printed = init(capsys)
+    assert status == 2
+    assert "not read: 12 .geojson; draw such shapes into masks, as rasterio.features.rasterize does" in printed
+
+
 def test_no_folder_and_a_file_in_its_place(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(capsys) == (2, "segkit: data cannot be opened: No such file or directory\n")
     Path("data").write_text("x")

@@ -308,6 +308,15 @@ def test_lists_of_all_kinds(tmp_path: Path, file: str, content: str, options: di
         assert [*FolderDataset(tmp_path, "val", ["a", "b"], **found[0]).names] == ["030"]
 
 
+def test_lists_differ_in_the_name_of_the_split_between_other_words(tmp_path: Path) -> None:
+    both(tmp_path, "S1/{}_S1.png", "gt/{}_gt.png")
+    (tmp_path / "splits").mkdir()
+    for split, names in (("train", "021 022"), ("valid", "030")):
+        lines = [f"{name}_S1.png,{name}_gt.png" for name in names.split()]
+        (tmp_path / f"splits/flood_{split}_data.csv").write_text("\n".join(lines))
+    assert propose_layout(tmp_path)[0].options["lists"] == "splits/flood_{split}_data.csv"
+
+
 def test_what_is_no_list_is_not_proposed(tmp_path: Path) -> None:
     both(tmp_path, "images/{}.png", "masks/{}.png")
     for name, content in {
