@@ -232,6 +232,7 @@ def _proposed(root: Path, options: Mapping[str, Any], images: Sequence[Path] = (
     """
     known = root.is_dir() and options["pairs"] is None
     better = [each for each in (propose_layout(root, images) if known else ()) if each.pairs > pairs]
+    better = [each for each in better if not {*each.layout.masks.values()} <= {*images}]  # no image is a mask
     new = {**better[0].options, "mask_suffix": ""} if better else {}
     toml = {name: json.dumps(value, ensure_ascii=False).replace('": "', '" = "') for name, value in new.items()}
     lines = [f"{name} = {toml[name]}" for name, value in new.items() if value != options[name]]

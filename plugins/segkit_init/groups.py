@@ -58,8 +58,8 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
     text += ", and some hold one picture turned or mirrored" * has_turned
     if is_alike:
         text += f", and pictures correlate more within a group ({inside:.2f}) than across groups ({between:.2f})"
-    too_few = number < 3 and "fractions" in options
-    if too_few and is_sure:
+    too_few = number < 3
+    if too_few and is_sure and "fractions" in options:
         keep = Answer("yes: the pictures of a group stay in one split", option | {"fractions": [0.5, 0.5]})
         answers = [keep, Answer("no: single pictures are split at random")]
         yield Question(f"{text}: is each group one patient, scene or film?", answers)

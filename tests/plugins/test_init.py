@@ -470,6 +470,17 @@ def test_two_numbered_folders_are_asked_about_where_they_may_be_of_one_thing_eac
     assert "the names form 2 groups" in printed
 
 
+def test_two_numbered_folders_of_train_are_no_train_and_val(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(24):
+        picture, labels = scene(number)
+        path = f"data/Class{number % 2}/{('Train', 'Test')[number // 16]}"
+        save(picture, Path(f"{path}/{number // 2}.png"))
+        save(labels, Path(f"{path}/Label/{number // 2}_label.png"))
+    status, printed = init(capsys)
+    assert (status, dataset(place)["val"], "group" in dataset(place)) == (0, 0.15, False)
+    assert "the names form 2 groups" in printed
+
+
 def test_names_without_a_background_where_one_class_is_absent_are_told(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

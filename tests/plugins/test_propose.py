@@ -411,6 +411,17 @@ def test_nothing_is_proposed_where_nothing_pairs_more(tmp_path: Path) -> None:
         FolderDataset(tmp_path, "train", ["a", "b"])
 
 
+def test_images_are_not_proposed_as_masks_of_others(tmp_path: Path) -> None:
+    for place in ("Class1", "Class2"):
+        masks(tmp_path, *(f"{place}/Label/{number}_label.png" for number in range(2)))
+        for number in range(8):
+            grey = RANDOM.integers(0, 256, (32, 32), np.uint8)
+            Image.fromarray(grey).save(tmp_path / f"{place}/{number}.png")
+    options = {"images": "{folder}/{id}.png", "masks": "{folder}/Label/{id}_label.png"}
+    with pytest.raises(DataError, match=r"12 files: image without a mask: [^;]*; the mask would be [^;]*\.png$"):
+        FolderDataset(tmp_path, "train", ["a", "b"], **options)
+
+
 def test_a_folder_is_recognised_with_and_without_val(tmp_path: Path) -> None:
     both(tmp_path, "{}/images/1.jpg", "{}/labels/1.png", ("training", "testing"))
     both(tmp_path, "{}/images/2.jpg", "{}/labels/2.png", ("training",))
