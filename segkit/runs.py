@@ -64,7 +64,8 @@ def run(
     def build(resume: bool) -> TrainerInputs:
         return build_inputs(settings, pretrained=not resume)
 
-    return launch(build, settings.train, settings.folder, resume=resume, overwrite=overwrite, quiet=quiet)
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "notify": plugins.notify}
+    return launch(build, settings.train, settings.folder, **how)
 
 
 def fit(
@@ -123,7 +124,7 @@ def fit(
     splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in datasets.items()}
     objects = {"model": model, "criterion": as_criterion(loss), "metrics": metrics or {}, "transforms": transforms}
     folder = objects["folder"] = Path(output)
-    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "notify": plugins.notify}
     return launch(lambda _: plain_inputs(splits, tables, **objects), tables["train"], folder, **how)
 
 
@@ -135,7 +136,7 @@ def launch(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    notify: Notify | None = plugins.notify,
+    notify: Notify | None = None,
 ) -> Result:
     """Train a model, keep the best weights, and evaluate them on every split.
 

@@ -165,9 +165,9 @@ class CheckpointManager:
         return time.monotonic() + ahead - self._saved_at > 60 * self.loop.settings.checkpoint_minutes
 
     def save(self) -> bool:
-        """Write the state unless it is saved already; return whether it is on the disk. A failed write only warns."""
+        """Write the state, if new, in the main process; return whether it is on the disk. Failed writes only warn."""
         place = self._place()
-        if self._saved == place or self.closed:
+        if self._saved == place or self.closed or not PROCESSES.is_main_process:
             return self._saved == place
         ended = self.loop.progress.steps == 0
         if ended and self.history.best_epoch == len(self.history) > 0 and self._saved[:2] != place[:2]:

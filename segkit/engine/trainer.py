@@ -200,7 +200,7 @@ class Trainer:
         text = f"epoch {epoch}/{epochs}"
         trained = loop.run_epoch(self.batches, len(self.order), self.order.images, text, self._between)
         PROCESSES.broadcast_buffers(loop.evaluated)
-        if self.main and self.checkpoints.due(self.pace.costs.epoch):  # the next chance is after the evaluation
+        if self.checkpoints.due(self.pace.costs.epoch):  # the next chance is after the evaluation
             self.checkpoints.save()
         began = time.monotonic()
         scores = self._score(epoch, trained)
@@ -209,8 +209,7 @@ class Trainer:
             epochs = self.epochs
             line = history.add(loop.step, trained, scores, epochs)
             loop.end_epoch()
-            if self.main:
-                self.checkpoints.save()
+            self.checkpoints.save()
             self.console.say(epoch_line(line, epochs))
         if trained["skipped"]:
             self.console.warn(f"{trained['skipped']} steps were skipped: the loss or its gradient was NaN or infinite")
@@ -221,7 +220,7 @@ class Trainer:
         with STOP.held():
             history.stop = next(iter(reasons), "")
             self._agree(lambda: self.pace.epoch_ended(began, scored, saved))
-            if self.main and (history.stop or self.pace.minutes):  # the plan now includes the observers' time
+            if history.stop or self.pace.minutes:  # the plan now includes the observers' time
                 self.checkpoints.save()
 
     def _score(self, epoch: int, trained: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,7 +275,7 @@ class Trainer:
             return "no step was taken"
         if self.finished:
             return f"the run was complete, and is in {folder}"
-        saved = self.main and self.checkpoints.save()
+        saved = self.checkpoints.save()
         kept = f"saved in {folder} after {self._progress()}" if saved else f"{folder} holds what was saved before"
         return f"{kept}; resume=True continues from there"
 
@@ -292,8 +291,7 @@ class Trainer:
         folder, model, history, scan = self.inputs.folder, self.loop.evaluated, self.history, self.inputs.scan
         if self.stopped_early:
             self.console.say(f"stopped early: {self.stopped_early}")
-        if self.main:
-            self.checkpoints.save()  # a second attempt, if the last one failed
+        self.checkpoints.save()  # a second attempt, if the last one failed
         self.checkpoints.closed = True
         weights = PROCESSES.broadcast_from_main(lambda: self.checkpoints.best)
         checkpoint.load_weights(model, weights, f"{folder}: the best epoch")

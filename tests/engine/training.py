@@ -15,7 +15,7 @@ from segkit.runs import launch
 
 
 def train_and_evaluate(inputs: TrainerInputs, **how: Any) -> Result:
-    return launch(lambda _: inputs, inputs.train, inputs.folder, **{"notify": None, **how})
+    return launch(lambda _: inputs, inputs.train, inputs.folder, **how)
 
 
 def logits_of(predictor: Predictor, image: NDArray[Any]) -> torch.Tensor:
