@@ -39,6 +39,7 @@ TOOLS = (
     Tool('"ISAT"', "", "info.name", "info", "objects"),
     Tool('"label_classes"', "images.*", "image_name", "", "labels"),  # Hasty
     Tool('"params" "attachment"', "*", "params.attachment", "", "response.annotations"),  # Scale
+    Tool('"className" "points"', "", "metadata.name", "metadata", "instances"),  # SuperAnnotate
     Tool('"asset" "regions"', "", "asset.name", "asset.size", "regions"),  # VoTT
 )
 REFUSED = {
@@ -50,7 +51,7 @@ REFUSED = {
     "panopticapi/converters/panoptic2semantic_segmentation.py",
 }
 """Sign -> message for formats that are not read."""
-_LABELS = ("class_name", "category_name", "category", "label", "tags", "name")
+_LABELS = ("className", "class_name", "category_name", "category", "label", "tags", "name")
 _CORNERS = ("polygon", "segmentation", "vertices", "points")
 _OTHERS = ("mask", "raster_layer", "line", "polyline", "ellipse", "keypoint", "point", "bounding_box", "bbox")
 

@@ -86,7 +86,7 @@ def _of_yaml(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str | N
         names = yaml.load(text, yaml.BaseLoader)["names"]  # as text, because YAML 1.1 reads yes and no as booleans
         numbered = names if isinstance(names, dict) else dict(enumerate(names))
         named = {int(label): _name(name) for label, name in numbered.items()}
-        folders = {split: each for word, each in content.items() if (split := split_called(word))}
+        folders = {split: each for word, each in content.items() if each and (split := split_called(word))}
         return named, [
             (split, image)
             for split, given in folders.items()
@@ -127,7 +127,8 @@ def _name(value: Any) -> str:
 
 def _images(root: Path, path: Path, content: Mapping[str, Any], given: str) -> list[Path]:
     """Return the images of a folder, or of a text file with one per line, found in the data set as by Ultralytics."""
-    bases = [path.parent / str(content.get("path") or ""), path.parent, root]  # the first may be another computer's
+    whole = str(content.get("path") or "").replace("\\", "/")  # may be another computer's
+    bases = [path.parent / whole, path.parent / whole.rpartition("/")[2], path.parent, root]
 
     def place(text: str) -> Path:
         parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", "..")]

@@ -238,7 +238,7 @@ def split_lists(root: Path, depth: int = 2) -> list[Path]:
 
 
 def candidates(root: Path) -> Iterator[Lists]:
-    """Yield what may be lists in a folder: files named like splits, and tables and JSON files with the splits inside.
+    """Yield what may be lists in a folder: files named like splits, and tables and JSON files of splits or of pairs.
 
     Files with other words, such as ``flood_train_data.csv``, are lists if they differ in the name of the split only.
     If there is no list of train alone, a list such as ``trainval`` is used for train.
@@ -267,7 +267,9 @@ def candidates(root: Path) -> Iterator[Lists]:
     for file in [*dict.fromkeys((*called, *tables))][:_MOST_TABLES]:
         name = file.relative_to(root).as_posix()
         with suppress(DataError, ConfigError):  # it is no list; ConfigError: an empty JSON list has no fold
-            if file.stat().st_size < _MOST_BYTES and "train" in {line.split for line in lines_of(root, name)}:
+            lines = [*lines_of(root, name)] if file.stat().st_size < _MOST_BYTES else []
+            pictures = {sum(cell.lower().endswith(SUFFIXES) for cell in line.cells) for line in lines[1:]}
+            if "train" in {line.split for line in lines} or pictures == {2}:
                 yield name
 
 

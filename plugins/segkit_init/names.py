@@ -30,7 +30,10 @@ _SOME = 8  # labels: more than these may belong to a much longer list of names
 _LOOKED_AT = 5  # TIFF masks whose declared no data is read
 _FEW = 12  # masks whose edges are looked at
 _MOST_FILES = 20  # files with the name of a class file
-_BACKGROUND = re.compile(r"(?i)back|bg|none|void|null|other|label|normal|ignore|nothing|empty|0")
+_BACKGROUND = re.compile(
+    r"(?i)back|bg|none|void|null|other|label|normal|ignore|nothing|empty|0|hintergrund|achtergrond|fond|fundo|"
+    "arri[eè]re|фон|背景|배경"
+)
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored", "unknown", "no data", "nodata")
 _NAMES = re.compile(
     r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset|klassen|clases|классы|类别|類別|クラス|클래스).*"
@@ -90,6 +93,9 @@ def _classes(reading: Reading, stored: StoredLabels) -> Iterator[Question]:
             text = f"{Path(file).name} has no name for 0"
             yield what_is_0(text, [*map(_number, listed)], [*listed.values()], void, is_background)
             return
+        if COLOUR in plain - known and plain - {COLOUR} <= known:
+            yield _what_is_black(listed, file, 2 * stored.pixels[COLOUR] > stored.pixels.total())
+            return
         from_1 = from_1 or (not names and next(iter(listed)) == 1)
         names = names or [*listed.values()]
     yield question_of(stored, names, from_1, _declared(reading.masks))
@@ -141,8 +147,15 @@ def _listed(stored: StoredLabels, names: Mapping[Any, str], file: str) -> Questi
         else:
             answer = answer_of("", itself(classes, [*void, VOID]), [*classes.values()])
         held = [*void[0]] if isinstance(void[0], tuple) else void[0]
-        text = f"{file} calls {held} {names[void[0]]!r}: such pixels are neither learned nor scored"
-        return Question(text, [answer])
+        text = f"{file} calls {held} {names[void[0]]!r}"
+        if void == [0] and VOID in stored.pixels.keys() - names and max(stored.pixels.keys() - {VOID}) < max(names):
+            less = itself([label - 1 for label in classes])
+            answers = [
+                answer_of("no: they are one less than there", less, [*classes.values()]),
+                replace(answer, text="yes"),
+            ]
+            return Question(f"{text}, but {VOID} marks unlabelled pixels: are the labels as in that file?", answers)
+        return Question(f"{text}: such pixels are neither learned nor scored", [answer])
     share = stored.pixels[0] / stored.pixels.total()
     if [*names] != [*range(len(names))] or share < 0.5 or _BACKGROUND.search(names[0]):
         return Question("", [Answer("", options)])
@@ -150,6 +163,16 @@ def _listed(stored: StoredLabels, names: Mapping[Any, str], file: str) -> Questi
     background = answer_of(other, itself(range(len(names) + 1)), ["background", *names.values()])
     text = f"0 covers {share:.0%} of the masks, and {file} calls it {names[0]!r}: is that right?"
     return Question(text, [Answer("yes", options), background])
+
+
+def _what_is_black(names: Mapping[Any, str], file: str, is_background: bool) -> Question:
+    """Ask whether black is a background that a file of colours leaves out, or marks unlabelled pixels."""
+    black = {"background": [0, 0, 0]}
+    drawn = {name: [*colour] for colour, name in names.items()}
+    background = Answer("the background class", {"classes": ["background", *drawn], "colour_map": black | drawn})
+    void = Answer("unlabelled pixels", {"classes": [*drawn], "colour_map": {**drawn, "void": [0, 0, 0]}})
+    text = f"{file} has no name for black: what is it?"
+    return Question(text, [background, void] if is_background else [void, background])
 
 
 def _number(label: Any) -> int:

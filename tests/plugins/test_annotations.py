@@ -663,6 +663,16 @@ def test_yolo_folders_of_another_computer_are_found_by_their_last_two_names(base
         one("yolo", tmp_path)
 
 
+def test_a_yaml_beside_its_folder_may_have_an_empty_split(tmp_path: Path) -> None:
+    yolo(tmp_path / "mine", "1 0 0 0.5 0 0.5 1 0 1")
+    text = (
+        "path: ../datasets/mine\ntrain: images/train\nval: images/train\ntest:  # optional\nnames: {0: cat, 1: dog}\n"
+    )
+    save(tmp_path / "mine.yaml", text)
+    (tmp_path / "mine" / "data.yaml").unlink()
+    assert rows(one("yolo", tmp_path))[0] == "2" * 10 + "0" * 10
+
+
 @pytest.mark.parametrize("names", ["classes.txt", "data/obj.names", None])
 def test_yolo_without_a_yaml(names: str | None, tmp_path: Path) -> None:
     for split in ("train", "val"):
@@ -1266,6 +1276,13 @@ TOOLS: dict[str, tuple[str, Any]] = {
             },
             {"params": {"attachment": "https://store/not_done.png"}},
         ],
+    ),
+    "superannotate": (
+        "a.png___objects.json",
+        {
+            "metadata": {"name": "a.png", **SIZE},
+            "instances": [{"type": "polygon", "classId": 1, "className": "cat", "points": FLAT}],
+        },
     ),
     "vott": (
         "12-asset.json",

@@ -499,6 +499,37 @@ def test_names_without_a_background_where_one_class_is_absent_are_told(
     assert "is that right?" not in init(capsys, "--overwrite")[1]
 
 
+def test_a_class_file_that_counts_one_more_than_the_masks(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path(f"data/images/{number}.png"))
+        save(np.array([0, 1, 255], np.uint8)[labels], Path(f"data/masks/{number}.png"))
+    Path("data/labels.txt").write_text("0: unlabeled\n1: person\n2: bicycle\n3: car\n")
+    assert init(capsys)[0] == 1
+    assert "255 marks unlabelled pixels: are the labels as in that file?" in init(capsys, "--yes")[1]
+    assert dataset(place)["classes"] == ["person", "bicycle", "car"]
+    assert "value_map" not in dataset(place)
+
+
+def test_a_background_in_another_language_is_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs()
+    Path("data/clases.txt").write_text("fondo\ngato\nperro\n")
+    assert init(capsys)[0] == 0
+
+
+def test_black_may_have_no_name_in_a_file_of_colours(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path(f"data/images/{number}.png"))
+        save(np.array([(0, 0, 0), (224, 64, 64), (61, 245, 61)], np.uint8)[labels], Path(f"data/masks/{number}.png"))
+    named = [{"id": 1, "name": "cat", "color": "#e04040"}, {"id": 2, "name": "dog", "color": "#3df53d"}]
+    Path("data/classes.json").write_text(json.dumps(named))
+    assert "classes.json has no name for black: what is it?" in init(capsys)[1]
+    assert init(capsys, "--yes")[0] == 0
+    colours = {"background": [0, 0, 0], "cat": [224, 64, 64], "dog": [61, 245, 61]}
+    assert dataset(place)["colour_map"] == colours
+
+
 @pytest.mark.parametrize("volumes", [2, 4])
 def test_pages_of_one_file_stay_in_one_split(volumes: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for volume in "abcd"[:volumes]:

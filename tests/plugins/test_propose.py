@@ -175,6 +175,14 @@ def test_lists_of_names_and_of_pairs(tmp_path: Path) -> None:
     assert propose_layout(tmp_path)[0].options == {"pairs": "ImageSets/{split}.txt"}
 
 
+def test_a_table_of_pairs_without_splits(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"set/pics/{name}.jpg" for name in "abc"))
+    masks(tmp_path, *(f"set/segs/{name}.png" for name in "xyz"))
+    rows = [f"{one},pics/{one}.jpg,segs/{other}.png,sunny" for one, other in zip("abc", "xyz", strict=True)]
+    (tmp_path / "set/all.csv").write_text("\n".join(["id,image,mask,weather", *rows]))
+    assert [each.options for each in propose_layout(tmp_path)] == [{"pairs": "set/all.csv"}]
+
+
 def test_photographs_alone_are_no_layout(tmp_path: Path) -> None:
     photographs(tmp_path, *(f"shots/day_{day}_{number}.jpg" for day in (1, 2) for number in range(5)))
     assert propose_layout(tmp_path) == []
