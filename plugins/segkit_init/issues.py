@@ -14,12 +14,14 @@ from segkit.data.sample import RGB
 from segkit.data.scan import Scan
 from segkit.errors import Issue, first_few
 from segkit_folder.pictures import folders_in
+from segkit_folder.propose import colours_in
 from segkit_folder.splits import split_in
 from segkit_init.questions import Answer, Question
 from segkit_init.reading import Reading
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score on one or two of them means little
+_LOOKED_AT, _OF_A_MASK = 5, 4  # images, and the most colours of a picture that may rather be a mask
 _WITHOUT_VAL = (["train"], ["train", "test"])
 _OF_ALL = ("scaled", "fourth_channel")  # what these mean is true of all files; a few such files are rather damaged
 _TEXTS = (".txt", ".md", ".pdf", ".html", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".toml", ".py", ".sh")
@@ -90,6 +92,15 @@ def few_asked(total: int, options: Mapping[str, Any]) -> Iterator[Question]:
         fractions = {"fractions": [0.7, 0.3]} if "fractions" in options else {}  # two splits instead of three
         answers = [Answer("continue, to see that training works", fractions), Answer("label about 20 more first")]
         yield Question(text, answers)
+
+
+def images_asked(images: Sequence[Path]) -> Iterator[Question]:
+    """Ask whether pictures of a few colours are the images: a folder of masks alone may pair with itself."""
+    colours = [colours_in(path) for path in images[:_LOOKED_AT]]
+    if all(number and number <= _OF_A_MASK for number in colours):
+        text = f"the images, such as {images[0]}, hold at most {max(filter(None, colours))} colours, as masks do: "
+        mend = Answer("no: put the photographs and their masks into one folder, and run init again")
+        yield Question(f"{text}are these the images?", [Answer("yes"), mend])
 
 
 def unread_noted(root: Path, scan: Scan) -> Iterator[Question]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, combinations, permutations
 from pathlib import Path
@@ -35,6 +35,7 @@ _DERIVED_IMAGES = re.compile(
     "(?<![a-z])([fb]g|(fore|back)ground|viz|vis|ref|right(?!.*left))(?![a-z])"
 )
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # predictions come last
+_OLD = re.compile(r"(?i)(?<![a-z])(old|alt|backup|bak|archived?|copy|kopie)(?![a-z])")
 OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # a folder name that may be the name of a class
@@ -53,7 +54,8 @@ def select_readings(readings: Sequence[Reading], asked: list[Question]) -> list[
     """
     usable: list[Reading] = []
     failed: list[str] = []
-    for reading in sorted(readings, key=_comes_late):
+    ways = [*map(_sides, readings)]
+    for reading in sorted((each for each in readings if not _is_crossed(each, ways)), key=_comes_late):
         try:
             if reading.files not in [each.files for each in usable]:
                 usable.append(reading)
@@ -88,10 +90,21 @@ def select_readings(readings: Sequence[Reading], asked: list[Question]) -> list[
     return [*_by_folders(preferred[0]), *found] if is_one else found
 
 
-def _comes_late(reading: Reading) -> tuple[bool, bool]:
-    """Sort key: predictions last, and folders of splits first among copies."""
-    sides = [str(reading.options.get(side)) for side in ("images", "masks")]
-    return bool(_PREDICTED.search(sides[1])), not all("{split}" in side for side in sides)
+def _comes_late(reading: Reading) -> tuple[bool, ...]:
+    """Sort key: predictions last, and old masks; folders of splits first among copies."""
+    sides = _sides(reading)
+    return bool(_PREDICTED.search(sides[1])), bool(_OLD.search(sides[1])), not all("{split}" in side for side in sides)
+
+
+def _sides(reading: Reading) -> tuple[str, str]:
+    return str(reading.options.get("images")), str(reading.options.get("masks"))
+
+
+def _is_crossed(reading: Reading, ways: Collection[tuple[str, str]]) -> bool:
+    """Whether images and masks lie in two copies of a data set, each of which has both: ``old/images``, ``masks``."""
+    (images, _, image), (masks, _, mask) = (side.rpartition("/") for side in _sides(reading))
+    own = [(f"{place}/{image}".lstrip("/"), f"{place}/{mask}".lstrip("/")) for place in (images, masks)]
+    return images != masks and {*own} <= {*ways}
 
 
 def _are_one_picture(masks: Sequence[Labels]) -> bool:

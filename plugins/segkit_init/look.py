@@ -11,7 +11,7 @@ from segkit.compose import scan_dataset
 from segkit.data.scan import Scan
 from segkit.options import options_of
 from segkit_init.groups import groups_asked
-from segkit_init.issues import bands_asked, division_asked, few_asked, issues_asked, unread_noted
+from segkit_init.issues import bands_asked, division_asked, few_asked, images_asked, issues_asked, unread_noted
 from segkit_init.names import labels_asked, unseen_in
 from segkit_init.placed import placed
 from segkit_init.questions import Answer, Question
@@ -80,6 +80,7 @@ def look(root: Path) -> Findings:
     if is_dealt and "group" in known - options.keys():
         found.ask(groups_asked(found.scan, Path(options["root"]).expanduser(), options))
     found.ask(issues_asked(found.scan, known))
+    found.ask(images_asked(first.images) if masks else ())
     found.ask(placed(found.scan) if found.scan.statistics["train"] else ())
     channels, images = found.scan.splits["train"].channels, options.get("images")
     found.ask(bands_asked(images if isinstance(images, list) and len(images) == len(channels) else channels))

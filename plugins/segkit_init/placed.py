@@ -1,4 +1,4 @@
-"""Check that labels lie where images show something: not mirrored (y upwards), not drawn on smaller copies."""
+"""Check that labels lie where images show something: not of other images, mirrored, or drawn on smaller copies."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from segkit_init.questions import Answer, Question
 
 _LOOKED_AT = 20  # samples
 _FEWEST = 5
+_FEWEST_OTHERS = 8  # labels of other images
+_ALIKE = 0.9  # share of equal pixels in the labels of slices of one volume
 _GAIN = 1.1  # times the contrast along the borders of labels
 _SURELY = 4  # times the deviation of the mean
 _CORNER = 0.6  # of height and width
@@ -34,11 +36,13 @@ _OF_SQUARES: Mapping[str, Callable[..., Any]] = {
 
 
 def placed(scan: Scan) -> Iterator[Question]:
-    """Ask whether labels are placed right, where mirrored labels fit the images better or all lie in one corner."""
+    """Ask whether labels are placed right, where mirrored ones fit better, others as well, or all lie in one corner."""
     every = [(data, index) for data in scan.splits.values() for index in range(len(data))]
     usual = int(sum(scan.counts(split).shares for split in scan.splits).argmax())
     gains: dict[str, list[float]] = {}
+    fits: list[float] = []
     boxes = []
+    previous = np.zeros((0, 0), np.int16)
     for data, index in every[:: -(-len(every) // _LOOKED_AT)]:
         with suppress(DataError):  # the scan reports it
             sample = data[index]
@@ -48,6 +52,9 @@ def placed(scan: Scan) -> Iterator[Question]:
             if own := _contrast(labels, grey):
                 for way, turn in {**_WAYS, **(_OF_SQUARES if is_square else {})}.items():
                     gains.setdefault(way, []).append(math.log(max(_contrast(turn(labels), grey), 1e-9) / own))
+                if _are_unlike(labels, previous, usual) and (other := _contrast(previous, grey)):
+                    fits.append(math.log(own / other))
+            previous = labels
             if (shown := np.argwhere((labels >= 0) & (labels != usual))).size:
                 boxes.append(np.concatenate([shown.min(0), shown.max(0) + 1]) / (*labels.shape, *labels.shape))
     answers = Answer("yes"), Answer("no: correct the labels, and run init again")
@@ -57,15 +64,29 @@ def placed(scan: Scan) -> Iterator[Question]:
             gain, deviation = float(np.mean(those)), float(np.std(those, ddof=1)) / math.sqrt(len(those))
             if gain > max(math.log(_GAIN), _SURELY * deviation):
                 sure[way] = gain
+    texts = []
     if sure:
         text = f"the borders of the labels match edges in the images better {max(sure, key=sure.__getitem__)}"
-        yield Question(f"{text}: are the labels right as they are?", answers)
+        texts.append(f"{text}: are the labels right as they are?")
     if len(boxes) >= _FEWEST:
         least, most = np.min(boxes, 0)[:2], np.max(boxes, 0)[2:]
         if (most < _CORNER).all() and ((least + most) / 2 < _CENTRE).all():
             where = f"upper left {most[0]:.0%} of the height and {most[1]:.0%} of the width of the images"
-            text = f"all labels lie in the {where}, as if they were drawn on smaller copies: do they belong there?"
-            yield Question(text, answers)
+            texts.append(
+                f"all labels lie in the {where}, as if they were drawn on smaller copies: do they belong there?"
+            )
+    if not texts and len(fits) >= _FEWEST_OTHERS and np.mean(fits) < np.std(fits, ddof=1) / math.sqrt(len(fits)):
+        text = "the borders of the labels match edges in the images no better than those of other images do"
+        texts.append(f"{text}: does each mask belong to its image?")
+    yield from (Question(text, answers) for text in texts)
+
+
+def _are_unlike(labels: NDArray[np.int16], others: NDArray[np.int16], usual: int) -> bool:
+    """Whether the labels of two images have one size, no void, which may hide borders, and differ."""
+    if labels.shape != others.shape or (labels < 0).any() or (others < 0).any():
+        return False
+    same, shown = labels == others, labels != usual
+    return bool(same.mean() < _ALIKE or 2 * (same & shown).sum() < shown.sum())
 
 
 def _contrast(labels: NDArray[np.int16], grey: NDArray[Any]) -> float:

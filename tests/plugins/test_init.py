@@ -888,8 +888,32 @@ def test_labels_that_do_not_lie_where_the_images_show_something_are_asked_about(
         save(np.ascontiguousarray(pixels), Path(f"data/images/{number}.png"))
         save(np.ascontiguousarray(turned).astype(np.uint8), Path(f"data/masks/{number}.png"))
     asked = [each.text for each in look(Path("data")).questions if each.must]
-    told = f"better {kind}: are the labels right" if "small" not in kind else "as if they were drawn on smaller copies"
-    assert any(told in text for text in asked) is (kind not in ("right", "void", "anywhere")), asked
+    told = {
+        "smaller copies": "as if they were drawn on smaller copies",
+        "anywhere": "does each mask belong to its image?",
+    }
+    known = told.get(kind, f"better {kind}: are the labels right")
+    assert [known in text for text in asked] == [True] * (kind not in ("right", "void")), asked
+
+
+def test_copies_of_a_data_set_are_not_crossed_and_an_old_one_comes_last(place: Path) -> None:
+    pairs()
+    for side in ("images", "masks"):
+        shutil.copytree(f"data/{side}", f"data/old/{side}")
+    for number in range(12):
+        save(scene(number)[1][::-1], Path(f"data/old/masks/{number}.png"))
+    save(scene(50)[0], Path("data/images/50.png"))  # without a mask
+    asked = next(each for each in look(Path("data")).questions if "several ways" in each.text)
+    sides = [f'images = "{place}images", masks = "{place}masks"' for place in ("", "old/")]
+    assert [each.text for each in asked.answers] == sides
+
+
+def test_masks_alone_are_asked_about_where_one_passes_for_the_image_of_another(place: Path) -> None:
+    for number in range(12):
+        for label, name in enumerate(("cat", "dog"), 1):
+            save((scene(number)[1] == label).astype(np.uint8) * 255, Path(f"data/task-{number}-tag-{name}-0.png"))
+    asked = [each.text for each in look(Path("data")).questions if each.must]
+    assert any("hold at most 2 colours, as masks do: are these the images?" in text for text in asked)
 
 
 def test_bands_in_files_of_their_own_are_one_image(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
