@@ -21,9 +21,10 @@ _PICTURE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})(\?|$)", re.IGNOR
 
 
 class LabelStudioDataset(AnnotatedImages):
-    """Label Studio's export "JSON": the first annotation of each task that is not cancelled; later shapes over earlier.
+    """Label Studio's export "JSON" or "JSON-MIN"; later shapes over earlier ones.
 
-    labelstud.io/guide/export. Tasks without an annotation are skipped. Polygons are drawn as in COCO.
+    labelstud.io/guide/export. Of each task the first annotation that is not cancelled is read; tasks without one are
+    skipped. Polygons are drawn as in COCO.
     """
 
     tool = "Label Studio"
@@ -32,10 +33,14 @@ class LabelStudioDataset(AnnotatedImages):
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         for task in files.load(path):
-            image = next((str(each) for each in task["data"].values() if _PICTURE.search(str(each))), None)
+            fields = task if "annotation_id" in task else task["data"]  # the former in "JSON-MIN"
+            image = next((str(each) for each in fields.values() if _PICTURE.search(str(each))), None)
             if image is None:
                 raise ValueError("a task without a picture")
-            made = [each["result"] for each in task["annotations"] if not each.get("was_cancelled")]
+            if fields is task:
+                made = [[{**each, "value": each} for held in task.values() if isinstance(held, list) for each in held]]
+            else:
+                made = [each["result"] for each in task["annotations"] if not each.get("was_cancelled")]
             if not made:
                 continue
             drawn = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", ()))]

@@ -40,6 +40,7 @@ TOOLS = (
     Tool('"label_classes"', "images.*", "image_name", "", "labels"),  # Hasty
     Tool('"params" "attachment"', "*", "params.attachment", "", "response.annotations"),  # Scale
     Tool('"className" "points"', "", "metadata.name", "metadata", "instances"),  # SuperAnnotate
+    Tool('"datasetId" "coordinates"', "", "filename", "metadata.system", "annotations"),  # Dataloop
     Tool('"asset" "regions"', "", "asset.name", "asset.size", "regions"),  # VoTT
 )
 REFUSED = {
@@ -52,7 +53,7 @@ REFUSED = {
 }
 """Sign -> message for formats that are not read."""
 _LABELS = ("className", "class_name", "category_name", "category", "label", "tags", "name")
-_CORNERS = ("polygon", "segmentation", "vertices", "points")
+_CORNERS = ("polygon", "segmentation", "vertices", "points", "coordinates")
 _OTHERS = ("mask", "raster_layer", "line", "polyline", "ellipse", "keypoint", "point", "bounding_box", "bbox")
 
 

@@ -24,7 +24,7 @@ _FORMS = (
 )
 _HEADER = {
     *("name", "class", "classname", "class_name", "label", "category", "id", "index", "value", "label_id", "class_id"),
-    *("r", "g", "b", "red", "green", "blue", "color", "colour", "rgb", "color_rgb"),
+    *("r", "g", "b", "red", "green", "blue", "color", "colour", "rgb", "color_rgb", "class_color"),
 }
 _OF_COLUMNS = _HEADER | {"idx", "pixel value", "label name", "class name", "class id", "train_id", "trainid"}
 _ODD = re.compile(  # not a plain name, but part of a table, YAML, JSON, Python or HTML

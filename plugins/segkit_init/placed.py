@@ -18,6 +18,7 @@ from segkit_init.questions import Answer, Question
 _LOOKED_AT = 20  # samples
 _FEWEST = 5
 _FEWEST_OTHERS = 8  # labels of other images
+_COARSE = 64  # the most pixels in a row or column, at which borders may be drawn roughly
 _ALIKE = 0.9  # share of equal pixels in the labels of slices of one volume
 _GAIN = 1.1  # times the contrast along the borders of labels
 _SURELY = 4  # times the deviation of the mean
@@ -40,20 +41,21 @@ def placed(scan: Scan) -> Iterator[Question]:
     every = [(data, index) for data in scan.splits.values() for index in range(len(data))]
     usual = int(sum(scan.counts(split).shares for split in scan.splits).argmax())
     gains: dict[str, list[float]] = {}
-    fits: list[float] = []
+    fits: list[list[float]] = []
     boxes = []
     previous = np.zeros((0, 0), np.int16)
     for data, index in every[:: -(-len(every) // _LOOKED_AT)]:
         with suppress(DataError):  # the scan reports it
             sample = data[index]
-            labels, grey = sample.mask.numpy().astype(np.int16), sample.image.numpy().mean(0)  # [H,W]
+            labels = sample.mask.numpy().astype(np.int16)  # [H,W]
+            image = sample.image.numpy().transpose(1, 2, 0)  # [H,W,C]
             labels[labels == data.ignore_index] = -1
             is_square = labels.shape[0] == labels.shape[1]
-            if own := _contrast(labels, grey):
+            if own := _contrast(labels, image):
                 for way, turn in {**_WAYS, **(_OF_SQUARES if is_square else {})}.items():
-                    gains.setdefault(way, []).append(math.log(max(_contrast(turn(labels), grey), 1e-9) / own))
-                if _are_unlike(labels, previous, usual) and (other := _contrast(previous, grey)):
-                    fits.append(math.log(own / other))
+                    gains.setdefault(way, []).append(math.log(max(_contrast(turn(labels), image), 1e-9) / own))
+                if _are_unlike(labels, previous, usual):
+                    fits.append([_gain(labels, previous, image), _gain(labels, previous, image, _COARSE)])
             previous = labels
             if (shown := np.argwhere((labels >= 0) & (labels != usual))).size:
                 boxes.append(np.concatenate([shown.min(0), shown.max(0) + 1]) / (*labels.shape, *labels.shape))
@@ -75,7 +77,8 @@ def placed(scan: Scan) -> Iterator[Question]:
             texts.append(
                 f"all labels lie in the {where}, as if they were drawn on smaller copies: do they belong there?"
             )
-    if not texts and len(fits) >= _FEWEST_OTHERS and np.mean(fits) < np.std(fits, ddof=1) / math.sqrt(len(fits)):
+    least = 1.5 * np.std(fits, 0) / math.sqrt(max(len(fits), 1))  # of the mean
+    if not texts and len(fits) >= _FEWEST_OTHERS and (np.mean(fits, 0) < least).all():
         text = "the borders of the labels match edges in the images no better than those of other images do"
         texts.append(f"{text}: does each mask belong to its image?")
     yield from (Question(text, answers) for text in texts)
@@ -89,11 +92,20 @@ def _are_unlike(labels: NDArray[np.int16], others: NDArray[np.int16], usual: int
     return bool(same.mean() < _ALIKE or 2 * (same & shown).sum() < shown.sum())
 
 
-def _contrast(labels: NDArray[np.int16], grey: NDArray[Any]) -> float:
-    """Return the mean step of grey values across the borders of labels, except borders of void."""
+def _gain(labels: NDArray[np.int16], others: NDArray[np.int16], image: NDArray[Any], most: int = 1 << 30) -> float:
+    """Return the logarithm of the contrast along the borders of an image's labels over that of other labels."""
+    step = -(-max(labels.shape) // most)
+    rows, columns = (side // step for side in labels.shape)
+    small = image[: rows * step, : columns * step].reshape(rows, step, columns, step, -1).mean((1, 3))  # [h,w,C]
+    own, other = (_contrast(each[::step, ::step][:rows, :columns], small) for each in (labels, others))
+    return math.log(own / other) if own and other else 0.0
+
+
+def _contrast(labels: NDArray[np.int16], image: NDArray[Any]) -> float:
+    """Return the mean step of the channels across the borders of labels, except borders of void."""
     steps = []
-    for own, values in ((labels, grey), (labels.T, grey.T)):
+    for own, values in ((labels, image), (labels.T, image.swapaxes(0, 1))):
         apart = (own[1:] != own[:-1]) & (own[1:] >= 0) & (own[:-1] >= 0)
-        steps.append(np.abs(np.diff(values, axis=0))[apart])
+        steps.append(np.abs(values[1:][apart].astype(np.float32) - values[:-1][apart]).ravel())
     every = np.concatenate(steps)
     return float(every.mean()) if every.size else 0.0

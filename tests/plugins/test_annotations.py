@@ -1277,6 +1277,14 @@ TOOLS: dict[str, tuple[str, Any]] = {
             {"params": {"attachment": "https://store/not_done.png"}},
         ],
     ),
+    "dataloop": (
+        "a.json",
+        {
+            "filename": "/photos/a.png",
+            "annotations": [{"datasetId": "d", "type": "segment", "label": "cat", "coordinates": [XY]}],
+            "metadata": {"system": SIZE},
+        },
+    ),
     "superannotate": (
         "a.png___objects.json",
         {
@@ -1826,6 +1834,13 @@ def packed(rgba: np.ndarray, sizes: tuple[int, ...] = (3, 4, 8, 16)) -> list[int
         values = values[count:]
     text = "".join(bits)
     return [int(text[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(text), 8)]
+
+
+def test_label_studios_json_min(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    its = {"original_width": 6, "original_height": 5, **PAINTED}
+    save(tmp_path / "x.json", [{"image": "/data/upload/1/0123abcd-a.png", "label": [its], "annotation_id": 3}])
+    assert rows(one("labelstudio", tmp_path)) == ["000000", "011100", "011100", "000000", "000000"]
 
 
 def test_what_a_brush_of_label_studio_has_painted(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ NAMES = ["background", "cheetah", "traffic light"]
     [
         "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncheetah:224,64,64::\ntraffic light:64,224,9::\n",  # CVAT
         "name,r,g,b\nbackground,0,0,0\ncheetah,224,64,64\ntraffic light,64,224,9\n",
+        "class_name,class_color\nbackground,0 0 0\ncheetah,224 64 64\ntraffic light,64 224 9\n",  # V7
         'background, 0, 0, 0\ncheetah, 224, 64, 64\n"traffic light", 64, 224, 9\n',
         "background 0 0 0\ncheetah 224 64 64\ntraffic light 64 224 9\n",
         "0 0 0\tbackground\r\n224 64 64\t\tcheetah\r\n64 224 9\ttraffic light\r\n",  # CamVid's label_colors.txt
