@@ -17,6 +17,7 @@ from segkit_init.questions import Answer, Question
 
 _LOOKED_AT = 20  # samples
 _FEWEST = 5
+_HARDLY = 1.5  # times the deviation of the mean
 _FEWEST_OTHERS = 8  # labels of other images
 _COARSE = 64  # the most pixels in a row or column, at which borders may be drawn roughly
 _ALIKE = 0.9  # share of equal pixels in the labels of slices of one volume
@@ -77,8 +78,8 @@ def placed(scan: Scan) -> Iterator[Question]:
             texts.append(
                 f"all labels lie in the {where}, as if they were drawn on smaller copies: do they belong there?"
             )
-    least = 1.5 * np.std(fits, 0) / math.sqrt(max(len(fits), 1))  # of the mean
-    if not texts and len(fits) >= _FEWEST_OTHERS and (np.mean(fits, 0) < least).all():
+    is_known = len(fits) >= _FEWEST_OTHERS and not texts
+    if is_known and (np.mean(fits, 0) < _HARDLY * np.std(fits, 0) / math.sqrt(len(fits))).all():
         text = "the borders of the labels match edges in the images no better than those of other images do"
         texts.append(f"{text}: does each mask belong to its image?")
     yield from (Question(text, answers) for text in texts)
