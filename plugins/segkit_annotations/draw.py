@@ -191,12 +191,12 @@ def _starts(data: tuple[str, bool, int], size: Size) -> Drawn:
 
 
 def _png(data: tuple[int, int, bytes], size: Size) -> Drawn:
-    """Draw a mask at (top, left) from a PNG; every label except 0 is the object."""
+    """Draw a mask at (top, left) from a PNG: the object is where alpha, or without one the label, is not 0."""
     top, left, content = data
     try:
         image = Image.open(io.BytesIO(content), formats=["PNG"])
         fits = _fits(top, left, (image.height, image.width), size)  # before it is decoded
-        bits = np.asarray(image) != 0 if fits else None
+        bits = np.asarray(image.getchannel("A") if image.mode == "RGBA" else image) != 0 if fits else None
     except Exception as error:  # Pillow raises many types on a damaged file
         raise ShapeError("a mask that is no PNG, or damaged", f"{error}") from None
     if bits is None or bits.ndim != 2:

@@ -55,7 +55,8 @@ class SuperviselyDataset(AnnotatedImages):
 
 
 def _shape(its: Mapping[str, Any]) -> Shape:
-    label, kind = files.text(its["classTitle"]), str(its["geometryType"])
+    older = "bitmap" if its.get("bitmap") else "polygon"  # before 2019 a shape had no type
+    label, kind = files.text(its["classTitle"]), str(its.get("geometryType", older))
     if kind == "bitmap":
         left, top = its["bitmap"]["origin"]
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice, product
 from operator import eq
@@ -61,12 +61,13 @@ def _common(one: str, other: str) -> list[str]:
 class _Place(NamedTuple):
     """A path below the root: its parts without suffix, and which of them (``splits``) are folders named like a split.
 
-    ``series`` is the same for paths that differ only in numbers.
+    The names of other folders (``named``) mention one; ``series`` is the same for paths that differ only in numbers.
     """
 
     path: Path
     parts: tuple[str, ...]
     splits: tuple[int, ...]
+    named: tuple[int, ...]
     split: str | None
     series: str
 
@@ -77,18 +78,32 @@ def _place(root: Path, path: Path) -> _Place:
     parts = text.translate(dict.fromkeys(map(ord, "{}"), "*")).split("/")  # in a pattern braces are placeholders
     called = [number for number, part in enumerate(parts[:-1]) if split_called(part)]
     plain = [number for number in called if not is_train_and_val(parts[number])]  # trainval may hold split folders
-    split = next(filter(None, map(split_in, [parts[number] for number in plain] or parts[:-1])), None)
-    return _Place(path, tuple(parts), tuple(plain or called), split, _NUMBER.sub("0", "/".join(parts)))
+    named = [number for number, part in enumerate(parts[:-1]) if split_in(part)]
+    named = [number for number in named if not _is_of_both(parts[number])] or named
+    split = next((split_in(parts[number]) for number in plain or named), None)
+    return _Place(path, tuple(parts), tuple(plain or called), tuple(named), split, _NUMBER.sub("0", "/".join(parts)))
+
+
+def _is_of_both(part: str) -> bool:
+    """Whether the name of a folder mentions train and val together: ``TrainVal_images`` may hold split folders."""
+    return any(map(is_train_and_val, SPLIT_IN_A_NAME.findall(part)))
 
 
 def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> Iterator[list[tuple[str, str]]]:
     """Yield two lists of (image pattern, mask pattern), most pairs in a sample of the images first: strict, then loose.
 
-    Loose patterns have ``*`` for each number that an image and its mask do not share, if only a folder pairs them.
+    Loose patterns have ``*`` for each number that an image and its mask do not share, if only a folder pairs them, and
+    for a folder of one of the two whose name the names of its files repeat.
     """
     places = [_place(root, path) for path in images]
     others = places if images is masks else [_place(root, path) for path in masks]
     several = len({place.split for place in (*places, *others) if place.split}) > 1
+    odd = {  # in val/7_train_id.png, train is part of the name that all masks have
+        word
+        for place in (*places, *others)
+        for word in SPLIT_WORD.findall(place.parts[-1])
+        if place.splits and split_called(word) != place.split
+    }
     sampled = places[:: max(1, len(places) // MOST_SAMPLED)]
     wanted = {run for place in sampled for part in place.parts for run in _runs(part)}
     index: dict[str, list[int]] = defaultdict(list)  # run -> positions in ``others``: hashing a _Place is slow
@@ -112,23 +127,26 @@ def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> It
     for is_loose in (False, True):
         votes: dict[Any, list[tuple[_Place, _Place, tuple[str, ...]]]] = defaultdict(list)
         for place, other in pairs:
-            for key, cores in _differences(place, other, several, is_loose):
+            for key, cores in _differences(place, other, several, odd, is_loose):
                 votes[key].append((place, other, cores))
         voters = {key: len({place.path for place, _, _ in those}) for key, those in votes.items()}
         least = max(max(voters.values(), default=0) / 5, 1 if len(places) <= 2 else 2)
         ranked = sorted((key for key in votes if voters[key] >= least), key=lambda key: -voters[key])
-        ways = [each for key in ranked for each in _written(key, votes[key])]
+        ways = [each for key in ranked for way in (True, False) for each in _written(key, votes[key], way)]
         yield [*dict.fromkeys(way for images, masks in ways for way in ((images, masks), (masks, images)))]
 
 
-def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Yield how two paths differ, as a key that is the same for all such pairs, with the texts that they share."""
+def _differences(
+    one: _Place, other: _Place, several: bool, odd: Collection[str], is_loose: bool
+) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Yield how two paths differ, as a key that is the same for all such pairs, with the texts that they share.
+
+    ``odd`` are names of splits that mean no split in the names of files.
+    """
     apart = [place.splits if several else () for place in (one, other)]
     rows = [
         [
-            SPLIT_IN_A_NAME.sub("{split}", part)
-            if several and number < len(place.parts) - 1 and not is_train_and_val(part)
-            else part
+            SPLIT_IN_A_NAME.sub("{split}", part) if several and number in place.named else part
             for number, part in enumerate(place.parts)
             if number not in split_parts
         ]
@@ -137,24 +155,29 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
     in_one_folder, names = rows[0][:-1] == rows[1][:-1], (rows[0][-1], rows[1][-1])
     if in_one_folder and names[0] != names[1] and len({re.sub(r"\d+", "0", name) for name in names}) == 1:
         return  # two pictures of the same series
+    inside = [_inside(place) for place in (one, other)]  # the file of one may hold pictures, that of the other be one
+    inner = max(inside) if 0 in inside else 0
+    rows = [row if own else row + [""] * inner for row, own in zip(rows, inside, strict=True)]
     length = max(map(len, rows))
     short = min(map(len, rows))
     deep, flat = sorted(rows, key=len, reverse=True)
     most = max(range(short), key=lambda place: sum(map(eq, deep, _spread(flat, place, length))))  # the most equal parts
-    places = {0, short - 1, most} if length > short else {0}
-    if [bool(file_of(place.path)[1]) for place in (one, other)] in ([True, False], [False, True]):
-        places = {short}
-    elif length == short + 1:  # the files of a picture are in a folder with the name of the other file
+    places = {0, short - 1 - inner, most} if length > short else {0}
+    if length == short + 1 and not inner:  # the files of a picture are in a folder with the name of the other file
         places |= {short} if _common(deep[short - 1], flat[-1]) != [""] else set()
-    for place in places:  # where the shorter path lacks folders: above its own, below them, or inside a file
+
+    def named(word: re.Match[str]) -> str:
+        return word[0] if word[0] in odd else "{split}"
+
+    for place in places:  # where the shorter path lacks folders: above its own, or below them
         a, b = (_spread(row, place, length) for row in rows)
         for cores in product(*(_common(*parts)[:3] for parts in zip(a, b, strict=True))):
             shared = next((core for core in cores[::-1] if len(core) > 2), _SAME)
             key = [
                 tuple(
-                    re.sub(r"\d+", "*", text) if is_loose else SPLIT_WORD.sub("{split}", text) if several else text
+                    re.sub(r"\d+", "*", text) if is_loose else SPLIT_WORD.sub(named, text) if several else text
                     for part in parts
-                    for text in (part.split(core, 1) if core else (part.replace(shared, _SAME), ""))
+                    for text in (part.split(core, 1) if core else (_alone(part, shared, is_loose), ""))
                 )
                 for *parts, core in zip(a, b, cores, strict=True)
             ]
@@ -163,6 +186,16 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
             before, after = _loose(before_a, before_b, "{part2}"), _loose(after_a, after_b, "{part}")
             for name in dict.fromkeys((key[-1], (before[0], after[0], before[1], after[1]))):
                 yield ((*key[:-1], name), *apart, suffixes), cores
+
+
+def _alone(part: str, shared: str, is_loose: bool) -> str:
+    """Return the pattern of a folder that one path lacks; loosely, its name may begin that of its files: a/a_1.jpg."""
+    return "*" if is_loose and part and shared.startswith(part) else part.replace(shared, _SAME)
+
+
+def _inside(place: _Place) -> int:
+    """Return how many parts of a path name a picture in a file, the mark between them included."""
+    return sum(any(map(_PART.fullmatch, place.parts[: number + 1])) for number in range(len(place.parts)))
 
 
 def _spread(parts: Sequence[str], place: int, length: int) -> list[str]:
@@ -180,8 +213,29 @@ def _loose(one: str, other: str, word: str) -> tuple[str, str]:
     return one.replace("\1", word), other.replace("\1", word)
 
 
-def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) -> Iterator[tuple[str, str]]:
-    """Yield the patterns for a kind of difference, and the two folders alone if they are enough."""
+def shared_ends(words: Sequence[str]) -> tuple[str, str]:
+    """Return the longest common prefix of the words, and the longest common suffix of what follows it."""
+
+    def start_of(texts: Sequence[str]) -> str:
+        same = [len({*letters}) == 1 for letters in zip(*texts, strict=False)]
+        return texts[0][: [*same, False].index(False)]
+
+    start = start_of(words)
+    return start, start_of([word[len(start) :][::-1] for word in words])[::-1]
+
+
+def starred(words: Collection[str]) -> str:
+    """Return one word with * where several differ."""
+    return "*".join(shared_ends([*words])) if len({*words}) > 1 else next(iter(words))
+
+
+def _written(
+    key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]], is_split: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield the patterns for a kind of difference, and the two folders alone if they are enough.
+
+    ``is_split``: whether folders whose names differ beside those of splits, Train_4K and Test, are the splits.
+    """
     parts, *apart, _ = key
     values = [{cores[number] for _, _, cores in votes} for number in range(len(parts))]
     varying = [number for number, those in enumerate(values) if len(those) > 1]
@@ -192,8 +246,10 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
     words = {number: f"{{folder{'' if count == 0 else count + 1}}}" for count, number in enumerate(varying)}
     for number in [each for each in varying[:-1] if all("{split}" in core for core in values[each])]:
         sides = [{*side} for side in zip(*(core.split("{split}", 1) for core in values[number]), strict=True)]
-        texts = [side.pop() if len(side) == 1 else words[number] for side in sides]
-        words[number] = "{split}".join(texts) if min(map(len, sides)) == 0 else words[number]
+        if min(map(len, sides)) == 1:
+            words[number] = "{split}".join(side.pop() if len(side) == 1 else words[number] for side in sides)
+        elif is_split:
+            words[number] = "{split}".join(map(starred, sides))
     starts = {re.sub(r"\d.*", "", core) for core in values[varying[-1]]}  # a fixed start that * must not match
     start = starts.pop() if "*" in "".join(parts[varying[-1]]) and len(starts) == 1 else ""
     words[varying[-1]] = f"{start}{{id}}"

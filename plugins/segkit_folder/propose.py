@@ -14,7 +14,7 @@ import numpy as np
 
 from segkit.data.read import opened
 from segkit.errors import DataError, SegkitError, gathered
-from segkit_folder.differences import patterns_of
+from segkit_folder.differences import patterns_of, starred
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
 from segkit_folder.pictures import MOST_FILES, pictures_in
@@ -64,7 +64,7 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
     for patterns in patterns_of(root, images or every, every):
         ways = _likely(root, _counted(root, patterns))
         found = ways if ways and (not found or ways[0].pairs > found[0].pairs) else found
-        if found and not found[0].layout.issues:  # looser patterns cannot pair more files
+        if found and not found[0].layout.issues and 4 * found[0].pairs >= len(every):  # no need of looser patterns
             break
     return [*_with_lists(root, found), *found]
 
@@ -163,19 +163,7 @@ def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
 def _starred(one: str, other: str) -> str:
     """Return a pattern with * where the folders or names of two differ; "" if they have different numbers of parts."""
     pairs = [*zip_longest(one.split("/"), other.split("/"), fillvalue="")]
-    starred = [pair[0] if len({*pair}) == 1 else "*".join(shared_ends(pair)) for pair in pairs]
-    return "/".join(starred) if all(map(all, pairs)) else ""
-
-
-def shared_ends(words: Sequence[str]) -> tuple[str, str]:
-    """Return the longest common prefix of the words, and the longest common suffix of what follows it."""
-
-    def start_of(texts: Sequence[str]) -> str:
-        same = [len({*letters}) == 1 for letters in zip(*texts, strict=False)]
-        return texts[0][: [*same, False].index(False)]
-
-    start = start_of(words)
-    return start, start_of([word[len(start) :][::-1] for word in words])[::-1]
+    return "/".join(map(starred, pairs)) if all(map(all, pairs)) else ""
 
 
 def _word_score(options: Mapping[str, Any]) -> int:
@@ -216,4 +204,4 @@ def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
         read = [one for one in read if sum(each.kind == "missing" for _, each in one.layout.issues) < one.pairs]
         usable = [one for one in read if not any(one.splits.keys() < way.splits.keys() for way in found)]
         right += usable[:1] if usable and "pairs" in usable[0].options else usable  # lists of pairs need no patterns
-    return right
+    return sorted(right, key=lambda each: -each.pairs)  # other lists may be of other masks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, combinations, permutations
 from pathlib import Path
@@ -15,12 +15,12 @@ import numpy as np
 from segkit.data.read import read_header
 from segkit.data.sample import RGB
 from segkit.errors import LabelError, SegkitError
+from segkit_folder.differences import shared_ends
 from segkit_folder.pairs import BLANK, Pattern
-from segkit_folder.propose import shared_ends
 from segkit_folder.splits import SUFFIXES
 from segkit_init.questions import Question
 from segkit_init.reading import Reading, name_of
-from segkit_init.stored import COLOUR, Labels, some_of
+from segkit_init.stored import COLOUR, Labels
 
 _FEW = 12  # masks of each reading that are compared
 _OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(?<!label)(?<!labels)(?<!class)(?<!train)_ids?(?![a-z])")
@@ -73,7 +73,7 @@ def select_readings(readings: Sequence[Reading], asked: list[Question]) -> list[
         except SegkitError as error:
             failed.append(str(error))
             continue
-        if len(readings) > 1 and _are_one_picture(loaded.looked):
+        if len(readings) > 1 and _are_one_picture([*loaded.looked.values()]):
             what = "no labels, because they are nearly the same for every image"
             asked.append(Question(f"{what}: {name_of(loaded, readings)}"))
             same.append(loaded)
@@ -118,6 +118,7 @@ def _preferred(kept: Sequence[Reading], asked: list[Question]) -> list[Reading]:
     """Return the readings of classes, without those of single objects, of one label, or derived from other masks."""
     masks, images = (_differing([str(each.options.get(side, "")) for each in kept]) for side in ("masks", "images"))
     of_classes = [each.looked for each, mask in zip(kept, masks, strict=True) if _OF_CLASSES.search(mask)]
+    of_objects = {each.options.get("masks", each) for each in kept if each.stored.of_objects}  # whatever the lists
     faults: dict[Reading, tuple[int, str]] = {}
     for each, mask, image in zip(kept, masks, images, strict=True):
         is_named = are_objects(mask) and len(each.stored.pixels) > 2
@@ -125,11 +126,11 @@ def _preferred(kept: Sequence[Reading], asked: list[Question]) -> list[Reading]:
         faults[each] = (0, "")
         if _DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(each.stored.pixels) == 1:
             faults[each] = (2, "they are made from others, or hold one label")
-        elif is_named or ((each.stored.of_objects or is_finer) and not _OF_CLASSES.search(mask)):
+        elif is_named or ((each.options.get("masks", each) in of_objects or is_finer) and not _OF_CLASSES.search(mask)):
             faults[each] = (1, "they number single objects")
     best = [each for each in kept if faults[each] == min(faults.values())]
     for each, other in permutations(best, 2):
-        relation = _compared(each.looked, other.looked) if {*each.masks} != {*other.masks} else ""
+        relation = _compared(each.looked, other.looked) if {*each.masks}.isdisjoint(other.masks) else ""
         # labels order the classes, colours do not; and small labels are not ids of objects
         last = max((each, other), key=lambda one: (max(one.stored.pixels), best.index(one)))
         if relation == "coarser":
@@ -140,20 +141,28 @@ def _preferred(kept: Sequence[Reading], asked: list[Question]) -> list[Reading]:
     for each, fault in faults.items():
         if fault > least:
             asked.append(Question(f"not read because {fault[1]}: {name_of(each, kept)}"))
-    return [each for each in kept if faults[each] == least]
+    named = {each for each, mask in zip(kept, masks, strict=True) if _OF_CLASSES.search(mask)}  # these come first
+    return sorted((each for each in kept if faults[each] == least), key=lambda each: each not in named)
 
 
-def _compared(masks: Sequence[Labels], others: Sequence[Labels]) -> str:
+def _compared(masks: Mapping[Path, Labels], others: Mapping[Path, Labels]) -> str:
     """Return "same" where masks divide their pictures as others do, "coarser" where they merge classes of others."""
-    if [each.shape for each in masks] != [each.shape for each in others]:
+    pairs = _pairs(masks, others)
+    if not pairs or any(a.shape != b.shape for a, b in pairs):
         return ""
-    regions = [(_regions(a), _regions(b), _regions(a, b)) for a, b in zip(masks, others, strict=True)]
+    regions = [(_regions(a), _regions(b), _regions(a, b)) for a, b in pairs]
     if any(fine != both for _, fine, both in regions):
         return ""
     if all(coarse == both for coarse, _, both in regions):
         return "same"
-    count, most = (len({*chain.from_iterable(map(np.unique, those))}) for those in (masks, others))
+    count, most = (len({*chain.from_iterable(map(np.unique, those))}) for those in zip(*pairs, strict=True))
     return "coarser" if count < most <= _MOST_LABELS else ""
+
+
+def _pairs(masks: Mapping[Path, Labels], others: Mapping[Path, Labels]) -> list[tuple[Labels, Labels]]:
+    """Return the masks of the images that both have, or of all in order if both have copies of the same images."""
+    pairs = [(mask, others[image]) for image, mask in masks.items() if image in others]
+    return pairs or [*zip(masks.values(), others.values(), strict=False)] * (len(masks) == len(others))
 
 
 def _regions(*labels: Labels) -> int:
@@ -175,15 +184,13 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
     own = {key: value for key, value in reading.options.items() if key != "masks"}
     sides = {"images": reading.options.get("images"), "annotations": reading.options.get("masks")}
     texts = [text for text in sides.values() if isinstance(text, str)]
-    are_plain = all(len(np.unique(mask)) < 3 and mask.max() < COLOUR for mask in reading.looked)
+    are_plain = all(len(np.unique(mask)) < 3 and mask.max() < COLOUR for mask in reading.looked.values())
     if not are_plain or "threshold" in own or len(texts) < 2:
         return
     found = Pattern(Path(own["root"]).expanduser(), texts[0]).files()
     if any(BLANK.search(word) for each in found for word in each.values.values()):
         return
-    image_of = dict(zip(reading.masks, reading.images, strict=True))
-    looked = [image_of[mask] for mask in some_of(reading.masks, _FEW)]
-    empty = dict(zip(looked, (not mask.any() for mask in reading.looked), strict=False))
+    empty = {image: not mask.any() for image, mask in reading.looked.items()}
     for word in [each for each in ("folder", "folder2") if all(text.count(f"{{{each}}}") == 1 for text in texts)]:
         folders = Counter(each.values[word] for each in found)
         start = len(shared_ends([*folders])[0])
@@ -203,7 +210,8 @@ def _by_images(kept: list[Reading], asked: list[Question]) -> list[Reading]:
     Others are ordered: those of more bands than a photograph, or in colour, and with a word of the masks' names first.
     Pictures of two dates may also be channels of one.
     """
-    fitting = [each for each in kept if read_header(each.images[0]).size == each.looked[0].shape]
+    shapes = {each: next((read_header(image).size, mask.shape) for image, mask in each.looked.items()) for each in kept}
+    fitting = [each for each in kept if shapes[each][0] == shapes[each][1]]
     for reading in kept if fitting else ():
         if reading not in fitting:
             asked.append(Question(f"not read because images and masks differ in size: {name_of(reading, kept)}"))
@@ -257,12 +265,11 @@ def _combined(group: Sequence[Reading]) -> list[Reading]:
     rows = [str(each.options.get("masks", "")).split("/") for each in group]
     if not others or not isinstance(first.options.get("images"), str):
         return []
-    sets = [[mask != 0 for mask in each.looked] for each in group]
-    if any(len(np.unique(mask)) > 2 for each in group for mask in each.looked):
+    if any(len(np.unique(mask)) > 2 for each in group for mask in each.looked.values()):
         return []
-    for one, other in combinations(sets, 2):
-        pairs = [(a, b) for a, b in zip(one, other, strict=False) if len(one) == len(other) and a.shape == b.shape]
-        if sum((a & b).sum() for a, b in pairs) > _OVERLAP * sum((a | b).sum() for a, b in pairs):
+    for one, other in combinations(group, 2):
+        pairs = [(a != 0, b != 0) for a, b in _pairs(one.looked, other.looked) if a.shape == b.shape]
+        if not pairs or sum((a & b).sum() for a, b in pairs) > _OVERLAP * sum((a | b).sum() for a, b in pairs):
             return []
     parts: list[str] = []
     are_numbers = False

@@ -38,7 +38,8 @@ class Findings:
     def ask(self, questions: Iterable[Question]) -> None:
         """Keep the questions and their first answers; skip a question whose first answer is set already."""
         for question in questions:
-            if not question.taken or not question.taken.items() <= self.options.items():
+            is_set = question.taken and question.taken.items() <= self.options.items()
+            if not is_set and question not in self.questions:
                 self.questions.append(question)
                 self.options.update(question.taken)
 
@@ -79,7 +80,8 @@ def look(root: Path) -> Findings:
     is_dealt = "split_seed" in known and ("val" in options or first.is_dealt)
     if is_dealt and "group" in known - options.keys():
         found.ask(groups_asked(found.scan, Path(options["root"]).expanduser(), options))
-    found.ask(issues_asked(found.scan, known))
+    for _ in range(2):  # one issue of a file may hide another
+        found.ask(issues_asked(found.scan, known))
     found.ask(images_asked(first.images) if masks else ())
     found.ask(placed(found.scan) if found.scan.statistics["train"] else ())
     channels, images = found.scan.splits["train"].channels, options.get("images")

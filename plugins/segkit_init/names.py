@@ -45,7 +45,7 @@ def labels_asked(reading: Reading, masks: Sequence[Path], seen: set[int]) -> Ite
     """Ask what the labels of some masks mean, and add these labels to ``seen``."""
     if threshold := reading.options.get("threshold"):
         yield _thresholded(threshold, are_edges(masks[:: -(-len(masks) // _FEW)], threshold))
-    stored = stored_labels(read_labels(masks, threshold))
+    stored = stored_labels(read_labels(masks, threshold).values())
     seen |= stored.pixels.keys()
     are_numbered = are_objects(str(reading.options.get("masks", ""))) and len(stored.pixels) > 3
     yield from _classes(reading, replace(stored, of_objects=stored.of_objects or are_numbered))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ class Reading:
         dataset: name of the data set.
         options: its options.
         asks_for_classes: whether it requires the option ``classes``.
-        looked: some of its masks, once they are loaded.
+        looked: image -> mask, for some images, once their masks are loaded.
     """
 
     dataset: str
     options: Mapping[str, Any]
     asks_for_classes: bool
-    looked: Sequence[Labels] = ()
+    looked: Mapping[Path, Labels] = field(default_factory=dict)
 
     def _splits(self, **options: Any) -> dict[str, Dataset]:
         needed: dict[str, Any] = {"classes": ["?", "??"]} if self.asks_for_classes else {}
@@ -63,21 +63,22 @@ class Reading:
         Raises:
             DataError: the masks cannot be read.
         """
-        some, options = some_of(self.masks, number), {**self.options}
+        some, options = some_of(self.masks[:number], number), {**self.options}
         try:
             looked = read_labels(some)
         except LabelError:
             if (threshold := threshold_of(some)) is None:
                 raise
             looked, options["threshold"] = read_labels(some, threshold), threshold
-        other = replace(self, options=options, looked=looked)
+        image_of = dict(zip(self.masks, self.images, strict=True))
+        other = replace(self, options=options, looked={image_of[path]: mask for path, mask in looked.items()})
         vars(other)["files"] = self.files
         return other
 
     @cached_property
     def stored(self) -> StoredLabels:
         """What the loaded masks store."""
-        return stored_labels(self.looked)
+        return stored_labels(self.looked.values())
 
     @property
     def images(self) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -128,8 +128,8 @@ def each_mask(paths: Sequence[Path], threshold: float | None = None) -> Iterator
     yield from zip(paths, read_ahead(lambda path: _read(path, threshold), paths, "masks"), strict=True)
 
 
-def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[Labels]:
-    """Return the masks that can be read.
+def read_labels(paths: Sequence[Path], threshold: float | None = None) -> dict[Path, Labels]:
+    """Return the masks that can be read, by their paths.
 
     Args:
         paths: paths of the masks.
@@ -147,7 +147,7 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[L
     return _of_one_kind(masks)
 
 
-def _of_one_kind(masks: Mapping[Path, Labels]) -> list[Labels]:
+def _of_one_kind(masks: dict[Path, Labels]) -> dict[Path, Labels]:
     """Return the masks; where some hold colours, convert the greys of others (such as all black) to colours.
 
     Raises:
@@ -155,7 +155,7 @@ def _of_one_kind(masks: Mapping[Path, Labels]) -> list[Labels]:
     """
     colours = {path: np.unique(mask) for path, mask in masks.items() if mask.max() >= COLOUR}
     if not colours:
-        return [*masks.values()]
+        return masks
     known = np.unique(np.concatenate([*colours.values()]))
     greys = {path: COLOUR | 0x010101 * mask.astype(np.int64) for path, mask in masks.items() if path not in colours}
     odd = [path for path, grey in greys.items() if not (read_header(path).has_colours or np.isin(grey, known).all())]
@@ -164,7 +164,7 @@ def _of_one_kind(masks: Mapping[Path, Labels]) -> list[Labels]:
         what = f"of {len(masks)} that were read {len(colours)} hold colours ({texts[0]})"
         what += f", and {len(odd)} hold labels or greys ({texts[1]})"
         raise DataError(f"the masks differ in kind: {what}; export all of them in one way")
-    return [greys.get(path, mask) for path, mask in masks.items()]
+    return {path: greys.get(path, mask) for path, mask in masks.items()}
 
 
 def _read(path: Path, threshold: float | None) -> Labels | DataError:

@@ -17,7 +17,7 @@ def segkit_readers() -> dict[str, str]:
         **dict.fromkeys(("nii", "gz"), "segkit_readers.several:nifti"),
         "dcm": "segkit_readers.several:dicom",
         **dict.fromkeys(("jp2", "j2k", "jpx", "jpf", "j2c"), "segkit_readers.jpeg2000:read"),
-        **dict.fromkeys(("ppm", "pgm", "jfif", "jpe"), "segkit_readers.pillow:read"),
+        **dict.fromkeys(("ppm", "pgm", "pbm", "jfif", "jpe"), "segkit_readers.pillow:read"),
         "joined": "segkit_readers.joined:read",
         "any": "segkit_readers.pillow:read",
     }

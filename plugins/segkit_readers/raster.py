@@ -90,7 +90,7 @@ class Raster:
             what, kind = "the mask holds colours, not labels", self._image.mode
         if what:
             raise LabelError(Issue("deep_colours", str(self._path), what, advice, kind))
-        if kind in ("1", "L") and bits:
+        if kind in ("1", "L") and bits and self._image.format != "PPM":  # whose 1 is black, as programs write false
             if "R" in bits:
                 raise ValueError("its bits are stored in reverse order")
             width = bits.rstrip("IR") or {"1": "1", "L": ""}[kind]

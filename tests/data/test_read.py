@@ -107,6 +107,8 @@ def test_grey_of_few_bits_is_not_stretched(tmp_path: Path, bits: int, row: bytes
 def test_one_bit_is_0_and_1(tmp_path: Path) -> None:
     Image.fromarray(LABELS > 10).save(tmp_path / "bits.png")
     assert read_mask(tmp_path / "bits.png").tolist() == [[0, 0, 1], [1, 1, 0]]
+    Image.fromarray(LABELS > 10).save(tmp_path / "bits.pbm")  # stores 1 for black
+    assert read_mask(tmp_path / "bits.pbm").tolist() == [[0, 0, 1], [1, 1, 0]]
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint32, np.float32])

@@ -790,10 +790,14 @@ def test_masks_of_cvat_hold_the_colours_of_labelmap(tmp_path: Path) -> None:
 # ---- Supervisely ----
 
 
+def data_of(bitmap: io.BytesIO) -> str:
+    return base64.b64encode(zlib.compress(bitmap.getvalue())).decode()
+
+
 def test_shapes_of_supervisely(tmp_path: Path) -> None:
     bitmap = io.BytesIO()
     Image.fromarray(np.array([[1, 0], [1, 1]], np.uint8)).convert("P").save(bitmap, "PNG", transparency=0)
-    data = base64.b64encode(zlib.compress(bitmap.getvalue())).decode()
+    data = data_of(bitmap)
     polygon = {"exterior": [[0, 0], [4, 0], [4, 4], [0, 4]], "interior": [[[1, 1], [2, 1], [2, 2], [1, 2]]]}
     objects: list[dict[str, Any]] = [
         {"classTitle": "cat", "geometryType": "polygon", "points": polygon},
@@ -807,6 +811,12 @@ def test_shapes_of_supervisely(tmp_path: Path) -> None:
     dataset = datasets["supervisely"](tmp_path, "train")
     assert dataset.splits == ("train",)
     assert rows(dataset) == ["111122", "100122", "100110", "111130", "111133"]
+    drawn = np.array([[[9] * 4, [9, 9, 9, 0]], [[0, 0, 0, 9], [9] * 4]], np.uint8)
+    Image.fromarray(drawn).save(bitmap := io.BytesIO(), "PNG")
+    objects[2] = {"classTitle": "cow", "bitmap": {"data": data_of(bitmap), "origin": [4, 3]}}  # before 2019: no type
+    objects[0] = {"classTitle": "cat", "bitmap": None, "points": polygon}
+    save(tmp_path / "ds" / "ann" / "1.png.json", content)
+    assert rows(datasets["supervisely"](tmp_path, "train")) == rows(dataset)
     objects[2]["bitmap"]["data"] = "AAAA"
     save(tmp_path / "ds" / "ann" / "1.png.json", content)
     with pytest.raises(DataError, match=r"1\.png\.json: not as Supervisely has it .*a bitmap of cow"):

@@ -1823,9 +1823,89 @@ def a_table_of_patients_and_a_file_a_class(number: int) -> None:
         file.write(f"s{number:04};50;{'train' if number < 7 else 'val' if number < 10 else 'test'}\n")
 
 
+def trained_ids_in_folders_of_splits(number: int) -> None:
+    picture, labels = scene(number)
+    split = "train" if number < 8 else "val"
+    save(picture, Path(f"data/images/{split}/{number}.png"))
+    save(labels, Path(f"data/labels/{split}/{number}_train_id.png"))
+
+
+def splits_below_train_and_val(number: int) -> None:
+    picture, labels = scene(number)
+    split = "train" if number < 8 else "val"
+    save(picture, Path(f"data/TrainVal_images/{split}_images/{number}.png"))
+    save(labels, Path(f"data/TrainVal_annotations/{split}_segmentations/{number}.png"))
+    with Path(f"data/TrainVal_images/{split}_id.txt").open("a") as file:
+        file.write(f"{number}\n")
+
+
+def splits_called_differently(number: int) -> None:
+    picture, labels = scene(number, 2)
+    folder = "ABCTrain4KSmall" if number < 8 else "ABC-Test"
+    save(picture, Path(f"data/{folder}/ShadowImages/{number}.png"))
+    save(labels * 255, Path(f"data/{folder}/ShadowMasks/{number}.png"))
+
+
+def objects_of_some_pictures(number: int) -> None:
+    picture, labels = scene(number, 2)
+    save(picture, Path(f"data/Image/{number}.png"))
+    save(labels * 255, Path(f"data/GT_Object/{number}.png"))
+    if number % 4:
+        save(labels[..., None] * np.array([236, 122, 90], np.uint8), Path(f"data/GT_Instance/{number}.png"))
+
+
+def people_and_classes(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/Images/{number}.png"))
+    save(labels, Path(f"data/Category_ids/{number}.png"))
+    save(RGB[(labels > 0) * (1 + (np.arange(64) > 20 + number))], Path(f"data/Human/{number}.png"))
+
+
+def parts_that_overlap(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture.repeat(2, 0).repeat(2, 1), Path(f"data/img/{number}.png"))
+    skin, eye = labels > 0, labels == 2
+    for name, part in (("skin", skin), ("eye", eye), ("nose", np.roll(eye, 12, 0) & skin & ~eye)):
+        save(part * np.uint8(255), Path(f"data/parts/{number:03}_{name}.png"))
+
+
+def lists_of_other_years(number: int) -> None:
+    picture, labels = scene(number, 2)
+    objects = labels * (1 + np.arange(64) // 5 % (1 + number // 2 % 3)).astype(np.uint8)
+    save(picture, Path(f"data/frames/film_{number // 2}/{number}.png"))
+    save(objects, Path(f"data/Annotations/film_{number // 2}/{number}.png"))
+    for year, every in ((2016, 5), (2017, 2)):
+        Path(f"data/lists/{year}").mkdir(parents=True, exist_ok=True)
+        with Path(f"data/lists/{year}/{'val' if number > 7 else 'train'}.txt").open("a") as file:
+            file.write(f"film_{number // 2}\n" * (number % every == 0))
+
+
+def arrays_in_a_deeper_folder(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/photos/{number}.png"))
+    Path("data/annotations/pixels").mkdir(parents=True, exist_ok=True)
+    np.savez(f"data/annotations/pixels/{number}.npz", truth=labels)
+
+
+def a_folder_a_person(number: int) -> None:
+    picture, labels = scene(number)
+    person = ("Ann", "Bob_Smith", "Cy")[number % 3]
+    save(picture, Path(f"data/faces/{person}/{person}_{number // 3}.png"))
+    save(RGB[labels], Path(f"data/parts_of_faces/{person}_{number // 3}.png"))
+
+
 @pytest.mark.parametrize(
     ("write", "expected", "questions"),
     [
+        (trained_ids_in_folders_of_splits, {"masks": "labels/{split}/{id}_train_id.png"}, 0),
+        (splits_below_train_and_val, {"images": "TrainVal_images/{split}_images"}, 0),
+        (splits_called_differently, {"images": "ABC*{split}*/ShadowImages", "val": 0.15}, 0),
+        (objects_of_some_pictures, {"name": "folder", "masks": "GT_Object"}, 0),
+        (people_and_classes, {"masks": "Category_ids"}, 1),
+        (parts_that_overlap, {"name": "layers", "resize_masks": True, "overlap": "smallest"}, 1),
+        (lists_of_other_years, {"lists": "lists/2017/{split}.txt", "classes": ["background", "object"]}, 2),
+        (arrays_in_a_deeper_folder, {"images": "photos", "masks": "annotations/pixels/{id}.npz#truth"}, 0),
+        (a_folder_a_person, {"images": "faces/*", "masks": "parts_of_faces"}, 0),
         (val_and_test_alone, {"images": "images/*/{id}", "fractions": [0.7, 0.15, 0.15]}, 0),
         (a_table_of_patients_and_a_file_a_class, {"name": "layers", "lists": "set/meta.csv"}, 0),
         (volumes_in_parts, {"images": "part*/vol-{id}.png", "masks": "truth/seg-{id}.png"}, 0),
