@@ -107,8 +107,10 @@ def _of_json(text: str) -> ClassFile | None:
         content = json.loads(text)
         found = next((content[key] for key in ("classes", "labels", "categories") if key in content), content)
         if isinstance(found, dict):
-            reverse = all(str(name).isdecimal() for name in found)
-            found = [{"name": y if reverse else x, "id": int(x if reverse else y)} for x, y in found.items()]
+            reverse = all(re.fullmatch(r"\d+|#\w{6}", name) for name in found)
+            pairs = [(y, x) if reverse else (x, y) for x, y in found.items()]
+            are_colours = all(isinstance(what, list) or str(what).startswith("#") for _, what in pairs)
+            found = [{"name": x, "color": y} if are_colours else {"name": x, "id": int(y)} for x, y in pairs]
         for each in found:
             name = next((each[key] for key in ("readable", "title", "name", "label") if key in each), "")
             number = next((each[key] for key in ("id", "classid", "value") if isinstance(each.get(key), int)), None)

@@ -37,7 +37,7 @@ _BACKGROUND = re.compile(
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored", "unknown", "no data", "nodata")
 _NAMES = re.compile(
     r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset|klassen|clases|классы|类别|類別|クラス|클래스).*"
-    r"\.(txt|[ct]sv|names|json)"
+    r"\.(txt|[ct]sv|names|json)|config.*\.json"
 )
 
 

@@ -745,7 +745,8 @@ def test_ids_of_fields_are_no_finer_classes(place: Path) -> None:
         (("Trainingsdaten", "Validierung", "Testdaten"), ""),
         (("训练集", "验证集", "测试集"), ""),
         (("uno", "dos", "Test"), "Test"),
-        (("SBUTrain4KSmall", "SBU-Test", "SBU-Test"), "SBU-Test, SBUTrain4KSmall"),
+        (("SBUTrain4KSmall", "SBU-Test", "SBU-val"), ""),
+        (("Train4K", "Test", "other"), "Test, Train4K"),
     ],
 )
 def test_folders_of_splits_are_known_in_other_languages_and_asked_about(
@@ -2016,6 +2017,10 @@ def test_masks_smaller_than_their_images_are_scaled_and_cut_ones_refused(
         ("labels.json", '[{"name": "sea", "color": [128, 64, 128], "classid": 0}, {"name": "mud (wet)", "classid": 1,'
          ' "color": [70, 70, 70]}, {"name": "void", "color": [0, 0, 142], "classid": 2}]'),
         ("dataset.json", '{"labels": {"sea": 0, "mud (wet)": 1, "void": 2}, "channel_names": {"0": "R"}}'),
+        ("class_list.json", '{"#804080": "sea", "#464646": "mud (wet)", "#00008e": "void"}'),
+        ("colours.json", '{"sea": [128, 64, 128], "mud (wet)": [70, 70, 70], "void": [0, 0, 142]}'),
+        ("config.json", '{"labels": [{"color": [128, 64, 128], "readable": "sea"}, {"color": [70, 70, 70], '
+         '"readable": "mud (wet)"}, {"color": [0, 0, 142], "readable": "void"}], "version": 1}'),
         ("deep/meta/gt_codes.tsv", "label\tGT_code\nsea\t0\nmud (wet)\t1\nvoid\t2\n"),
     ],
 )  # fmt: skip
@@ -2025,7 +2030,7 @@ def test_names_of_classes_as_json_and_tables_have_them(
     for number in range(12):
         picture, labels = scene(number)
         save(picture, Path(f"data/deep/images/{number}.png"))
-        save(RGB[labels] if "color" in content else labels, Path(f"data/deep/masks/{number}.png"))
+        save(RGB[labels] if {*"[#"} & {*content} else labels, Path(f"data/deep/masks/{number}.png"))
     Path("data", file).parent.mkdir(parents=True, exist_ok=True)
     Path("data", file).write_text(content)
     assert init(capsys)[0] == 0
