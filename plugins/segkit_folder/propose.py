@@ -64,8 +64,9 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
     for patterns in patterns_of(root, images or every, every):
         ways = _likely(root, _counted(root, patterns))
         found = ways if ways and (not found or ways[0].pairs > found[0].pairs) else found
-        sides = [{file for one in found for file in side(one.layout.masks)} for side in (dict.keys, dict.values)]
-        if found and not found[0].layout.issues and min(map(len, sides)) <= 2 * found[0].pairs:
+        read = {path for one in found for path in one.layout.masks}
+        masks = {path for one in found for path in one.layout.masks.values()}
+        if found and not found[0].layout.issues and min(len(read), len(masks)) <= 2 * found[0].pairs:
             break  # looser patterns cannot pair more files
     return [*_with_lists(root, found), *found]
 

@@ -15,13 +15,14 @@ from segkit.data.scan import Scan
 from segkit.errors import Issue, first_few
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import colours_in
-from segkit_folder.splits import split_in
+from segkit_folder.splits import split_called, split_in
 from segkit_init.questions import Answer, Question
 from segkit_init.reading import Reading
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score on one or two of them means little
 _LOOKED_AT, _OF_A_MASK = 5, 4  # images, and the most colours of a picture that may rather be a mask
+_SHORT = re.compile(r"(?i)(?<![^\W_])t[res](?![^\W_])")  # set-TR and set-TE
 _WITHOUT_VAL = (["train"], ["train", "test"])
 _OF_ALL = ("scaled", "fourth_channel")  # what these mean is true of all files; a few such files are rather damaged
 _TEXTS = (".txt", ".md", ".pdf", ".html", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".toml", ".py", ".sh")
@@ -43,8 +44,9 @@ def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Questio
         for folder in {folder for path in paths for folder in path.parents[:-1]}:
             beside.setdefault(folder.parent, set()).add(folder.name)
         for names in beside.values():
-            called = sorted(name for name in names if split_in(name))
-            if called and (len(called) < len(names) or {"train"} < {*map(split_in, called)}):
+            short = sorted(filter(_SHORT.search, names))
+            called = sorted(filter(split_in, names)) or short * (len(short) > 1)
+            if called and (len(called) < len(names) or called == short or {"train"} < {*map(split_in, called)}):
                 mend = Answer("yes: name the folders train, val and test, and run init again")
                 text = f"some folders have names of splits: {first_few(called)}; are these splits?"
                 yield Question(text, [Answer("no: split all images at random"), mend])
@@ -103,15 +105,29 @@ def images_asked(images: Sequence[Path]) -> Iterator[Question]:
         yield Question(f"{text}are these the images?", [Answer("yes"), mend])
 
 
-def unread_noted(root: Path, scan: Scan) -> Iterator[Question]:
-    """Note folders and formats from which nothing is read, except texts."""
-    every = [path for data in scan.splits.values() for index in range(len(data)) for path in data.files(index)]
-    read = {(path.parent, path.suffix.lower()) for path, _ in map(file_of, every)}
+def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator[Question]:
+    """Note folders and formats from which nothing is read, except texts; ask about masks of splits among them."""
+    every = [data.files(index) for data in scan.splits.values() for index in range(len(data))]
+    read = {(file_of(path)[0].parent, path.suffix.lower()) for files in every for path in files}
+    images, masks = ({_kind(file_of(files[at])[0].parent) for files in every if files} for at in (0, -1))
+    lacking, lost = {"val", "test"} - ({*scan.splits} - {*options}), set[str]()  # an option may take val from train
     used = {(folder.resolve(), suffix) for folder, suffix in read}  # for a link, the folder that holds it
     held: Counter[str] = Counter()
     for folder, names in folders_in(root):
         for suffix in (Path(name).suffix.lower() for name in names):
             if suffix not in ("", *_TEXTS) and (folder.resolve(), suffix) not in used:
-                held[f"{suffix} in {folder.relative_to(root).as_posix()}"] += 1
+                place = folder.relative_to(root).as_posix()
+                held[f"{suffix} in {place}"] += 1
+                if lacking & {*map(split_called, place.split("/"))} and _kind(folder) in masks - images:
+                    lost.add(place)
+    if lost:
+        text = f"nothing is read from {first_few(sorted(lost))}, although masks of train are in folders of that name"
+        mend = Answer("no: move or rename these folders so that they lie as those of train, and run init again")
+        yield Question(f"{text}: leave these splits out?", [Answer("yes"), mend])
     if held:
         yield Question(f"not read: {first_few([f'{number} {which}' for which, number in held.items()])}")
+
+
+def _kind(folder: Path) -> str:
+    """Return the last name in the path of a folder that is no split."""
+    return next((name for name in folder.parts[::-1] if not split_called(name)), "")

@@ -179,7 +179,11 @@ def _of_objects(labels: Sequence[int]) -> Question:
 
 
 def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
-    """Ask about colours: black first (mostly background), then by frequency; VOC's cream is void."""
+    """Ask about colours: black first (mostly background), then by frequency; VOC's cream is void.
+
+    Raises:
+        LabelError: there are too many colours for a config.
+    """
     ordered = sorted(stored.pixels, key=lambda label: (label > COLOUR, -stored.pixels[label], label))
     colours = [[label >> 16 & 255, label >> 8 & 255, label & 255] for label in ordered]
     known = [colour for colour in colours if colour != [*VOID_COLOUR]]
@@ -188,6 +192,11 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     names_of_colours = [*called, "void"][: len(colours)]
     mapped = dict(zip(names_of_colours, [*known, [*VOID_COLOUR]], strict=False))
     own: dict[str, Any] = {"classes": called, "colour_map": mapped}
+    too_many = len(known) > _MOST_IDS
+    if too_many and not (stored.of_objects and has_background):
+        what = f"the masks hold {len(known):,} colours, and a config has at most {_MOST_IDS}"
+        cause = "mostly, each object has its own colour, or the channels store numbers of classes and objects"
+        raise LabelError(f"{what}: {cause}; export one number or colour for all objects of a class")
     if not stored.of_objects:
         text = "what are the classes called, in both `classes` and `colour_map`? (void: unlabelled) "
         return Question(f"{text}the masks hold colours", [Answer("", own)])
@@ -195,7 +204,7 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     mend = Answer("export the class of each pixel: one colour or number for all objects of a class")
     merged = Answer("objects of one class", {"classes": ["background", "object"], "threshold": 0.1})
     text = f"the masks hold {len(colours)} colours, as if each object had its own: what are these?"
-    return Question(text, [merged, each] if has_background else [each, mend])
+    return Question(text, [merged, mend if too_many else each] if has_background else [each, mend])
 
 
 def _made_up(count: int, has_background: bool) -> list[str]:

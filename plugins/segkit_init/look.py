@@ -93,5 +93,5 @@ def look(root: Path) -> Findings:
     if masks and len(masks) < len(first.masks):
         text = f"{len(masks)} of {len(first.masks)} masks were looked at to learn what they store; all were read"
         found.ask([Question(text)])
-    found.ask(unread_noted(root, found.scan))
+    found.ask(unread_noted(root, found.scan, options))
     return found

@@ -7,7 +7,9 @@ import json
 import re
 import shutil
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ from segkit.errors import LabelError
 from segkit.registry import Component
 from segkit_folder.dataset import FolderDataset
 from segkit_init.issues import bands_asked
+from segkit_init.labels import question_of
 from segkit_init.look import look
 from segkit_init.plan import plan
-from segkit_init.stored import read_labels
+from segkit_init.stored import COLOUR, StoredLabels, read_labels
 from segkit_init.text import value_text
 
 RGB = np.array([(128, 64, 128), (70, 70, 70), (0, 0, 142)], np.uint8)  # the colour of each of three labels
@@ -982,6 +985,16 @@ def test_three_pictures_are_needed_at_least(place: Path, capsys: pytest.CaptureF
     assert "into 3 parts without an empty one; label more (start with about 20)" in printed
 
 
+def test_more_colours_than_a_config_can_list_are_refused_unless_they_are_objects() -> None:
+    pixels = Counter({COLOUR | number: 300 - number for number in range(300)})  # black most often
+    stored = StoredLabels(pixels, frozenset(), frozenset(), False, 0)
+    with pytest.raises(LabelError, match="hold 300 colours, and a config has at most 255: mostly, each object"):
+        question_of(stored)
+    merged, mend = question_of(replace(stored, of_objects=True)).answers
+    assert merged.options == {"classes": ["background", "object"], "threshold": 0.1}
+    assert not mend.options
+
+
 def test_masks_of_labels_beside_masks_of_colours_are_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs(12)
     for number in (3, 5):
@@ -1895,9 +1908,25 @@ def a_folder_a_person(number: int) -> None:
     save(RGB[labels], Path(f"data/parts_of_faces/{person}_{number // 3}.png"))
 
 
+def splits_deeper_than_train(number: int) -> None:
+    picture, labels = scene(number)
+    folder = "train" if number < 6 else ("test/hard", "validation/easy")[number % 2]
+    save(picture, Path(f"data/{folder}/images/{number}.png"))
+    save(labels, Path(f"data/{folder}/masks/{number}.png"))
+
+
+def splits_of_two_letters(number: int) -> None:
+    picture, labels = scene(number)
+    name = "SET-TR" if number < 8 else "SET-TE"
+    save(picture, Path(f"data/{name}/{name}-Image/{number}.png"))
+    save(labels, Path(f"data/{name}/{name}-Mask/{number}.png"))
+
+
 @pytest.mark.parametrize(
     ("write", "expected", "questions"),
     [
+        (splits_deeper_than_train, {"images": "{split}/images", "val": 0.15}, 2),
+        (splits_of_two_letters, {"fractions": [0.7, 0.15, 0.15]}, 1),
         (trained_ids_in_folders_of_splits, {"masks": "labels/{split}/{id}_train_id.png"}, 0),
         (splits_below_train_and_val, {"images": "TrainVal_images/{split}_images"}, 0),
         (splits_called_differently, {"images": "ABC*{split}*/ShadowImages", "val": 0.15}, 0),
