@@ -15,6 +15,7 @@ import numpy as np
 from segkit.data.read import opened
 from segkit.errors import DataError, SegkitError, gathered
 from segkit_folder.differences import patterns_of, starred
+from segkit_folder.differences import shared_ends as shared_ends
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
 from segkit_folder.pictures import MOST_FILES, pictures_in

@@ -15,8 +15,8 @@ import numpy as np
 from segkit.data.read import read_header
 from segkit.data.sample import RGB
 from segkit.errors import LabelError, SegkitError
-from segkit_folder.differences import shared_ends
 from segkit_folder.pairs import BLANK, Pattern
+from segkit_folder.propose import shared_ends
 from segkit_folder.splits import SUFFIXES
 from segkit_init.questions import Question
 from segkit_init.reading import Reading, name_of
