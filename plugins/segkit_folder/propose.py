@@ -144,7 +144,8 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     ways = _joined(root, [proposal for rank, proposal in kept if rank == max(each for each, _ in kept)])
     ways = [each for each in ways if 2 * each.pairs >= ways[0].pairs]
     files = [{*each.layout.masks, *each.layout.masks.values()} for each in ways]
-    once = [each for place, each in enumerate(ways) if not any(files[place] <= those for those in files[:place])]
+    whole = [own | {image.path for image in each.layout.images} for own, each in zip(files, ways, strict=True)]
+    once = [each for place, each in enumerate(ways) if not any(files[place] <= those for those in whole[:place])]
     return sorted(once, key=lambda each: (_word_score(each.options) < 1, -each.pairs, -_word_score(each.options)))
 
 

@@ -430,6 +430,17 @@ def test_images_are_not_proposed_as_masks_of_others(tmp_path: Path) -> None:
         FolderDataset(tmp_path, "train", ["a", "b"], **options)
 
 
+def test_images_without_a_mask_are_no_masks_of_images_elsewhere(tmp_path: Path) -> None:
+    for place, kinds in (("grid", ("bent", "cut")), ("wood", ("hole", "scratch"))):
+        defects = [f"{kind}/{number}" for kind in kinds for number in range(3)]
+        masks(tmp_path, *(f"{place}/ground_truth/{defect}_mask.png" for defect in defects))
+        for name in (*(f"train/good/{number}" for number in range(8)), *(f"test/{defect}" for defect in defects)):
+            (tmp_path / place / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(RANDOM.integers(0, 256, (32, 32), np.uint8)).save(tmp_path / place / f"{name}.png")
+    images, labels = "{folder}/test/{folder2}/{id}.png", "{folder}/ground_truth/{folder2}/{id}_mask.png"
+    assert FolderDataset.recognise(tmp_path)[0] == {"images": images, "masks": labels}
+
+
 def test_a_folder_is_recognised_with_and_without_val(tmp_path: Path) -> None:
     both(tmp_path, "{}/images/1.jpg", "{}/labels/1.png", ("training", "testing"))
     both(tmp_path, "{}/images/2.jpg", "{}/labels/2.png", ("training",))
