@@ -98,7 +98,8 @@ def _classes(reading: Reading, stored: StoredLabels) -> Iterator[Question]:
             return
         from_1 = from_1 or (not names and next(iter(listed)) == 1)
         names = names or [*listed.values()]
-    if len(plain) == 2 and [bool(_BACKGROUND.search(name)) for name in names] == [False, True]:
+    is_last = [bool(_BACKGROUND.search(name)) for name in names] == [False, True]
+    if is_last and len(plain) == 2 and max(plain) < COLOUR:
         text = f"the masks hold {min(plain)} and {max(plain)}, and the names are {names[0]!r} and {names[1]!r}"
         ways = {names[1]: sorted(plain, reverse=True), names[0]: sorted(plain)}
         answers = [answer_of(f"{min(plain)} is {name!r}", itself(labels), names) for name, labels in ways.items()]
