@@ -125,6 +125,8 @@ def read_layout(
     found = joined(found, sides[0], [_side(root, "images", text) for text in others])
     found = found if group is None else _grouped(root, found, group)
     shared = sorted(sides[0].words & sides[1].words)
+    keys = {tuple(each.values.get(word) for word in shared) for each in found}
+    of_masks = [each for each in of_masks if not _is_of_another_kind(each, shared, keys)]
     named: dict[Path, str | None] = {each.path: None for each in found}
     missing: list[tuple[str | None, Issue]] = []
     if lists is not None:
@@ -156,6 +158,15 @@ def read_layout(
         for side in sides if sides[1].is_folder else sides[:1]:
             side.warn_unread(read)
     return Layout(found, partner, problems)
+
+
+def _is_of_another_kind(mask: Found, shared: Sequence[str], images: Collection[tuple[str | None, ...]]) -> bool:
+    """Whether a mask has the name of an image and one more word, such as 7_colour_mask.png where 7_mask.png is read."""
+    values = mask.values
+    if tuple(values.get(word) for word in shared) in images:
+        return False
+    shorter = [values["id"][: match.start()] for match in re.finditer(r"[_\-. ](?=\D+$)", values.get("id", ""))]
+    return any(tuple({**values, "id": text}.get(word) for word in shared) in images for text in shorter)
 
 
 def _side(root: Path, option: str, text: str, suffix: str = "", may_be_divided: bool = True) -> Pattern:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, islice, zip_longest
 from pathlib import Path
@@ -19,7 +19,7 @@ from segkit_folder.differences import shared_ends as shared_ends
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
 from segkit_folder.pictures import MOST_FILES, pictures_in
-from segkit_folder.splits import SPLIT_NAMES
+from segkit_folder.splits import SPLIT_IN_A_NAME, SPLIT_NAMES, split_called
 
 MOST_COLOURS = 4096  # colours that are counted in a picture
 MOST_OF_A_MASK = 256  # the most colours in a mask
@@ -63,7 +63,7 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
     every = [*islice(pictures_in(root), MOST_FILES)]
     found: list[Proposal] = []
     for patterns in patterns_of(root, images or every, every):
-        ways = _likely(root, _counted(root, patterns))
+        ways = [_split_by_names(root, way) for way in _likely(root, _counted(root, patterns))]
         found = ways if ways and (not found or ways[0].pairs > found[0].pairs) else found
         read = {path for one in found for path in one.layout.masks}
         masks = {path for one in found for path in one.layout.masks.values()}
@@ -83,6 +83,22 @@ def without_splits(root: Path) -> list[Proposal]:
             read = _read(root, sides)
             found += [read] if read and not read.layout.splits and read.pairs == way.pairs else []
     return sorted(found, key=_rank)
+
+
+def _split_by_names(root: Path, way: Proposal) -> Proposal:
+    """Return a way with the splits that begin the names of all images, such as train_1 and testA_1; else itself."""
+    names = [each.values.get("id", "") for each in way.layout.images]
+    if way.splits or len({*map(_split_before, names)}) == 1 or None in map(_split_before, names):
+        return way
+    sides = {side: text if "{id}" in text else f"{text}/{{id}}" for side, text in way.options.items()}
+    read = _read(root, {side: text.replace("{id}", "{split}{id}") for side, text in sides.items()})
+    return read if read and "train" in read.splits and read.layout.masks == way.layout.masks else way
+
+
+def _split_before(name: str) -> str | None:
+    """Return the split whose word begins a name, before a number, a capital or another word."""
+    match = SPLIT_IN_A_NAME.match(name)
+    return split_called(match[0]) if match else None
 
 
 def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
@@ -122,11 +138,15 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
 
     Words such as "images" and "masks" distinguish the two. Without them, the picture with fewer colours is the mask,
     and a picture with as few colours as a mask is accepted as an image only if there is nothing better. If no mask has
-    few enough colours, only the words decide. A proposal whose files are all in a better one is dropped.
+    few enough colours, only the words decide. A proposal whose files are all in a better one, or in several with more
+    pairs, is dropped.
     """
     colours = lru_cache(None)(colours_in)
     kept: list[tuple[int, Proposal]] = []  # the likelihood first
+    every = {(path.parent, path.stem) for proposal in found for path in proposal.layout.masks}
     for proposal in found:
+        if 2 * sum(_is_of_another(*pair, every) for pair in proposal.layout.masks.items()) > proposal.pairs:
+            continue
         if 5 * proposal.pairs < found[0].pairs or (word_score := _word_score(proposal.options)) == -2:
             continue
         pairs = [*proposal.layout.masks.items()]
@@ -145,8 +165,19 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     ways = [each for each in ways if 2 * each.pairs >= ways[0].pairs]
     files = [{*each.layout.masks, *each.layout.masks.values()} for each in ways]
     whole = [own | {image.path for image in each.layout.images} for own, each in zip(files, ways, strict=True)]
-    once = [each for place, each in enumerate(ways) if not any(files[place] <= those for those in whole[:place])]
+    once = [
+        way
+        for place, way in enumerate(ways)
+        if not any(files[place] <= those for those in whole[:place])
+        and not (way.pairs < ways[0].pairs and files[place] <= set().union(*files[:place]))  # paired otherwise
+    ]
     return sorted(once, key=lambda each: (_word_score(each.options) < 1, -each.pairs, -_word_score(each.options)))
+
+
+def _is_of_another(image: Path, mask: Path, every: Collection[tuple[Path, str]]) -> bool:
+    """Whether the name of a mask in another folder is that of an image beside this one, with or without a last word."""
+    names = mask.stem, re.split(r"[_\-. ](?=[^\W\d]+$)", mask.stem)[0]
+    return mask.parent != image.parent and image.stem not in names and any((image.parent, x) in every for x in names)
 
 
 def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:

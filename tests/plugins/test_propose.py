@@ -199,6 +199,13 @@ def test_names_that_repeat_in_other_folders_are_paired_within_their_own(tmp_path
     assert found.pairs == 6
 
 
+def test_images_and_masks_that_are_paired_already_are_not_paired_across_folders(tmp_path: Path) -> None:
+    for number, name in enumerate(("needle", "clip") * 2):
+        both(tmp_path, f"set_{number}/frames/{{}}.png", f"set_{number}/truth/{name}_labels/{{}}.png")
+    found = [each.options for each in propose_layout(tmp_path)]
+    assert {each["images"] for each in found} == {"{folder}/frames/{id}.png"}
+
+
 def test_folders_called_images_and_masks_are_that_whatever_their_colours(tmp_path: Path) -> None:
     photographs(tmp_path / "blended", *(f"{side}/{each}.png" for side in ("images", "masks") for each in NUMBERS))
     masks(tmp_path / "drawings", *(f"images/{each}.png" for each in NUMBERS))
