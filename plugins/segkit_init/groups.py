@@ -18,7 +18,7 @@ from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit_folder.layout import group_in
 from segkit_folder.splits import SPLIT_IN_A_NAME
-from segkit_init.judged import OF_A_DATE
+from segkit_init.judged import OF_A_DATE, is_format
 from segkit_init.questions import Answer, Question
 from segkit_init.text import options_text
 
@@ -89,16 +89,17 @@ def _pattern(paths: Sequence[str]) -> tuple[str, bool]:
 
 
 def _dates(paths: Sequence[str]) -> str:
-    """Return a pattern that groups equal names, where each lies in two folders named after two dates; else ""."""
+    """Return a pattern that groups equal names, where each is in two folders named after dates or formats; else ""."""
     rows: dict[str, list[list[str]]] = {}
     for path in paths:
-        rows.setdefault(path.rpartition("/")[2], []).append(path.split("/"))
+        rows.setdefault(Path(path).stem, []).append(path.rpartition("/")[0].split("/"))
     for those in rows.values():
         apart = [pair for pair in zip(*those, strict=False) if len({*pair}) > 1]
-        if len(those) != 2 or len(apart) != 1 or not all(map(OF_A_DATE.fullmatch, apart[0])):
+        are_two = len(those) == 2 and len(apart) == 1
+        if not are_two or not (all(map(OF_A_DATE.fullmatch, apart[0])) or all(map(is_format, apart[0]))):
             return ""
-    suffixes = {Path(name).suffix for name in rows}
-    return f"/{{group}}{suffixes.pop()}" if len(suffixes) == 1 else ""
+    suffixes = {Path(path).suffix for path in paths}
+    return f"/{{group}}{suffixes.pop() if len(suffixes) == 1 else '.'}"
 
 
 def _grouped(paths: Sequence[str], pattern: str) -> list[str]:

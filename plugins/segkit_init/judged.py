@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, combinations, permutations
 from pathlib import Path
@@ -87,7 +88,7 @@ def select_readings(readings: Sequence[Reading], asked: list[Question]) -> list[
     found = layers or preferred
     of_objects = any(each.stored.of_objects for each in kept)  # others may be their foreground
     is_one = len(found) == len(preferred) == 1 and not of_objects
-    return [*_by_folders(preferred[0]), *found] if is_one else found
+    return [*_by_folders(preferred[0]), *_with_numbered(preferred[0]), *found] if is_one else found
 
 
 def _comes_late(reading: Reading) -> tuple[bool, ...]:
@@ -184,8 +185,7 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
     own = {key: value for key, value in reading.options.items() if key != "masks"}
     sides = {"images": reading.options.get("images"), "annotations": reading.options.get("masks")}
     texts = [text for text in sides.values() if isinstance(text, str)]
-    are_plain = all(len(np.unique(mask)) < 3 and mask.max() < COLOUR for mask in reading.looked.values())
-    if not are_plain or "threshold" in own or len(texts) < 2:
+    if not _are_plain(reading) or len(texts) < 2:
         return
     found = Pattern(Path(own["root"]).expanduser(), texts[0]).files()
     if any(BLANK.search(word) for each in found for word in each.values.values()):
@@ -195,13 +195,35 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
         folders = Counter(each.values[word] for each in found)
         start = len(shared_ends([*folders])[0])
         are_words = all(_WORDS.fullmatch(name) and len(name) > start + 2 for name in folders)
-        are_words &= not any(f".{name.lower()}" in SUFFIXES for name in folders)  # copies in several formats
+        are_words &= not any(map(is_format, folders))  # of copies in several formats
         seen = [(each.values[word], empty[each.path]) for each in found if each.path in empty]
         blank = {name for name, _ in seen} - {name for name, is_empty in seen if not is_empty}
         if 2 <= len(folders) <= _MOST_CLASSES and min(folders.values()) > 1 and are_words and not blank:
             classes = {side: str(text).replace(f"{{{word}}}", "{class}") for side, text in sides.items()}
             yield Reading("layers", {**own, **classes}, False)
             return
+
+
+def _with_numbered(reading: Reading) -> Iterator[Reading]:
+    """Yield a reading of all masks of each image, where a number tells the others apart: 7_mask.png, 7_mask_1.png."""
+    own = {key: value for key, value in reading.options.items() if key != "masks"}
+    before, dot, suffix = str(reading.options.get("masks")).rpartition(".")
+    if _are_plain(reading) and "{id}" in before.removesuffix("{id}") and "/" not in suffix:
+        layers = Reading("layers", {**own, "annotations": f"{before}*{dot}{suffix}"}, False)
+        others = {*_masks_of(layers)} - {*reading.masks}
+        if others and all(re.search(r"[^\W\d][_-]\d+$", each.stem) for each in others):
+            yield layers
+
+
+def _are_plain(reading: Reading) -> bool:
+    """Whether each mask holds at most one label besides the background."""
+    are_plain = all(len(np.unique(mask)) < 3 and mask.max() < COLOUR for mask in reading.looked.values())
+    return are_plain and "threshold" not in reading.options
+
+
+def is_format(name: str) -> bool:
+    """Whether a folder is named like a picture format."""
+    return f".{name.lower()}" in SUFFIXES
 
 
 def _by_images(kept: list[Reading], asked: list[Question]) -> list[Reading]:
@@ -282,7 +304,16 @@ def _combined(group: Sequence[Reading]) -> list[Reading]:
     options = {key: value for key, value in first.options.items() if key != "masks"}
     classes, objects = "/".join(parts), "/".join(parts).replace("{class}", "*")
     ways = [objects, classes] if are_numbers else [classes]
-    return [Reading("layers", {**options, "annotations": way}, False) for way in ways]
+    layers = [Reading("layers", {**options, "annotations": way}, False) for way in ways]
+    own, read = {path for each in group for path in each.masks}, {*_masks_of(layers[0])}
+    return [*layers, *(group if own < read else [])] if own <= read else []
+
+
+def _masks_of(reading: Reading) -> Iterator[Path]:
+    """Yield the masks of all images; none where the data set cannot read its files."""
+    with suppress(SegkitError):
+        every = [files for those in reading.files.values() for files in those]
+        yield from [path for image, *masks in every for path in masks if path != image]
 
 
 def _differing(texts: Sequence[str]) -> list[str]:

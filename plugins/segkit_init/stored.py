@@ -258,7 +258,8 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
 def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int]) -> bool:
     """Whether each mask holds the first labels of one common order, to a varying number, as ids of objects do.
 
-    Classes instead are missing here and there. ``sets`` lack 0 and 255; the most frequent colour is the background.
+    Up to a tenth of them may be missing where the numbers vary much. Classes instead are missing here and there.
+    ``sets`` lack 0 and 255; the most frequent colour is the background.
     """
     background = {max(pixels, key=pixels.__getitem__)} if max(pixels, default=0) >= COLOUR else set()
     held = [(labels - background, count) for labels, count in sets.items() if labels - background]
@@ -266,13 +267,18 @@ def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int]) -> bool:
     for labels, count in held:
         images.update(dict.fromkeys(labels, count))
     order = sorted(images, key=lambda label: (-images[label] * (label >= COLOUR), label))
-    numbers: Counter[int] = Counter()  # number of labels -> masks
+    places = {label: place for place, label in enumerate(order, 1)}
+    numbers: Counter[int] = Counter()  # place of the last label -> masks
+    gaps = 0
     for labels, count in held:
-        if labels == {*order[: len(labels)]}:
-            numbers[len(labels)] += count
+        last = max(places[label] for label in labels)
+        if 10 * len(labels) >= 9 * last:
+            numbers[last] += count
+            gaps += last - len(labels)
     in_order = numbers.total()
     varies = 2 * max(numbers.values(), default=0) <= in_order
-    return len(numbers) >= 3 and varies and 20 * in_order >= 19 * max(5, sum(count for _, count in held))
+    least = 5 if gaps else 3
+    return len(numbers) >= least and varies and 20 * in_order >= 19 * max(5, sum(count for _, count in held))
 
 
 def _counted(mask: Labels) -> tuple[Labels, NDArray[np.int64]]:

@@ -148,6 +148,11 @@ def test_labels_that_count_up_to_a_number_of_their_own_may_be_ids_of_objects(pla
     assert len(second["classes"]) == 7
 
 
+def test_one_of_ten_ids_may_be_missing(place: Path) -> None:
+    numbered = [np.minimum(ROWS // 3, number) for number in range(6, 16)]
+    assert len(options(place, [*numbered, np.where(numbered[-1] == 12, 0, numbered[-1])])) == 2
+
+
 def test_labels_of_one_mask_each_may_be_ids_of_objects(place: Path) -> None:
     first, second = options(place, [masks(0, 2 * number + 1, 2 * number + 2, count=1)[0] for number in range(6)])
     assert first["classes"] == ["background", "object"]
@@ -1940,6 +1945,51 @@ def splits_of_two_letters(number: int) -> None:
     save(labels, Path(f"data/{name}/{name}-Mask/{number}.png"))
 
 
+def tasks_of_one_challenge(number: int) -> None:
+    (picture, labels), split = scene(number), "Training" if number < 9 else "Validation"
+    save(picture, Path(f"data/Task1-2_{split}_Input/{number}.jpg"))
+    save((labels == 1) * np.uint8(255), Path(f"data/Task1_{split}_Truth/{number}_segmentation.png"))
+    for name, shown in (("dots", labels[:24] == 2), ("lines", labels[24:] == 2)) if number < 9 else ():
+        mask = np.zeros(labels.shape, np.uint8)
+        mask[slice(24) if name == "dots" else slice(24, 48)] = shown * np.uint8(255)
+        save(mask, Path(f"data/Task2_Training_Truth_v3/{number}_attribute_{name}.png"))
+
+
+def splits_that_begin_names(number: int) -> None:
+    (picture, labels), split = scene(number), ("train", "testA", "testB")[max(0, number // 2 - 3)]
+    save(picture, Path(f"data/Released 2016/{split}_{number % 8}.bmp"))
+    save(labels, Path(f"data/Released 2016/{split}_{number % 8}_anno.bmp"))
+
+
+def splits_in_an_order(number: int) -> None:
+    (picture, labels), split = scene(number), "a. Training Set" if number < 9 else "b. Testing Set"
+    save(picture, Path(f"data/images/{split}/eye_{number:02}.jpg"))
+    for label, name in ((1, "1. Dots"), (2, "2. Discs")):
+        save((labels == label) * np.uint8(255), Path(f"data/truth/{split}/{name}/eye_{number:02}_{name[3:5]}.png"))
+
+
+def two_masks_of_some(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/lump ({number}).png"))
+    for label, end in ((1, ""), (2, "_1")) if number in (3, 8) else ((1, ""),):
+        save((labels == label) * np.uint8(255), Path(f"data/lump ({number})_mask{end}.png"))
+
+
+def all_in_two_formats(number: int) -> None:
+    picture, labels = scene(number)
+    for suffix in ("png", "tif"):
+        save(picture, Path(f"data/{suffix.upper()}/Original/{number}.{suffix}"))
+        save((labels > 0) * np.uint8(255), Path(f"data/{suffix.upper()}/Ground Truth/{number}.{suffix}"))
+
+
+def names_with_and_without_a_word(number: int) -> None:
+    for name, end in (("CHN", "_mask"), ("MCU", "")):
+        picture, labels = scene(number + 50 * (name == "MCU"))
+        save(picture, Path(f"data/CXR_png/{name}CXR_{number:04}_{number % 2}.png"))
+        if (name, number) != ("MCU", 5):
+            save((labels > 0) * np.uint8(255), Path(f"data/masks/{name}CXR_{number:04}_{number % 2}{end}.png"))
+
+
 @pytest.mark.parametrize(
     ("write", "expected", "questions"),
     [
@@ -1954,11 +2004,17 @@ def splits_of_two_letters(number: int) -> None:
         (lists_of_other_years, {"lists": "lists/2017/{split}.txt", "classes": ["background", "object"]}, 2),
         (arrays_in_a_deeper_folder, {"images": "photos", "masks": "annotations/pixels/{id}.npz#truth"}, 0),
         (a_folder_a_person, {"images": "faces/*", "masks": "parts_of_faces"}, 0),
+        (tasks_of_one_challenge, {"masks": "Task1_{split}_Truth/{id}_segmentation.png"}, 1),
+        (splits_that_begin_names, {"images": "Released 2016/{split}{id}.bmp", "val": 0.15}, 0),
+        (splits_in_an_order, {"annotations": "truth/*. {split} Set/{class}/{id}_D*.png", "val": 0.15}, 0),
+        (two_masks_of_some, {"name": "layers", "annotations": "{id})_mask*.png"}, 1),
+        (all_in_two_formats, {"name": "folder", "group": "/{group}."}, 0),
+        (names_with_and_without_a_word, {"masks": "masks/{id}_mask.png", "skip_unpaired": True}, 2),
         (val_and_test_alone, {"images": "images/*/{id}", "fractions": [0.7, 0.15, 0.15]}, 0),
         (a_table_of_patients_and_a_file_a_class, {"name": "layers", "lists": "set/meta.csv"}, 0),
         (volumes_in_parts, {"images": "part*/vol-{id}.png", "masks": "truth/seg-{id}.png"}, 0),
         (splits_of_masks, {"images": "frames/{id}.png", "masks": "labels/{split}/{id}.png", "val": 0.15}, 0),
-        (masks_of_another_kind, {"masks": "video/{id}_mask.png", "skip_unpaired": True}, 1),
+        (masks_of_another_kind, {"masks": "video/{id}_mask.png"}, 0),
         (lists_in_folders_of_splits, {"images": "{split}/Images", "masks": "{split}/Category_ids"}, 0),
         (two_cameras, {"images": "left_frames"}, 0),
         (parts_of_several_products, {"images": "{folder}/test/{folder2}/{id}.png"}, 0),
