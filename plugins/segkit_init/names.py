@@ -78,7 +78,9 @@ def _classes(reading: Reading, stored: StoredLabels) -> Iterator[Question]:
     plain = {label for label in stored.pixels if 0 <= label != VOID or len(stored.pixels) < 3}
     names: Sequence[str] = ()
     from_1 = False
-    for file, listed in _class_files(reading):
+    files = [*_class_files(reading)]
+    yield from _clashing(files)
+    for file, listed in files:
         if isinstance(listed, str):
             yield Question(f"class names not read: {listed}")
             continue
@@ -130,6 +132,19 @@ def _class_files(reading: Reading) -> Iterator[tuple[str, dict[Any, str] | str]]
             values, colours = meanings_of(listed, reading.masks, threshold=threshold)
             meant: Mapping[Any, int] = colours or values or dict(enumerate(range(len(names))))
             yield file, {each: names[at] for each, at in meant.items() if at < len(names)}
+
+
+def _clashing(files: Sequence[tuple[str, dict[Any, str] | str]]) -> Iterator[Question]:
+    """Ask where files of one name call a label differently, as labelme's for each picture: ids may differ, too."""
+    first: dict[tuple[str, Any], tuple[str, str]] = {}
+    for file, listed in files:
+        for label, name in listed.items() if isinstance(listed, dict) else ():
+            other, known = first.setdefault((Path(file).name, label), (file, name))
+            if known != name:
+                text = f"{other} calls {label} {known!r}, and {file} calls it {name!r}: has each folder its own labels?"
+                mend = Answer("yes: export all masks with one list of classes, and run init again")
+                yield Question(text, [Answer("no: a label means the same in all masks"), mend])
+                return
 
 
 def _declared(masks: Sequence[Path]) -> float | None:

@@ -525,6 +525,18 @@ def test_a_background_in_another_language_is_one(place: Path, capsys: pytest.Cap
     assert init(capsys)[0] == 0
 
 
+def test_folders_whose_labels_have_other_names_are_asked_about(place: Path) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path(f"data/{number}_json/img.png"))
+        save(labels, Path(f"data/{number}_json/label.png"))
+        names = ("cat", "dog") if number % 2 else ("bird", "cat")
+        Path(f"data/{number}_json/label_names.txt").write_text("\n".join(("_background_", *names)))
+    asked = [each.text for each in look(Path("data")).questions if each.must]
+    assert len(asked) == 1
+    assert re.search(r"label_names\.txt calls 1 '\w+', and .*: has each folder its own labels\?", asked[0])
+
+
 def test_black_may_have_no_name_in_a_file_of_colours(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(12):
         picture, labels = scene(number)
