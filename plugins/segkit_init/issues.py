@@ -106,17 +106,25 @@ def images_asked(images: Sequence[Path]) -> Iterator[Question]:
 
 
 def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator[Question]:
-    """Note folders and formats from which nothing is read, except texts; ask about masks of splits among them."""
+    """Note folders and formats from which nothing is read, except texts, and images that no list names.
+
+    Ask about masks of splits among them.
+    """
     every = [data.files(index) for data in scan.splits.values() for index in range(len(data))]
+    has_lists = not options.keys().isdisjoint(("lists", "pairs"))
+    listed = {file_of(path)[0].resolve() for files in every for path in files if has_lists}
+    of_images = {(path.parent.resolve(), path.suffix.lower()) for files in every for path in files[:1]}
     read = {(file_of(path)[0].parent, path.suffix.lower()) for files in every for path in files}
     images, masks = ({_kind(file_of(files[at])[0].parent) for files in every if files} for at in (0, -1))
     lacking, lost = {"val", "test"} - ({*scan.splits} - {*options}), set[str]()  # an option may take val from train
     used = {(folder.resolve(), suffix) for folder, suffix in read}  # for a link, the folder that holds it
-    held: Counter[str] = Counter()
+    held, unlisted = Counter[str](), Counter[str]()
     for folder, names in folders_in(root):
-        for suffix in (Path(name).suffix.lower() for name in names):
-            if suffix not in ("", *_TEXTS) and (folder.resolve(), suffix) not in used:
-                place = folder.relative_to(root).as_posix()
+        for name, suffix in ((name, Path(name).suffix.lower()) for name in names):
+            place = folder.relative_to(root).as_posix()
+            if listed and (folder.resolve(), suffix) in of_images and (folder / name).resolve() not in listed:
+                unlisted[place] += 1
+            elif suffix not in ("", *_TEXTS) and (folder.resolve(), suffix) not in used:
                 held[f"{suffix} in {place}"] += 1
                 if lacking & {*map(split_called, place.split("/"))} and _kind(folder) in masks - images:
                     lost.add(place)
@@ -124,6 +132,9 @@ def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator
         text = f"nothing is read from {first_few(sorted(lost))}, although masks of train are in folders of that name"
         mend = Answer("no: move or rename these folders so that they lie as those of train, and run init again")
         yield Question(f"{text}: leave these splits out?", [Answer("yes"), mend])
+    if unlisted:
+        where = first_few([f"{number} in {place}" for place, number in unlisted.items()])
+        yield Question(f"images that no list names are not read: {where}")
     if held:
         yield Question(f"not read: {first_few([f'{number} {which}' for which, number in held.items()])}")
 

@@ -826,6 +826,18 @@ def test_white_space_at_the_ends_of_a_list_is_no_column(place: Path, capsys: pyt
     assert dataset(place)["lists"] == "{split}.txt"
 
 
+def test_images_that_no_list_names_are_noted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(14)
+    Path("data/train.txt").write_text("".join(f"{number}\n" for number in range(9)))
+    Path("data/val.txt").write_text("".join(f"{number}\n" for number in range(9, 12)))
+    status, printed = init(capsys)
+    assert status == 0
+    assert "  images that no list names are not read: 2 in images\n" in printed
+    with Path("data/val.txt").open("a") as names:
+        names.write("12\n13\n")
+    assert "that no list names" not in init(capsys, "--overwrite")[1]
+
+
 def test_rows_of_a_table_that_name_no_mask_are_left_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs(14, "train/{}_sat.png", "train/{}_mask.png")
     rows = [f"{number},train/{number}_sat.png,train/{number}_mask.png,train" for number in range(14)]
