@@ -51,7 +51,8 @@ def _colours_of_file(listed: ClassFile, masks: Sequence[Path]) -> dict[str, Sequ
     """Return the colours of the class file by class name if the masks hold these rather than labels, else None."""
     named: dict[str, Sequence[int]] = dict(zip(listed.names, listed.colours or (), strict=True))
     indices = {(r, g, b): index for index, (r, g, b) in enumerate(named.values())}
-    are_greys = all(len({*colour}) == 1 for colour in indices)  # such as black and white
+    # such as black and white; single values 0, 1 and 2 are labels, whatever the colours
+    are_greys = all(len({*colour}) == 1 for colour in indices) and max(map(max, indices)) >= len(indices)
     for mask in masks[:: max(1, len(masks) // 20)]:
         with suppress(DataError):  # reported when the mask is read
             if not (are_greys or read_header(mask).has_colours):
