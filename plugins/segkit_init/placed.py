@@ -95,9 +95,11 @@ def _are_unlike(labels: NDArray[np.int16], others: NDArray[np.int16], usual: int
 
 def _gain(labels: NDArray[np.int16], others: NDArray[np.int16], image: NDArray[Any], most: int = 1 << 30) -> float:
     """Return the logarithm of the contrast along the borders of an image's labels over that of other labels."""
-    step = -(-max(labels.shape) // most)
+    step = min(-(-max(labels.shape) // most), *labels.shape)
     rows, columns = (side // step for side in labels.shape)
-    small = image[: rows * step, : columns * step].reshape(rows, step, columns, step, -1).mean((1, 3))  # [h,w,C]
+    small = image[: rows * step, : columns * step]
+    if step > 1:  # the mean takes eight times the memory of an image
+        small = small.reshape(rows, step, columns, step, -1).mean((1, 3))  # [h,w,C]
     own, other = (_contrast(each[::step, ::step][:rows, :columns], small) for each in (labels, others))
     return math.log(own / other) if own and other else 0.0
 

@@ -948,6 +948,17 @@ def test_labels_that_do_not_lie_where_the_images_show_something_are_asked_about(
     assert len(asked) == (kind != "right")
 
 
+def test_labels_of_pictures_that_are_long_and_low_are_compared_too(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        save(np.tile(picture[16:32], (1, 30, 1)), Path(f"data/images/{number}.png"))
+        save(np.tile(labels[16:32], (1, 30)), Path(f"data/masks/{number}.png"))
+    status, printed = init(capsys)
+    assert status == 0, printed
+
+
 def test_copies_of_a_data_set_are_not_crossed_and_an_old_one_comes_last(place: Path) -> None:
     pairs()
     for side in ("images", "masks"):
