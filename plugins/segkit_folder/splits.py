@@ -52,7 +52,8 @@ TRAIN_AND_VAL = r"train[-_+ ]?val(?:id|idation)?"
 """Regular expression for a combined split such as ``trainval``; it counts as train if there is no separate train."""
 SPLIT_IN_A_NAME = re.compile(
     rf"(?:(?<![^\W_])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))(?i:{TRAIN_AND_VAL}|{ANY_SPLIT})"
-    r"(?:(?![^\W\d_])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set))|(?<=[\u3040-\ud7a3]))"  # CJK words need no spaces
+    r"(?:(?![^\W\d_])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set|annot|mask|label|image|img))"
+    r"|(?<=[\u3040-\ud7a3]))"  # CJK words need no spaces
 )
 """Regular expression for the name of a split beside other words: ``Training Images``, ``TrainData``, ``data_val``."""
 SPLIT_WORD = re.compile(rf"(?i)(?<![^\W_])(?:{ANY_SPLIT})(?![^\W\d_])")

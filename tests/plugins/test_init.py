@@ -1996,6 +1996,15 @@ def splits_that_begin_names(number: int) -> None:
     save(labels, Path(f"data/Released 2016/{split}_{number % 8}_anno.bmp"))
 
 
+def splits_before_annot(number: int) -> None:  # as CamVid of SegNet
+    (picture, labels), split = scene(number), ("train", "val", "test")[number % 3]
+    save(picture, Path(f"data/{split}/0016E5_{number:05}.png"))
+    save(labels, Path(f"data/{split}annot/0016E5_{number:05}.png"))
+    with Path(f"data/{split}.txt").open("a") as file:
+        place = f"/SegNet/CamVid/{split}"
+        file.write(f"{place}/0016E5_{number:05}.png {place}annot/0016E5_{number:05}.png\n")
+
+
 def splits_in_an_order(number: int) -> None:
     (picture, labels), split = scene(number), "a. Training Set" if number < 9 else "b. Testing Set"
     save(picture, Path(f"data/images/{split}/eye_{number:02}.jpg"))
@@ -2041,6 +2050,7 @@ def names_with_and_without_a_word(number: int) -> None:
         (a_folder_a_person, {"images": "faces/*", "masks": "parts_of_faces"}, 0),
         (tasks_of_one_challenge, {"masks": "Task1_{split}_Truth/{id}_segmentation.png"}, 1),
         (splits_that_begin_names, {"images": "Released 2016/{split}{id}.bmp", "val": 0.15}, 0),
+        (splits_before_annot, {"images": "{split}", "masks": "{split}annot"}, 0),
         (splits_in_an_order, {"annotations": "truth/*. {split} Set/{class}/{id}_D*.png", "val": 0.15}, 0),
         (two_masks_of_some, {"name": "layers", "annotations": "{id})_mask*.png"}, 1),
         (all_in_two_formats, {"name": "folder", "group": "/{group}."}, 0),
