@@ -110,9 +110,11 @@ def _of_json(text: str) -> ClassFile | None:
             reverse = all(re.fullmatch(r"\d+|#\w{6}", name) for name in found)
             pairs = [(y, x) if reverse else (x, y) for x, y in found.items()]
             are_colours = all(isinstance(what, list) or str(what).startswith("#") for _, what in pairs)
-            found = [{"name": x, "color": y} if are_colours else {"name": x, "id": int(y)} for x, y in pairs]
+            found = [{"name": x, "color": y} if are_colours else {"name": x, "id": int(str(y))} for x, y in pairs]
         for each in found:
             name = next((each[key] for key in ("readable", "title", "name", "label") if key in each), "")
+            if isinstance(name, list):  # such as the colours of numbers
+                return None
             number = next((each[key] for key in ("id", "classid", "value") if isinstance(each.get(key), int)), None)
             row = {"name": str(name), **({} if number is None else {"label": str(number)})}
             colour = each.get("color", each.get("colour", ()))

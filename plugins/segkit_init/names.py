@@ -39,6 +39,7 @@ _NAMES = re.compile(
     r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset|klassen|clases|классы|类别|類別|クラス|클래스).*"
     r"\.(txt|[ct]sv|names|json)|config.*\.json"
 )
+_OF_CLASSES = re.compile(r'"(?:classes|labels|categories)"\s*:')
 
 
 def labels_asked(reading: Reading, masks: Sequence[Path], seen: set[int]) -> Iterator[Question]:
@@ -121,6 +122,8 @@ def _class_files(reading: Reading) -> Iterator[tuple[str, dict[Any, str] | str]]
         except DataError as error:
             yield file, str(error)
             continue
+        if path.name.casefold().startswith("config") and not _OF_CLASSES.search(text):
+            continue  # of a program, whose numbers are no labels
         with suppress(SegkitError):  # not a class file
             listed = parse(text, path.name)
             names = listed.names

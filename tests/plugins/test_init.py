@@ -537,6 +537,20 @@ def test_folders_whose_labels_have_other_names_are_asked_about(place: Path) -> N
     assert re.search(r"label_names\.txt calls 1 '\w+', and .*: has each folder its own labels\?", asked[0])
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("config.json", '{"seed": 0, "workers": 1, "folds": 2}'), ("colors.json", '{"0": [0, 0, 0], "1": [9, 9, 9]}'),
+     ("labels.json", '{"dropout": 0.5, "momentum": 1.9, "decay": 2.2}')],
+)  # fmt: skip
+def test_numbers_in_json_that_name_no_classes(
+    place: Path, capsys: pytest.CaptureFixture[str], file: str, content: str
+) -> None:
+    pairs(classes=content.count(":"))
+    Path("data", file).write_text(content)
+    assert init(capsys)[0] == 0
+    assert [*dataset(place)["classes"]] in (["background", "foreground"], [f"class_{each}" for each in range(3)])
+
+
 def test_black_may_have_no_name_in_a_file_of_colours(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(12):
         picture, labels = scene(number)
