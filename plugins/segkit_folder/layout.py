@@ -125,8 +125,7 @@ def read_layout(
     found = joined(found, sides[0], [_side(root, "images", text) for text in others])
     found = found if group is None else _grouped(root, found, group)
     shared = sorted(sides[0].words & sides[1].words)
-    keys = {tuple(each.values.get(word) for word in shared) for each in found}
-    of_masks = [each for each in of_masks if not _is_of_another_kind(each, shared, keys)]
+    of_masks = _of_one_kind(found, of_masks, shared)
     named: dict[Path, str | None] = {each.path: None for each in found}
     missing: list[tuple[str | None, Issue]] = []
     if lists is not None:
@@ -160,13 +159,25 @@ def read_layout(
     return Layout(found, partner, problems)
 
 
-def _is_of_another_kind(mask: Found, shared: Sequence[str], images: Collection[tuple[str | None, ...]]) -> bool:
-    """Whether a mask has the name of an image and one more word, such as 7_colour_mask.png where 7_mask.png is read."""
-    values = mask.values
-    if tuple(values.get(word) for word in shared) in images:
-        return False
-    shorter = [values["id"][: match.start()] for match in re.finditer(r"[_\-. ](?=\D+$)", values.get("id", ""))]
-    return any(tuple({**values, "id": text}.get(word) for word in shared) in images for text in shorter)
+def _of_one_kind(images: Sequence[Found], masks: Sequence[Found], shared: Sequence[str]) -> list[Found]:
+    """Return the masks without those of another kind, such as 7_colour_mask.png where 7_mask.png is read.
+
+    Most images have such a mask, of the same word; that of a single one has lost its image.
+    """
+
+    def key(values: Mapping[str, str]) -> tuple[str | None, ...]:
+        return tuple(values.get(word) for word in shared)
+
+    keys = {key(each.values) for each in images}
+    own = {key(each.values) for each in masks} & keys
+    word_of: dict[Path, str] = {}
+    for each in masks:
+        name = each.values.get("id", "")
+        for match in re.finditer(r"[_\-. ](?=\D+$)", name) if key(each.values) not in keys else ():
+            if key({**each.values, "id": name[: match.start()]}) in own:
+                word_of[each.path] = name[match.start() :]
+    number = Counter(word_of.values())
+    return [each for each in masks if each.path not in word_of or 2 * number[word_of[each.path]] < len(own)]
 
 
 def _side(root: Path, option: str, text: str, suffix: str = "", may_be_divided: bool = True) -> Pattern:

@@ -305,6 +305,16 @@ def test_stars_need_not_agree_and_endings_may_be_left_out(tmp_path: Path) -> Non
     assert names(tmp_path, **{**options, "images": "a/{id}_*"}) == ["1_x7", "2_x9"]
 
 
+def test_a_mask_that_has_lost_its_image_is_none_of_another_kind(tmp_path: Path) -> None:
+    put(tmp_path, *(f"images/{each}.png" for each in range(4)), *(f"masks/{each}.png" for each in range(4)))
+    put(tmp_path, "masks/3_left.png")
+    with pytest.raises(DataError, match=r"3_left\.png: mask without an image"):
+        names(tmp_path, images="images", masks="masks")
+    put(tmp_path, *(f"masks/{each}_left.png" for each in range(3)))
+    with pytest.warns(UserWarning, match=r"not read: .*0_left\.png"):
+        assert len(names(tmp_path, images="images", masks="masks", fractions=[1, 0, 0])) == 4
+
+
 def test_names_that_differ_in_case_say_so(tmp_path: Path) -> None:
     put(tmp_path, "images/cat.png", "images/dog.png", "masks/Cat.png", "masks/dog.png", "other/cat_Mask.png")
     with pytest.raises(
