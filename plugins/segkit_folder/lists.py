@@ -31,7 +31,7 @@ _LIST = re.compile(
     rf"(?:lists?[-_])?(?:{ANY_SPLIT}|trainval|splits?)\d*(?:[-_](?:lists?|ids?|files?|names?|set|final))?\.(?:txt|csv|lst|json)",
     re.IGNORECASE,
 )
-
+_OF_A_RUN = re.compile(r"(?i)(?<![^\W_])(logs?|loss(es)?|metrics?|history|results?|scores?)(?![^\W_])")
 _HEADING = re.compile(r"(?i)[\"#]*(image|img|file|mask|label|name|id|path|sample)[a-z_ ]*\"?")  # a column's heading
 _DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
 _MOST_TABLES = 20  # files that are searched for splits inside
@@ -245,6 +245,7 @@ def candidates(root: Path) -> Iterator[Lists]:
     """
     every = [folder / name for folder, names in folders_in(root, _DEPTH) for name in names]
     texts = [path for path in every if path.suffix in (".txt", ".csv", ".lst") and SPLIT_WORD.search(path.stem)]
+    texts = [path for path in texts if not _OF_A_RUN.search(path.stem)]  # whose epochs may be names of images
     alike = Counter(map(_pattern, texts)) if len(texts) <= _MOST_TABLES else {}  # more may be annotations
     called = [
         *dict.fromkeys((*split_lists(root, _DEPTH), *(path for path in texts if alike.get(_pattern(path), 0) > 1)))

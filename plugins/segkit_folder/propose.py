@@ -234,7 +234,8 @@ def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     for lists in candidates(root):
         ways: list[dict[str, Any]] = [{"pairs": lists}, *({**each.options, "lists": lists} for each in found)]
         read = [one for options in ways if (one := _read(root, options)) and "train" in one.splits]
-        if not found and (alone := _read(root, ways[0])) and alone.pairs and not alone.splits:
+        alone = _read(root, ways[0])
+        if alone and not alone.splits and alone.pairs > (found[0].pairs if found else 0):
             read = [alone]  # a table of pairs without splits
         read = [one for one in read if sum(each.kind == "missing" for _, each in one.layout.issues) < one.pairs]
         usable = [one for one in read if not any(one.splits.keys() < way.splits.keys() for way in found)]

@@ -962,6 +962,27 @@ def test_labels_that_do_not_lie_where_the_images_show_something_are_asked_about(
     assert len(asked) == (kind != "right")
 
 
+def test_a_table_of_pairs_comes_before_names_that_agree_by_chance(place: Path) -> None:
+    rows = ["image,mask"]
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path(f"data/a/x{number}.png"))
+        save(labels, Path(f"data/b/y{3 * number + 1}.png"))
+        rows.append(f"a/x{number}.png,b/y{3 * number + 1}.png")
+    Path("data/data.csv").write_text("\n".join(rows))
+    found = look(Path("data"))
+    assert found.options["pairs"] == "data.csv"
+    assert sum(map(len, found.scan.splits.values())) == 12
+
+
+def test_epochs_in_the_logs_of_a_run_are_no_names_of_images(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs()
+    for split, epochs in (("train", range(9)), ("val", range(9, 12))):
+        Path(f"data/{split}_log.csv").write_text("epoch,loss\n" + "\n".join(f"{each},0.5" for each in epochs))
+    assert init(capsys)[0] == 0
+    assert "lists" not in dataset(place)
+
+
 def test_labels_of_pictures_that_are_long_and_low_are_compared_too(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
