@@ -191,12 +191,15 @@ def _starts(data: tuple[str, bool, int], size: Size) -> Drawn:
 
 
 def _png(data: tuple[int, int, bytes], size: Size) -> Drawn:
-    """Draw a mask at (top, left) from a PNG: the object is where alpha, or without one the label, is not 0."""
+    """Draw a mask at (top, left) from a PNG: the object is where alpha, or if it is full the colour, is not 0."""
     top, left, content = data
     try:
         image = Image.open(io.BytesIO(content), formats=["PNG"])
         fits = _fits(top, left, (image.height, image.width), size)  # before it is decoded
-        bits = np.asarray(image.getchannel("A") if image.mode == "RGBA" else image) != 0 if fits else None
+        bits = np.asarray(image) != 0 if fits else None
+        if bits is not None and image.mode == "RGBA":
+            alpha = np.asarray(image.getchannel("A"))
+            bits = alpha != 0 if alpha.min() < 255 else bits[..., :3].any(2)
     except Exception as error:  # Pillow raises many types on a damaged file
         raise ShapeError("a mask that is no PNG, or damaged", f"{error}") from None
     if bits is None or bits.ndim != 2:

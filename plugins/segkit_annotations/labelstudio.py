@@ -38,7 +38,8 @@ class LabelStudioDataset(AnnotatedImages):
             if image is None:
                 raise ValueError("a task without a picture")
             if fields is task:
-                made = [[{**each, "value": each} for held in task.values() if isinstance(held, list) for each in held]]
+                every = [each for held in task.values() if isinstance(held, list) for each in held]
+                made = [[{**each, "value": each} for each in every if isinstance(each, dict)]]  # others are texts
             else:
                 made = [each["result"] for each in task["annotations"] if not each.get("was_cancelled")]
             if not made:

@@ -55,6 +55,8 @@ REFUSED = {
 _LABELS = ("className", "class_name", "category_name", "category", "label", "tags", "name")
 _CORNERS = ("polygon", "segmentation", "vertices", "points", "coordinates")
 _OTHERS = ("mask", "raster_layer", "line", "polyline", "ellipse", "keypoint", "point", "bounding_box", "bbox")
+_NO_AREAS = ("polyline", "line", "point", "bbox", "rbbox", "box", "ellipse", "cuboid", "template", "binary")
+"""Types of objects whose points, if they have any, are not the corners of an area."""
 
 
 def is_known(head: str) -> bool:
@@ -103,12 +105,16 @@ def _shape(its: Mapping[str, Any]) -> Iterator[Shape]:
     """Yield the shape of an object; nothing for an entry about the whole image."""
     label = next((its[key] for key in _LABELS if its.get(key)), "object")
     label = " and ".join(map(str, label)) if isinstance(label, list) else str(label)
-    corners = next((its[key] for key in _CORNERS if its.get(key)), None)
+    kind = str(its.get("type", "")).lower()
+    corners = next((its[key] for key in _CORNERS if its.get(key)), None) if kind not in _NO_AREAS else None
     other = next((key for key in _OTHERS if its.get(key)), "box" if "left" in its else "")  # the latter is Scale's
+    other = kind if kind in _NO_AREAS else other
     if isinstance(corners, dict):  # Darwin: further rings are holes or separate parts
         yield Shape(
             label, "rings", [ring for each in (corners.get("paths") or [corners["path"]]) for ring in _rings(each)]
         )
+    elif corners and its.get("exclude"):  # SuperAnnotate: holes
+        yield Shape(label, "rings", [*_rings(corners), *_rings(its["exclude"])])
     elif corners or other:
         yield Shape(label, "polygon" if corners else f"{other} without a polygon", _rings(corners) if corners else None)
 

@@ -817,6 +817,10 @@ def test_shapes_of_supervisely(tmp_path: Path) -> None:
     objects[0] = {"classTitle": "cat", "bitmap": None, "points": polygon}
     save(tmp_path / "ds" / "ann" / "1.png.json", content)
     assert rows(datasets["supervisely"](tmp_path, "train")) == rows(dataset)
+    Image.fromarray(drawn | np.array([0, 0, 0, 255], np.uint8)).save(bitmap := io.BytesIO(), "PNG")  # alpha is full
+    objects[2]["bitmap"]["data"] = data_of(bitmap)
+    save(tmp_path / "ds" / "ann" / "1.png.json", content)
+    assert rows(datasets["supervisely"](tmp_path, "train"))[3:] == ["111133", "111113"]
     objects[2]["bitmap"]["data"] = "AAAA"
     save(tmp_path / "ds" / "ann" / "1.png.json", content)
     with pytest.raises(DataError, match=r"1\.png\.json: not as Supervisely has it .*a bitmap of cow"):
@@ -1322,6 +1326,24 @@ def test_polygons_in_the_json_of_further_tools(tool: str, tmp_path: Path) -> Non
     dataset = one("polygons", tmp_path)
     assert (dataset.classes, len(dataset)) == (("background", "cat"), 1)
     assert rows(dataset) == ["000000", "011100", "011100", "000000", "000000"]
+
+
+def test_points_of_superannotate_and_dataloop_that_are_no_corners_of_an_area(tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.png")
+    name, content = TOOLS["superannotate"]
+    (cat,) = content["instances"]
+    save(tmp_path / name, {**content, "instances": [{**cat, "exclude": [[2, 1, 3, 1, 3, 2, 2, 2]]}]})
+    assert rows(one("polygons", tmp_path))[1:3] == ["010100", "011100"]
+    for kind, points in (("bbox", {"x1": 1, "y1": 1, "x2": 4, "y2": 3}), ("polyline", FLAT)):
+        save(tmp_path / name, {**content, "instances": [{**cat, "type": kind, "points": points}]})
+        with pytest.raises(LabelError, match=f"a shape of a kind .*'cat', {kind} without a polygon"):
+            one("polygons", tmp_path).mask(0)
+    (tmp_path / name).unlink()
+    name, content = TOOLS["dataloop"]
+    painted = {**content["annotations"][0], "type": "binary", "coordinates": "data:image/png;base64,iVBO"}
+    save(tmp_path / name, {**content, "annotations": [painted]})
+    with pytest.raises(LabelError, match="'cat', binary without a polygon"):
+        one("polygons", tmp_path).mask(0)
 
 
 def test_objects_without_a_polygon_and_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
@@ -1849,7 +1871,8 @@ def packed(rgba: np.ndarray, sizes: tuple[int, ...] = (3, 4, 8, 16)) -> list[int
 def test_label_studios_json_min(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     its = {"original_width": 6, "original_height": 5, **PAINTED}
-    save(tmp_path / "x.json", [{"image": "/data/upload/1/0123abcd-a.png", "label": [its], "annotation_id": 3}])
+    task = {"image": "/data/upload/1/0123abcd-a.png", "label": [its], "notes": ["dark", "wet"], "annotation_id": 3}
+    save(tmp_path / "x.json", [task])
     assert rows(one("labelstudio", tmp_path)) == ["000000", "011100", "011100", "000000", "000000"]
 
 
