@@ -168,7 +168,10 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     once = [
         way
         for place, way in enumerate(ways)
-        if not any(files[place] <= those for those in whole[:place])
+        if not any(
+            files[place] <= (own if way.layout.masks.keys() == better.layout.masks.keys() else those)  # further masks
+            for own, those, better in zip(files[:place], whole, ways, strict=False)
+        )
         and not (way.pairs < ways[0].pairs and files[place] <= set().union(*files[:place]))  # paired otherwise
     ]
     return sorted(once, key=lambda each: (_word_score(each.options) < 1, -each.pairs, -_word_score(each.options)))

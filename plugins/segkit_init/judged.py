@@ -205,13 +205,15 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
 
 
 def _with_numbered(reading: Reading) -> Iterator[Reading]:
-    """Yield a reading of all masks of each image, where a number tells the others apart: 7_mask.png, 7_mask_1.png."""
+    """Yield a reading of all masks of each image, where a number tells them apart: 7_mask.png and 7_mask_1.png."""
     own = {key: value for key, value in reading.options.items() if key != "masks"}
     before, dot, suffix = str(reading.options.get("masks")).rpartition(".")
+    start = re.sub(r"\d+$", "", before)
     if _are_plain(reading) and "{id}" in before.removesuffix("{id}") and "/" not in suffix:
-        layers = Reading("layers", {**own, "annotations": f"{before}*{dot}{suffix}"}, False)
+        layers = Reading("layers", {**own, "annotations": f"{start}*{dot}{suffix}"}, False)
         others = {*_masks_of(layers)} - {*reading.masks}
-        if others and all(re.search(r"[^\W\d][_-]\d+$", each.stem) for each in others):
+        number = r"[^\W\d][_-]\d+$" if start == before else r"\d$"
+        if others and all(re.search(number, each.stem) for each in others):
             yield layers
 
 

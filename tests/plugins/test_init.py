@@ -2242,6 +2242,23 @@ def test_bands_that_are_called_as_colours_are_shown_as_these(channels: tuple[str
     assert question.answers[0].options == {"data.rgb": shown}
 
 
+@pytest.mark.parametrize("mask", ["img_{}_mask_{}.png", "masks/img_{}_{}.png"])
+@pytest.mark.parametrize("of_some", [False, True])
+def test_numbers_of_masks_may_begin_at_1_and_lie_beside_the_images(
+    place: Path, capsys: pytest.CaptureFixture[str], mask: str, of_some: bool
+) -> None:
+    folder = Path("data", "" if mask.startswith("img") else "images")
+    for number in range(10, 22):
+        picture, labels = scene(number)
+        save(picture, folder / f"img_{number}.png")
+        for label in (1, 2) if number % 3 == 0 or not of_some else (1,):
+            save((labels == label) * np.uint8(255), Path("data", mask.format(number, label)))
+    status, printed = init(capsys, "--yes")
+    assert status == 0, printed
+    found = dataset(place)
+    assert (found["name"], found["annotations"]) == ("layers", mask.replace("img_{}", "{id}").replace("{}", "*"))
+
+
 def test_masks_with_numbers_for_names_may_be_of_objects(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(10, 22):
         picture, labels = scene(number)
