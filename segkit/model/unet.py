@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, validate_call
 from torch import Tensor, nn
 
-from segkit.errors import ModelError
+from segkit.errors import ModelError, did_you_mean
 from segkit.model.layers import Doubled, Upsampling, mirror_pad, pad_to_multiple, recomputed
-from segkit.settings import Below1, Count
 
 
 class UNet(nn.Module):
@@ -47,26 +45,32 @@ class UNet(nn.Module):
             a quarter of the resolution. 1 is the paper's.
 
     Raises:
-        pydantic.ValidationError, ModelError: an option is not allowed; in a config, found before the data is read.
+        ModelError: an option is out of range.
     """
 
-    @validate_call
     def __init__(
         self,
-        num_classes: Count,
-        in_channels: Count = 3,
-        width: Count = 64,
-        depth: Annotated[int, Field(ge=1, le=10)] = 4,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 64,
+        depth: int = 4,
         norm: Literal["batch", "group", "none"] = "batch",
-        dropout: Below1 = 0.0,
+        dropout: float = 0.0,
         upsample: Literal["transposed", "nearest"] = "transposed",
         padding: Literal["same", "valid"] = "same",
         checkpointing: bool = False,
-        patch_size: Count = 1,
+        patch_size: int = 1,
     ) -> None:
         super().__init__()
-        if patch_size > 1 and padding == "valid":
-            raise ModelError(f"unet: patch_size = {patch_size} needs padding = 'same'")
+        counts = {"num_classes": num_classes, "in_channels": in_channels, "width": width, "patch_size": patch_size}
+        for name, count in counts.items():
+            _require(count >= 1, name, count, "must be at least 1")
+        _require(1 <= depth <= 10, "depth", depth, "must be from 1 to 10")
+        _require(0 <= dropout < 1, "dropout", dropout, "must be at least 0 and less than 1")
+        _one_of("norm", norm, ("batch", "group", "none"))
+        _one_of("upsample", upsample, ("transposed", "nearest"))
+        _one_of("padding", padding, ("same", "valid"))
+        _require(patch_size == 1 or padding == "same", "patch_size", patch_size, "needs padding = 'same'")
         self.depth, self.norm, self.padding, self.checkpointing = depth, norm, padding, checkpointing
         self.patch_size, self.multiple = patch_size, patch_size * 2**depth if padding == "same" else 1
 
@@ -178,3 +182,13 @@ def _overlap(size: int, depth: int) -> tuple[int, int]:
     surplus = -(size + 4 * (2**depth - 1)) % 2**depth
     margin = 6 * 2**depth - 4
     return margin, margin + surplus
+
+
+def _require(holds: bool, name: str, value: object, problem: str) -> None:
+    if not holds:
+        raise ModelError(f"unet: {name} = {value!r} {problem}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    choices = ", ".join(map(repr, allowed))
+    _require(value in allowed, name, value, f"must be one of {choices}{did_you_mean(str(value), allowed)}")

@@ -7,14 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-import segkit
 from segkit.errors import ModelError
 from segkit.model.layers import Upsampling, mirror_pad, pad_to_multiple
 from segkit.model.unet import UNet, centre_crop
-from segkit.options import read_options
 
 SIZES = [(1, 1), (1, 37), (16, 16), (33, 70)]
 
@@ -211,27 +208,20 @@ def test_a_batch_of_one_trains_where_a_channel_has_more_than_one_value():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"patch_size": 0}, "patch_size = 0: should be greater than 0"),
-        ({"norm": "bacth"}, "norm = 'bacth': should be 'batch', 'group' or 'none'; did you mean 'batch'?"),
-        ({"upsample": "bilinear"}, "upsample = 'bilinear': should be 'transposed' or 'nearest'"),
+        ({"patch_size": 2, "padding": "valid"}, "patch_size = 2 needs padding = 'same'"),
+        ({"patch_size": 0}, "patch_size = 0 must be at least 1"),
+        ({"norm": "bacth"}, "norm = 'bacth' must be one of 'batch', 'group', 'none'; did you mean 'batch'?"),
+        ({"upsample": "bilinear"}, "upsample = 'bilinear' must be one of 'transposed', 'nearest'"),
         ({"padding": "Valid"}, "did you mean 'valid'?"),
-        ({"width": 0}, "width = 0: should be greater than 0"),
-        ({"depth": 0}, "depth = 0: should be greater than or equal to 1"),
-        ({"depth": 11}, "depth = 11: should be less than or equal to 10"),
-        ({"dropout": 1.0}, "dropout = 1.0: should be less than 1"),
+        ({"width": 0}, "width = 0 must be at least 1"),
+        ({"depth": 0}, "depth = 0 must be from 1 to 10"),
+        ({"dropout": 1.0}, "dropout = 1.0 must be at least 0 and less than 1"),
     ],
 )
-def test_wrong_options_are_named_by_the_network_and_before_in_a_config(options, message):
-    with pytest.raises(ValidationError, match=rf"UNet.__init__\n{next(iter(options))}\n"):
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ModelError) as caught:
         UNet(3, **options)
-    _, problems = read_options(segkit.models.find("unet"), options, "model")
-    assert len(problems) == 1
-    assert message in problems[0]
-
-
-def test_patches_need_a_border():
-    with pytest.raises(ModelError, match="patch_size = 2 needs padding = 'same'"):
-        UNet(3, patch_size=2, padding="valid")
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
