@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from segkit.errors import ConfigError, PluginError, did_you_mean, first_few
-from segkit_samples.marked import refuse_foreign
 
 MARK = "segkit_export"  # stands in every written file; a later export replaces only files that contain it
 CARD = "README.md"
@@ -50,6 +49,8 @@ def find_place(to: str, output: Path) -> Place:
         raise PluginError(f"--to onnx needs {', '.join(missing)}: pip install {' '.join(missing)}")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output {folder} is not a folder; give another place")
+    from segkit_samples.marked import refuse_foreign  # imports Pillow; --help imports this file
+
     refuse_foreign([folder / each for each in (name, *rest)], f"--output {folder}", MARK)
     return Place(to, folder, (name, *rest))
 

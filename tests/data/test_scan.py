@@ -571,7 +571,8 @@ def test_no_error_follows_from_another_where_no_image_finds_its_mask(root: Path,
     with pytest.raises(DataError) as caught:
         check()
     assert str(caught.value).startswith("12 files: image without a mask: ")
-    assert str(caught.value).endswith('in [dataset],\n\nmasks = "masks/{id}_net.png"')
+    found = 'in [dataset],\n\nimages = "images/{split}{id}"\nmasks = "masks/{split}{id}_net.png"'
+    assert str(caught.value).endswith(found)
 
 
 @pytest.mark.fault("F50")
