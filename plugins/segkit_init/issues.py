@@ -119,17 +119,27 @@ def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator
     lacking, lost = {"val", "test"} - ({*scan.splits} - {*options}), set[str]()  # an option may take val from train
     used = {(folder.resolve(), suffix) for folder, suffix in read}  # for a link, the folder that holds it
     held, unlisted = Counter[str](), Counter[str]()
+    stems: dict[Path, set[str]] = {}  # of the files in folders of the lacking splits
+    others = set[str]()  # names of other folders
     for folder, names in folders_in(root):
         for name, suffix in ((name, Path(name).suffix.lower()) for name in names):
             place = folder.relative_to(root).as_posix()
+            is_lacking = not lacking.isdisjoint(map(split_called, place.split("/")))
+            if not is_lacking:
+                others.add(_kind(folder))
             if listed and (folder.resolve(), suffix) in of_images and (folder / name).resolve() not in listed:
                 unlisted[place] += 1
             elif suffix not in ("", *_TEXTS) and (folder.resolve(), suffix) not in used:
                 held[f"{suffix} in {place}"] += 1
-                if lacking & {*map(split_called, place.split("/"))} and _kind(folder) in masks - images:
-                    lost.add(place)
+                if is_lacking:
+                    stems.setdefault(folder, set()).add(Path(name).stem)
+    pictures = set[str]().union(*(found for folder, found in stems.items() if _kind(folder) in images))
+    for folder, found in stems.items():
+        kind = _kind(folder)
+        if kind not in images and (kind in masks or (kind not in others and found & pictures)):
+            lost.add(folder.relative_to(root).as_posix())
     if lost:
-        text = f"nothing is read from {first_few(sorted(lost))}, although masks of train are in folders of that name"
+        text = f"nothing is read from {first_few(sorted(lost))}, which seem to hold masks"
         mend = Answer("no: move or rename these folders so that they lie as those of train, and run init again")
         yield Question(f"{text}: leave these splits out?", [Answer("yes"), mend])
     if unlisted:

@@ -840,6 +840,20 @@ def test_white_space_at_the_ends_of_a_list_is_no_column(place: Path, capsys: pyt
     assert dataset(place)["lists"] == "{split}.txt"
 
 
+@pytest.mark.parametrize(("name", "asked"), [("Labels", True), ("Depth", False), ("Masken", True)])
+def test_masks_of_val_in_a_folder_of_another_name_are_asked_about(
+    name: str, asked: bool, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs(12, "Train/Images/{}.png", "Train/Masks/{}.png")
+    for number in range(12, 16):
+        save(scene(number)[0], Path(f"data/Val/Images/{number}.png"))
+        save(scene(number)[1], Path(f"data/Val/{name}/{number}.png"))
+    save(scene(0)[0], Path("data/Train/Depth/0.npy.png"))
+    status, printed = init(capsys)
+    assert status == asked
+    assert (f"nothing is read from Val/{name}, which seem to hold masks" in printed) is asked
+
+
 def test_images_that_no_list_names_are_noted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs(14)
     Path("data/train.txt").write_text("".join(f"{number}\n" for number in range(9)))
