@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -106,47 +106,58 @@ def images_asked(images: Sequence[Path]) -> Iterator[Question]:
 
 
 def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator[Question]:
-    """Note folders and formats from which nothing is read, except texts, and images that no list names.
-
-    Ask about masks of splits among them.
-    """
+    """Note files that are not read, except texts, and images that no list names; ask about masks among them."""
     every = [data.files(index) for data in scan.splits.values() for index in range(len(data))]
     has_lists = not options.keys().isdisjoint(("lists", "pairs"))
     listed = {file_of(path)[0].resolve() for files in every for path in files if has_lists}
     of_images = {(path.parent.resolve(), path.suffix.lower()) for files in every for path in files[:1]}
-    read = {(file_of(path)[0].parent, path.suffix.lower()) for files in every for path in files}
-    images, masks = ({_kind(file_of(files[at])[0].parent) for files in every if files} for at in (0, -1))
-    lacking, lost = {"val", "test"} - ({*scan.splits} - {*options}), set[str]()  # an option may take val from train
-    used = {(folder.resolve(), suffix) for folder, suffix in read}  # for a link, the folder that holds it
-    held, unlisted = Counter[str](), Counter[str]()
-    stems: dict[Path, set[str]] = {}  # of the files in folders of the lacking splits
-    others = set[str]()  # names of other folders
+    used = {(file_of(path)[0].parent.resolve(), path.suffix.lower()) for files in every for path in files}
+    unread, unlisted = dict[Path, list[str]](), Counter[str]()
     for folder, names in folders_in(root):
         for name, suffix in ((name, Path(name).suffix.lower()) for name in names):
-            place = folder.relative_to(root).as_posix()
-            is_lacking = not lacking.isdisjoint(map(split_called, place.split("/")))
-            if not is_lacking:
-                others.add(_kind(folder))
-            if listed and (folder.resolve(), suffix) in of_images and (folder / name).resolve() not in listed:
-                unlisted[place] += 1
-            elif suffix not in ("", *_TEXTS) and (folder.resolve(), suffix) not in used:
-                held[f"{suffix} in {place}"] += 1
-                if is_lacking:
-                    stems.setdefault(folder, set()).add(Path(name).stem)
-    pictures = set[str]().union(*(found for folder, found in stems.items() if _kind(folder) in images))
-    for folder, found in stems.items():
-        kind = _kind(folder)
-        if kind not in images and (kind in masks or (kind not in others and found & pictures)):
-            lost.add(folder.relative_to(root).as_posix())
-    if lost:
-        text = f"nothing is read from {first_few(sorted(lost))}, which seem to hold masks"
-        mend = Answer("no: move or rename these folders so that they lie as those of train, and run init again")
-        yield Question(f"{text}: leave these splits out?", [Answer("yes"), mend])
+            kind = (folder.resolve(), suffix)  # for a link, the folder that holds it
+            if listed and kind in of_images and (folder / name).resolve() not in listed:
+                unlisted[folder.relative_to(root).as_posix()] += 1
+            elif suffix not in ("", *_TEXTS) and kind not in used:
+                unread.setdefault(folder, []).append(name)
+    yield from _lost_splits_asked(root, every, {"val", "test"} - ({*scan.splits} - {*options}), unread)
     if unlisted:
         where = first_few([f"{number} in {place}" for place, number in unlisted.items()])
         yield Question(f"images that no list names are not read: {where}")
+    held = Counter((folder, Path(name).suffix.lower()) for folder, names in unread.items() for name in names)
     if held:
-        yield Question(f"not read: {first_few([f'{number} {which}' for which, number in held.items()])}")
+        places = [(number, suffix, folder.relative_to(root).as_posix()) for (folder, suffix), number in held.items()]
+        yield Question(f"not read: {first_few([f'{number} {suffix} in {place}' for number, suffix, place in places])}")
+
+
+def _lost_splits_asked(
+    root: Path, every: Sequence[Sequence[Path]], lacking: Set[str], unread: Mapping[Path, Sequence[str]]
+) -> Iterator[Question]:
+    """Ask whether splits are left out whose folders seem to hold masks.
+
+    These folders have the name of the masks' folders, or a name that stands in folders of lacking splits alone and
+    files with the names of pictures there.
+
+    Args:
+        root: the folder of the data set.
+        every: the files of each sample that is read: the image first, the mask last.
+        lacking: splits that no folder or list defines.
+        unread: folder -> names of files there that are not read.
+    """
+    images, masks = ({_kind(file_of(files[at])[0].parent) for files in every if files} for at in (0, -1))
+    others, stems = set[str](), dict[Path, set[str]]()
+    for folder, names in folders_in(root):
+        if not lacking & {*map(split_called, folder.relative_to(root).parts)}:
+            others |= {_kind(folder)} if names else set()
+        elif folder in unread:
+            stems[folder] = {Path(name).stem for name in unread[folder]}
+    pictures = set[str]().union(*(found for folder, found in stems.items() if _kind(folder) in images))
+    kinds = masks | ({_kind(folder) for folder, found in stems.items() if found & pictures} - others)
+    lost = sorted(folder.relative_to(root).as_posix() for folder in stems if _kind(folder) in kinds - images)
+    if lost:
+        text = f"nothing is read from {first_few(lost)}, which seem to hold masks"
+        mend = Answer("no: move or rename these folders so that they lie as those of train, and run init again")
+        yield Question(f"{text}: leave these splits out?", [Answer("yes"), mend])
 
 
 def _kind(folder: Path) -> str:
