@@ -6,7 +6,7 @@ All three follow the same rules:
   no effect; the edge of a void region is a boundary in both.
 - Pixels at the border of the image are boundary pixels, as in the reference implementations.
 - The score is the mean over the classes that occur in the targets of the split, including background.
-- Distances are between pixel centres, in pixels of the mask.
+- Distances are between pixel centres, in pixels of the mask, or with ``spacing`` in its unit.
 """
 
 from __future__ import annotations
@@ -120,25 +120,29 @@ class SurfaceDice(_Boundary):
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        tolerance: in pixels; by how much two annotators differ on the same edge. 2 suits careful annotators.
+        tolerance: by how much two annotators differ on the same edge, in pixels or the unit of ``spacing``; 2 pixels
+            suit careful annotators.
+        spacing: the size of a pixel, or its [height, width], for example in millimetres.
 
     Raises:
-        ConfigError: ``tolerance`` is below 0.
+        ConfigError: ``tolerance`` is below 0, or ``spacing`` is not above 0.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int, tolerance: float = 2.0) -> None:
+    def __init__(
+        self, num_classes: int, ignore_index: int, tolerance: float = 2.0, spacing: float | tuple[float, float] = 1.0
+    ) -> None:
         super().__init__(num_classes, ignore_index)
         if not tolerance >= 0:
-            raise ConfigError(f"tolerance = {tolerance}; allowed are 0 pixels or more")
-        self.tolerance = tolerance
+            raise ConfigError(f"tolerance = {tolerance}; allowed are 0 or more")
+        self.tolerance, self.sides = tolerance, sides_of(spacing)
 
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
         """Return the share of one image's boundary pixels within the tolerance, and 1."""
-        return float((np.concatenate(distances(predicted, true)) <= self.tolerance).mean()), 1
+        return float((np.concatenate(distances(predicted, true, self.sides)) <= self.tolerance).mean()), 1
 
 
 class Hausdorff95(_Boundary):
-    """95th percentile of the Hausdorff distance between the boundaries, in pixels; 0 is best.
+    """95th percentile of the Hausdorff distance between the boundaries, in pixels or as ``spacing``; 0 is best.
 
     The larger of the 95th percentiles of both directions, after Huttenlocher, Klanderman and Rucklidge, "Comparing
     images using the Hausdorff distance", PAMI 1993, as in MONAI's ``compute_hausdorff_distance(percentile=95)``. If
@@ -148,16 +152,32 @@ class Hausdorff95(_Boundary):
     Args:
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
+        spacing: the size of a pixel, or its [height, width], for example in millimetres.
+
+    Raises:
+        ConfigError: ``spacing`` is not above 0.
     """
 
     higher_is_better: ClassVar = False
 
+    def __init__(self, num_classes: int, ignore_index: int, spacing: float | tuple[float, float] = 1.0) -> None:
+        super().__init__(num_classes, ignore_index)
+        self.sides = sides_of(spacing)
+
     def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
         """Return the distance in one image, and 1."""
-        found = distances(predicted, true)
+        found = distances(predicted, true, self.sides)
         if not np.isfinite(found[0]).all() or not np.isfinite(found[1]).all():
-            return math.hypot(*true.shape), 1
+            return math.hypot(*(self.sides * true.shape)), 1
         return float(max(np.percentile(each, 95) for each in found)), 1
+
+
+def sides_of(spacing: float | tuple[float, float]) -> NDArray[np.float64]:
+    """Return the height and width of a pixel; raise ConfigError unless both are above 0."""
+    sides = np.broadcast_to(np.asarray(spacing, float), 2)
+    if not ((sides > 0) & np.isfinite(sides)).all():
+        raise ConfigError(f"spacing = {spacing}; allowed are the size of a pixel, above 0, or its [height, width]")
+    return sides
 
 
 def band(mask: Mask, pixels: int) -> Mask:
@@ -166,12 +186,18 @@ def band(mask: Mask, pixels: int) -> Mask:
     return found
 
 
-def distances(one: Mask, other: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def distances(one: Mask, other: Mask, sides: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the distance of each boundary pixel of a mask ``[H,W]`` to the other's nearest one, and the reverse.
 
     A boundary pixel has one of its 4 neighbours outside the mask. Distances are infinite if one mask is empty.
+    ``sides`` are the height and width of a pixel.
     """
     edges = [np.argwhere(mask & ~binary_erosion(mask)) for mask in (one, other)]
     if not len(edges[0]) or not len(edges[1]):
         return np.full(len(edges[0]), np.inf), np.full(len(edges[1]), np.inf)
-    return KDTree(edges[1]).query(edges[0])[0], KDTree(edges[0]).query(edges[1])[0]
+
+    def nearest(pixels: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
+        found = others[KDTree(others * sides).query(pixels * sides)[1]]
+        return np.hypot(*((pixels - found) * sides).T)  # exact also where 5 pixels of 0.4 are a tolerance of 2
+
+    return nearest(edges[0], edges[1]), nearest(edges[1], edges[0])

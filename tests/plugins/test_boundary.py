@@ -57,6 +57,7 @@ def test_the_mean_over_classes_and_over_images() -> None:
 def test_a_class_that_is_missed_costs_the_diagonal_and_no_surface() -> None:
     nothing, there = torch.zeros(1, 20, 20, dtype=torch.long), square(5, 5, 6)
     assert of_squares(Hausdorff95(2, 255), nothing, there) == pytest.approx(math.hypot(20, 20))
+    assert of_squares(Hausdorff95(2, 255, (3, 0.5)), nothing, there) == pytest.approx(math.hypot(60, 10))
     assert of_squares(SurfaceDice(2, 255), nothing, there) == 0
     assert of_squares(BoundaryIoU(2, 255), nothing, there) == 0
     # the class 1 is in no target: the ground alone is scored
@@ -75,7 +76,7 @@ def test_distances_are_those_of_every_pair_of_boundary_pixels(seed: int) -> None
         inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
         edges.append(np.argwhere(mask & ~inside))
     every = np.linalg.norm(edges[0][:, None] - edges[1][None], axis=-1)
-    found = distances(*masks)
+    found = distances(*masks, np.ones(2))
     np.testing.assert_allclose(found[0], every.min(1))
     np.testing.assert_allclose(found[1], every.min(0))
 
@@ -92,18 +93,20 @@ def test_a_band_is_what_lies_within_so_many_steps_of_the_outside(pixels: int) ->
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of its own
+@pytest.mark.parametrize("spacing", [1.0, 0.7, (2.5, 0.4)])  # sides of a pixel in millimetres
 @pytest.mark.parametrize("seed", range(3))
-def test_equal_to_monai(seed: int) -> None:
+def test_equal_to_monai(seed: int, spacing: Any) -> None:
     metrics = pytest.importorskip("monai.metrics")
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(3, 4, 6, 7, generator=generator)
     fields = torch.nn.functional.interpolate(coarse, (48, 56), mode="bilinear")
     target, predicted = fields.argmax(1), (fields + 0.3 * torch.rand(fields.shape, generator=generator)).argmax(1)
     ours, theirs = logits(predicted, 4), logits(target, 4)
-    dice = metrics.compute_surface_dice(ours, theirs, [2.0] * 4, include_background=True)
-    hausdorff = metrics.compute_hausdorff_distance(ours, theirs, include_background=True, percentile=95)
-    assert scored(SurfaceDice(4, 255), predicted, target, 4) == pytest.approx(float(dice.mean(0).mean()), rel=1e-6)
-    assert scored(Hausdorff95(4, 255), predicted, target, 4) == pytest.approx(float(hausdorff.mean(0).mean()), rel=1e-6)
+    how: dict[str, Any] = {"include_background": True, "spacing": spacing}
+    dice = metrics.compute_surface_dice(ours, theirs, [2.0] * 4, **how).mean(0).mean()
+    hausdorff = metrics.compute_hausdorff_distance(ours, theirs, percentile=95, **how).mean(0).mean()
+    found = [scored(metric(4, 255, spacing=spacing), predicted, target, 4) for metric in (SurfaceDice, Hausdorff95)]
+    assert found == pytest.approx([float(dice), float(hausdorff)], rel=1e-6)
 
 
 def test_less_of_a_distance_is_better() -> None:
@@ -114,6 +117,9 @@ def test_less_of_a_distance_is_better() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(ConfigError, match="tolerance = -1"):
         SurfaceDice(2, 255, tolerance=-1)
+    for spacing in (0, (1.0, -1.0), math.inf):
+        with pytest.raises(ConfigError, match=r"spacing = .*; allowed are the size of a pixel, above 0"):
+            Hausdorff95(2, 255, spacing)
     with pytest.raises(ConfigError, match="width = 0"):
         BoundaryIoU(2, 255, width=0)
     with pytest.raises(LabelError, match="label 3; allowed are 0 to 1"):
