@@ -107,7 +107,7 @@ class Pace:
             )
 
     def stepped(self) -> None:
-        """Update the time of a step, once per WINDOW; scale the costs of evaluation by the same factor.
+        """Update the time of a step, once per WINDOW; until val is scored again, scale its costs by the same factor.
 
         Speeds are averaged, not times: a short slowdown then costs the steps that it took, and not the rest of the run.
         The less time is left, the more the latest window counts.
@@ -122,12 +122,11 @@ class Pace:
             self.since = self.loop.step, now
 
     def epoch_ended(self, began: float, scored: float, saved: float) -> None:
-        """Update the costs from an epoch's end: when it began, scored val and saved; the first replaces estimates."""
+        """Replace the costs by those measured at an epoch's end: when it began, and when val was scored and saved."""
         costs, now, share = self.costs, time.monotonic(), sum(map(sum, self.pixels.values())) / sum(self.pixels["val"])
-        before = 0.5 if costs.observers else 0.0
-        costs.epoch = before * costs.epoch + (1 - before) * (now - began + saved - scored)  # it is saved twice
-        if not (self.metrics and before):  # custom metrics also compute their floor, in the first epoch and at the end
-            costs.scores = before * costs.scores + (1 - before) * share * (scored - began)
+        costs.epoch = now - began + saved - scored  # it is saved twice
+        if not (self.metrics and costs.observers):  # metrics compute their floor in the first epoch and at the end
+            costs.scores = share * (scored - began)
         costs.observers = min(costs.observers or now - saved, now - saved)
         self.since = self.since and (self.since[0], self.since[1] + now - began)
         if self.minutes:
@@ -149,7 +148,7 @@ class Pace:
         """The steps of the whole run: as planned so far, unless the run would end too late or too early."""
         end = self.elapsed + self.left
         kept = self.seconds == math.inf or EARLIEST * self.seconds <= end <= LATEST * self.seconds
-        return self.loop.steps if kept else self.fitting()
+        return int(min(self.loop.steps, self.max_steps)) if kept else self.fitting()
 
     def fitting(self) -> int:
         """The steps of a run that ends at AIM, including epochs' ends; a last epoch is only begun if it adds steps."""
@@ -163,7 +162,7 @@ class Pace:
     def plan(self) -> dict[str, Any]:
         """The state without the elapsed time, as plain values."""
         steps = {"steps": self.loop.steps, "epoch": self.order.steps, "since": self.since}
-        return {"minutes": self.minutes, **steps, "costs": dict(vars(self.costs))}
+        return {**steps, "costs": dict(vars(self.costs))}
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values; also stored in ``run.json``."""
@@ -174,7 +173,8 @@ class Pace:
         self.began, self.since = time.monotonic() - state["seconds"], state["since"]
         self.costs, self.order.steps = Costs(**state["costs"]), state["epoch"]
         if self.minutes:
-            self.loop.steps = state["steps"] if self.minutes == state["minutes"] else self.fitting()
+            self.loop.steps = state["steps"]
+            self.loop.steps = self.planned()  # other ones if minutes, epochs or max_steps have changed
 
     def rehearse(self) -> Costs:
         """Time a few steps and the evaluation of val, then restore the loop's state."""

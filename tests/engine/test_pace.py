@@ -163,6 +163,16 @@ def test_a_slow_minute_costs_little_more_than_itself(clock: Clock, minutes: floa
     assert run.pace.loop.step >= 0.8 * steady.pace.loop.step
 
 
+def test_scores_that_become_slower_are_expected_as_slow_as_val_last_was(clock: Clock) -> None:
+    pace = pace_of(10, 46, clock.now, all_pixels=4.0)
+    pace.begin(USUAL)
+    for seconds in (2.0, 6.0, 2.0):
+        began, scored, clock.now = clock.now, clock.now + seconds, clock.now + seconds + 1.0
+        pace.epoch_ended(began, scored, scored)  # the observers take a second
+        assert pace.costs.scores == 4 * seconds
+        assert pace.costs.epoch == seconds + 1
+
+
 def test_the_report_is_given_more_time_where_a_processor_has_become_slower(clock: Clock) -> None:
     pace = pace_of(2, 46, clock.now)
     pace.begin(USUAL)
@@ -410,6 +420,19 @@ def test_more_minutes_go_on_with_a_finished_run(slow: MakeJob, capsys: pytest.Ca
     train_and_evaluate(slow(minutes=1.0), resume=True)
     assert "train.minutes was 0.5 and is 1.0: the learning rate schedule changes" in capsys.readouterr().err
     assert read(slow().folder)["plan"]["steps"] > 1.8 * first
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "steps"),
+    [({"epochs": 1}, {"epochs": 3}, 138), ({}, {"max_steps": 50}, 50), ({"max_steps": 50}, {"max_steps": 70}, 70)],
+)
+def test_other_epochs_and_steps_count_when_a_run_is_resumed(
+    clock: Clock, before: dict[str, int], after: dict[str, int], steps: int
+) -> None:
+    first, resumed = (pace_of(10, 46, clock.now, **limits) for limits in (before, after))
+    first.begin(USUAL)
+    resumed.load_state_dict(first.state_dict())
+    assert resumed.loop.steps == steps
 
 
 def test_a_run_says_first_what_it_will_take(slow: MakeJob, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
