@@ -198,6 +198,8 @@ def distances(one: Mask, other: Mask, sides: NDArray[np.float64]) -> tuple[NDArr
 
     def nearest(pixels: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
         found = others[KDTree(others * sides).query(pixels * sides)[1]]
-        return np.hypot(*((pixels - found) * sides).T)  # exact also where 5 pixels of 0.4 are a tolerance of 2
+        rows, columns = ((pixels - found) * sides).T
+        length: NDArray[np.float64] = np.hypot(rows, columns)  # exact where 5 pixels of 0.4 are a tolerance of 2
+        return length
 
     return nearest(edges[0], edges[1]), nearest(edges[1], edges[0])

@@ -161,8 +161,8 @@ class Pace:
     @property
     def plan(self) -> dict[str, Any]:
         """The state without the elapsed time, as plain values."""
-        steps = {"steps": self.loop.steps, "epoch": self.order.steps, "since": self.since}
-        return {**steps, "costs": dict(vars(self.costs))}
+        costs = dict(vars(self.costs))
+        return {"steps": self.loop.steps, "epoch": self.order.steps, "since": self.since, "costs": costs}
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain values; also stored in ``run.json``."""
