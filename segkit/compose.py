@@ -124,8 +124,8 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], list[Issue]]:
                 built = create(settings.dataset.component, settings.dataset.options, {"split": split})
                 splits[split] = with_bands(as_dataset(built, split), settings.data)
         except DataError as error:
-            root = Path(str(settings.dataset.options.get("root", ".")))
-            if split == "train" and not root.expanduser().exists():
+            root = Path(str(settings.dataset.options.get("root", "."))).expanduser()
+            if split == "train" and not root.is_absolute() and not root.exists():
                 raise DataError(f"{error}; the working directory is {Path.cwd()}") from error
             if split == "train":
                 raise

@@ -121,7 +121,7 @@ def load_plugin(
                     raise PluginError(f"there is no hook '{name}'{did_you_mean(name, [*_OFFERS, *EVENTS])}")
             offers += [("observer", plugin.name, plugin.place)] if events else []
             return replace(plugin, offers=offers, events={event: events[event] for event in EVENTS if event in events})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         own_message = isinstance(error, PluginError | pluggy.PluginValidationError)
         text = " ".join(str(error).split()) if own_message else cause(error)
         plugin = replace(plugin, error=text + _another_segkit_needed(plugin, distribution))

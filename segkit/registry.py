@@ -44,7 +44,7 @@ class Component:
             return functools.reduce(getattr, filter(None, path.split(".")), import_module(module))
         except SegkitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"{self} cannot be imported from '{self.place}': {cause(error)}") from error
 
     def __str__(self) -> str:

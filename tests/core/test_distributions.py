@@ -62,6 +62,7 @@ SOURCES = {  # plugin: its module, by file
         "loss": "class Dice:\n    pass\n",
     },
     "broken": {"__init__": "import no_such_library\n"},
+    "leaves": {"__init__": "raise SystemExit(3)\n"},
     "typo": {"__init__": OFFER.format(kind="loss", offer={})},
     "deaf": {"__init__": "import segkit\n\n\n@segkit.hookimpl\ndef segkit_epoch_end(run):\n    pass\n"},
     "future": {"__init__": "from segkit import invented_later\n"},
@@ -119,6 +120,7 @@ def test_every_command_works_and_the_bad_ones_are_named_by_distribution(installe
         assert done.stderr == ""
         for name, cause in (
             ("broken", "ModuleNotFoundError: No module named 'no_such_library' ("),
+            ("leaves", "SystemExit: 3 ("),
             ("typo", "there is no hook 'segkit_loss'; did you mean 'segkit_losses'?"),
             ("future", "it needs segkit>=99 and this is"),
             ("deaf", "there is no hook 'segkit_epoch_end'; did you mean 'segkit_epoch_ended'?"),
@@ -127,7 +129,7 @@ def test_every_command_works_and_the_bad_ones_are_named_by_distribution(installe
             (place,) = [number for number, line in enumerate(done.stdout.splitlines()) if origin in line]
             assert cause in "\n".join(done.stdout.splitlines()[place : place + 2])
     assert "update segkit, or install an older segkit-future" in done.stdout
-    assert {plugin.name for plugin in plugins.broken()} == {"broken", "typo", "future", "deaf"}
+    assert {plugin.name for plugin in plugins.broken()} == {"broken", "leaves", "typo", "future", "deaf"}
 
 
 def test_its_options_are_shown_as_ours_are(installed: Any) -> None:
@@ -207,7 +209,7 @@ def test_a_run_whose_model_was_uninstalled_says_what_to_install(
     }
     segkit.run(config({"name": "cross_entropy"}, **tables))
     told = [line for line in capsys.readouterr().err.splitlines() if "is broken" in line]
-    assert [line.split("'")[1] for line in told] == ["broken", "deaf", "future", "typo"]
+    assert [line.split("'")[1] for line in told] == ["broken", "deaf", "future", "leaves", "typo"]
     assert told[1].startswith("segkit: plugin 'deaf' (segkit-deaf 0.3) is broken: there is no hook 'segkit_epoch_end'")
     assert segkit.load(folder, device="cpu").model.weight.shape[0] == 6
     shutil.rmtree(installed.folder / "segkit_pixel-0.3.dist-info")
