@@ -239,7 +239,10 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
 
 def group_in(group: str) -> re.Pattern[str]:
     """Return the regular expression whose first group is the value of ``{group}`` in a path."""
-    before, after = (re.escape(part).replace(r"\*", "[^/]*") for part in composed(group).split("{group}"))
+    before, after = (
+        re.sub(r"\\\[(.+?)\\\]", r"[\1]", re.escape(part)).replace(r"\*", "[^/]*?").replace(r"\?", "[^/]")
+        for part in composed(group).split("{group}")
+    )
     return re.compile(f"{before}([^/]+{'?' if after else ''}){after}")
 
 

@@ -5,87 +5,174 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from os.path import commonpath
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch.nn.functional import adaptive_avg_pool2d
+from numpy.typing import NDArray
 
 from segkit.data.read import file_of
-from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit_folder.layout import group_in
-from segkit_folder.splits import SPLIT_IN_A_NAME
+from segkit_folder.pairs import natural
+from segkit_folder.splits import SPLIT_IN_A_NAME, composed
 from segkit_init.judged import OF_A_DATE, is_format
 from segkit_init.questions import Answer, Question
 from segkit_init.text import options_text
+from segkit_readers.joined import places_of
 
-_MOST = 60  # pictures that are compared
-_SIDE = 16  # pixels of a thumbnail
+_MOST = 300  # pictures that are compared
 _MANY = 9  # groups, enough to divide into three splits
-_GROUP_WORDS = re.compile(  # words that name a group or a part of it
+_LONG = 4  # letters of an identifier; coordinates of a part are shorter
+_MOST_CUT = 3  # letters at the end of a name that may tell pictures of a group apart
+_GROUP = re.compile(  # words that name a group
     r"(?i)(?<![a-z])((patient|case|subject|person)[-_ ]?\w|(pat|subj|sub|study|volume|vol|series|specimen|slide|scene|"
-    r"sequence|seq|video|vid|film|clip|flight|plot|field|site|roi|patch|crop|tile|p|s|slice|frame|view)[-_ ]?\d)"
+    r"sequence|seq|video|vid|film|clip|flight|plot|field|site|p|s)[-_ ]?\d)"
 )
-_PACK = re.compile(r"(?i)(part|batch|chunk|data.?set)[-_ ]?\d+$")  # folder names that say nothing about groups
+_PART = re.compile(  # words that name a part of a group
+    r"(?i)(?<![a-z])((roi|patch|crop|tile|slice|frame|f|view|row|x|y)[-_ ]?\d|r\d+[-_ ]?c\d)"
+)
+_PACK = re.compile(r"(?i)(part|batch|chunk|data.?set|fold|class|label|type|grade)[-_ ]?\d+$")  # names of no group
+_DIGIT = re.compile(r"\d").search
+_SEPARATOR = re.compile(r"([_\-. ])")
 
 
-def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Question]:
+class _Way(NamedTuple):
+    """A way to group pictures.
+
+    Attributes:
+        rank: 0 if words name the groups, 1 if their pictures are alike, 2 if numbers suggest them, 3 if only names do.
+        pattern: as the option ``group`` takes it.
+        groups: the group of each picture.
+        text: what suggests the groups.
+    """
+
+    rank: int
+    pattern: str
+    groups: tuple[str, ...]
+    text: str
+
+    @property
+    def number(self) -> int:
+        """Number of groups."""
+        return len({*self.groups})
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last letters of names are left out, which may make blocks of a film."""
+        return self.pattern.endswith("?.")
+
+
+def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any], is_dealt: bool) -> Iterator[Question]:
     """Ask whether pictures form groups; where names or likeness say so, assume it, lest scores be too high.
 
-    Two groups cannot fill three splits: where names or likeness suggest two groups, ask whether they are groups.
+    Two groups cannot fill three splits: where names or likeness suggest two groups, ask whether they are groups. Where
+    folders or lists assign splits (``is_dealt`` is false), note groups that are in several.
     """
-    dealt = [data for name, data in scan.splits.items() if "val" not in options or name != "test"]
-    images = [(data, index, data.files(index)[0]) for data in dealt for index in range(len(data)) if data.files(index)]
-    paths = [path.relative_to(root).as_posix() if path.is_relative_to(root) else "" for *_, path in images]
-    pattern, is_numbered = _pattern(paths) if paths else ("", False)
-    if not pattern:
+    images = {
+        composed(place.relative_to(root).as_posix()): (name, index)
+        for name, data in scan.splits.items()
+        for index in range(len(data) if name != "test" or "val" not in options else 0)
+        for place in (places_of(file)[0] for file in data.files(index)[:1])
+        if place.is_relative_to(root)
+    }
+    paths = sorted(images, key=natural)
+    ways = _ways(scan, paths, [images[path] for path in paths], str(options.get("images"))) if paths else []
+    torn = {way: _torn(way.groups, [images[path][0] for path in paths]) for way in ways if way.rank < 2}
+    if not is_dealt:  # the first and last pictures of a split may be in blocks of others
+        ways = [way for way, number in torn.items() if number > way.number / 2 * way.is_cut]
+    if not ways:
         return
-    groups = _grouped(paths, pattern)
-    number, option = len({*groups}), {"group": pattern}
-    inside, between = _likeness([each[:2] for each in images], groups)
-    turned = {Path(name).name for issue in scan.errors if issue.kind == "turned_picture" for name in issue.files}
-    own = [group for path, group in zip(paths, groups, strict=True) if Path(path).stem in turned]
-    has_turned = number >= _MANY and 2 * len({*own}) <= len(own) > 0  # in one group, not in two
-    is_alike = 1 - between >= 2 * (1 - inside)  # pictures of a group are at least twice as alike as others
-    are_named = all(map(_GROUP_WORDS.search, paths))
-    is_sure = is_alike or has_turned or are_named or pattern.startswith("/") or pattern.endswith("#")  # dates, or pages
-    text = f"the names form {number} groups"
-    first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]]
-    text += f", one of them with {' and '.join(first[:2])}" if is_numbered or are_named else ""
-    text += ", and some hold one picture turned or mirrored" * has_turned
-    if is_alike:
-        text += f", and pictures correlate more within a group ({inside:.2f}) than across groups ({between:.2f})"
-    too_few = number < 3
-    if too_few and is_sure and "fractions" in options:
+    # the coarsest groups, of names alone the finest; and rather three than two
+    way = min(ways, key=lambda way: (way.rank, way.number < 3, way.number * (-1 if way.rank == 3 else 1)))
+    option = {"group": way.pattern}
+    first = [path for path, group in zip(paths, way.groups, strict=True) if group == way.groups[0]]
+    text = f"the names form {way.number} groups"
+    text += f", one of them with {' and '.join(first[:2])}" * (way.rank < 3) + way.text
+    if not is_dealt:
+        what = "if each is one patient, scene or film, the scores are of pictures like those that were trained on"
+        yield Question(f"{text}; {torn[way]} of these groups are in two splits: {what}")
+    elif way.number < 3 and way.rank < 2 and "fractions" in options:
         keep = Answer("yes: the pictures of a group stay in one split", option | {"fractions": [0.5, 0.5]})
         answers = [keep, Answer("no: single pictures are split at random")]
         yield Question(f"{text}: is each group one patient, scene or film?", answers)
-    elif is_sure or (is_numbered and not too_few):
-        text += ": " if is_sure else ": is each group one patient, scene or film? assumed yes: "
+    elif way.rank < 2 or (way.rank == 2 and way.number > 2):
+        text += ": " if way.rank < 2 else ": is each group one patient, scene or film? assumed yes: "
         yield Question(f"{text}every group stays in one split", [Answer("", option)])
     else:
         text += f": is each group one object, patient or film? then {options_text(option)} keeps it in one split"
         yield Question(text)
 
 
-def _pattern(paths: Sequence[str]) -> tuple[str, bool]:
-    """Return the finest pattern that groups the paths, as the option ``group`` takes it; "" if there is none.
+def _torn(groups: Sequence[str], splits: Sequence[str]) -> int:
+    """Return how many groups are in several splits."""
+    return sum(number > 1 for number in Counter(group for group, _ in {*zip(groups, splits, strict=True)}).values())
 
-    Also return whether the groups are two dates, or folders or files with numbered pictures.
+
+def _ways(scan: Scan, paths: Sequence[str], places: Sequence[tuple[str, int]], images: str) -> list[_Way]:
+    """Return the ways to group pictures; only the one of two dates if there is such.
+
+    Args:
+        scan: the scan, which has thumbnails of the pictures, and names of those that are turned copies of others.
+        paths: paths of the pictures below the root, in natural order.
+        places: split and index of each picture.
+        images: the option ``images``; folders that stand for ``{class}`` are no groups.
+    """
+    small = np.array([[*bytes.fromhex(scan.statistics[name][at].measured["duplicates"])] for name, at in places], float)
+    small -= small.mean(1, keepdims=True)
+    small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)  # [N,K], so that products correlate
+    turned = {Path(name).name for issue in scan.errors if issue.kind == "turned_picture" for name in issue.files}
+    own = [place for place, path in enumerate(paths) if Path(path).stem in turned]
+    classes, has_classes, _ = images.partition("{class}/")
+    seen = {tuple(_numbers(_grouped(paths, re.sub(r"{\w+}", "*", classes) + "{group}/")))} if has_classes else set()
+    dates, (simple, others) = _dates(paths), _patterns(paths)
+    found = []
+    for pattern in [dates] if dates else (*simple, *others):
+        groups = tuple(_grouped(paths, pattern))
+        number, key = len({*groups}), tuple(_numbers(groups))
+        if not 2 <= number <= len(groups) / 2 or key in seen:
+            continue
+        seen.add(key)
+        way = _Way(3, pattern, groups, "")
+        likeness, is_numbered = _likeness(small, groups), _numbered(paths, way)
+        has_turned = number >= _MANY and 2 * len({groups[place] for place in own}) <= len(own) > 0  # in one, not in two
+        is_sure = (bool(likeness) and (number > 2 or is_numbered)) or has_turned or pattern == dates
+        is_named = all(each.is_called(_GROUP) for each in _named(paths, pattern)) and not way.is_cut
+        rank = 0 if is_named else 1 if is_sure or pattern.endswith("#") else 2 if is_numbered else 3
+        if rank < 3 or (number > 2 and pattern in simple):
+            text = ", and some hold one picture turned or mirrored" * has_turned + likeness
+            found.append(way._replace(rank=rank, text=text))
+    return found
+
+
+def _patterns(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return simple patterns that may group the paths, as the option ``group`` takes them, and further ones.
+
+    The further ones take a folder, a word, all before a word that all names have, or all but the last letters.
     """
     shared = [part for part in commonpath([path.rpartition("/")[0] for path in paths]).split("/") if part]
     inside = "".join(SPLIT_IN_A_NAME.sub("*", part) + "/" for part in shared)  # match the test split too
     suffix = file_of(paths[0])[0].suffix
-    of_folders = (f"{inside}{{group}}/", f"{inside}{{group}}{suffix}#")
-    names = ("{group}_", f"{inside}{{group}}_", "{group}-", f"{inside}{{group}}-", "_{group}_", "{group}/")
-    found = {pattern: _grouped(paths, pattern) for pattern in (*names, *of_folders)}
-    dates = _dates(paths)
-    numbered = [dates] if dates else [each for each in of_folders if _numbered(paths, found[each], each.endswith("#"))]
-    fitting = {pattern: groups for pattern, groups in found.items() if 3 <= len({*groups}) <= len(groups) / 2}
-    return (*numbered, *sorted(fitting, key=lambda each: -len({*fitting[each]})), "")[0], bool(numbered)
+    simple = ["{group}_", f"{inside}{{group}}_", "{group}-", f"{inside}{{group}}-", "_{group}_", "{group}/"]
+    simple += [f"{inside}{{group}}/", f"{inside}{{group}}{suffix}#"]
+    depths = {path.count("/") - len(shared) for path in paths}
+    start = inside + "*/" * min(depths) if len(depths) == 1 else "/"
+    others = [f"{inside}{'*/' * depth}{{group}}/" for depth in range(1, min(depths))] + [f"/{{group}}{suffix}"]
+    names = [_SEPARATOR.split(file_of(path)[0].name) for path in paths]  # words and separators in turn
+    short = min(map(len, names))
+    before = start
+    for at in range(0, short - 2, 2):
+        words, marks = ("".join(sorted({name[place] for name in names})) for place in (at, at + 1))
+        others.append(f"{before}{{group}}{marks if len(marks) == 1 else f'[{marks}]'}")
+        if len(marks) > 1:
+            break
+        before += (words if words == names[0][at] else "*") + marks
+    for at in (*range(2, short - 2, 2), *range(-3, 1 - short, -2)):
+        middle = {"".join(name[at - 1 : at + 2]) for name in names}
+        others += [f"{start}{{group}}{text}" for text in middle if len(middle) == 1]
+    return simple, others + [f"{start}{{group}}{'?' * cut}." for cut in range(1, _MOST_CUT + 1)]
 
 
 def _dates(paths: Sequence[str]) -> str:
@@ -108,24 +195,71 @@ def _grouped(paths: Sequence[str], pattern: str) -> list[str]:
     return [match[1] for match in found if match] if all(found) else []
 
 
-def _numbered(paths: Sequence[str], groups: Sequence[str], are_files: bool) -> bool:
-    """Whether groups are numbered folders, or files, with numbered pictures in each, as for volumes and films."""
-    kinds = {(group, re.sub(r"\d+", "0", path)) for path, group in zip(paths, groups, strict=False)}
-    called = {re.sub(r"\d+", "0", group) for group in groups}
-    number = len({*groups})
+def _numbers(groups: Sequence[str]) -> list[int]:
+    """Return a number for each picture, the same in each group."""
+    number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    return [number[group] for group in groups]
+
+
+class _Named(NamedTuple):
+    """The name of a group in a path: the word before it, itself, and what follows it."""
+
+    before: str
+    group: str
+    after: str
+
+    def is_called(self, words: re.Pattern[str]) -> bool:
+        """Whether one of the words, with a number, is in the group's name or just before it."""
+        return any(found.end() > len(self.before) for found in words.finditer(self.before + self.group))
+
+
+def _named(paths: Sequence[str], pattern: str) -> Iterator[_Named]:
+    for path, match in zip(paths, map(group_in(pattern).search, paths), strict=True):
+        if match:
+            word = re.search(r"[^_\-. /]*[_\-. ]?$", path[: match.start(1)])
+            yield _Named(word[0] if word else "", match[1], path[match.end(1) :])
+
+
+def _numbered(paths: Sequence[str], way: _Way) -> bool:
+    """Whether groups are numbered folders, or files, with numbered pictures in each, as for volumes and films.
+
+    Or numbers in names, if the rest of these names repeats in other groups (1L and 1R) or names a part (1_tile_3).
+    """
+    groups, named = way.groups, [*_named(paths, way.pattern)]
     if any(map(_PACK.search, groups)):
         return False
-    return 2 <= number <= len(groups) / 2 >= len(kinds) and (are_files or 2 * len(called) <= number)
+    if way.pattern.endswith(("/", "#")):
+        kinds = {(group, re.sub(r"\d+", "0", path)) for path, group in zip(paths, groups, strict=True)}
+        called = {re.sub(r"\d+", "0", group) for group in groups}
+        return len(groups) / 2 >= len(kinds) and (way.pattern.endswith("#") or 2 * len(called) <= way.number)
+    if way.number < 3 or any(each.is_called(_PART) for each in named):
+        return False
+    if all(_PART.search(each.after) for each in named):
+        return True
+    if min(map(len, groups)) >= _LONG and all(map(_PART.search, paths)):  # an identifier after tile_3
+        return True
+    starts = {path[: -len(each.group + each.after)] for path, each in zip(paths, named, strict=True)}
+    is_cut = way.is_cut and any(each.after[0].isdigit() for each in named)  # any number has a last digit
+    has_digits = all(map(_DIGIT, groups))
+    return len(starts) == 1 and 2 * len({each.after for each in named}) <= len(named) and has_digits and not is_cut
 
 
-def _likeness(pictures: Sequence[tuple[Dataset, int]], groups: Sequence[str]) -> tuple[float, float]:
-    """Return the median correlation of two grey thumbnails of one group, and that of two different groups."""
+def _likeness(small: NDArray[np.float64], groups: Sequence[str]) -> str:
+    """Return text that pictures of a group are at least twice as alike as others, or "".
+
+    Compared are the median correlations of thumbnails; also that of pictures that follow each other, as in a film,
+    where groups are numbered parts of the sequence.
+    """
     common = {group for group, _ in Counter(groups).most_common(_MOST // 3)}
     chosen = [place for place, group in enumerate(groups) if group in common]
     chosen = chosen[:: -(-len(chosen) // _MOST)]
-    grey = [data[index].image.float().mean(0, keepdim=True) for data, index in (pictures[each] for each in chosen)]
-    thumbnails = torch.stack([adaptive_avg_pool2d(each, _SIDE).flatten() for each in grey])  # [N,256]
-    alike = np.nan_to_num(np.corrcoef(thumbnails.double().numpy())).reshape(len(chosen), -1)
-    same = np.array([[groups[one] == groups[other] for other in chosen] for one in chosen])
-    apart = ~np.eye(len(chosen), dtype=bool)
-    return float(np.median(alike[same & apart])), float(np.median(alike[~same & apart]))
+    alike, numbers = small[chosen] @ small[chosen].T, np.array(_numbers(groups))[chosen]
+    same, self = numbers[:, None] == numbers, np.eye(len(chosen), dtype=bool)
+    between, runs = float(np.median(alike[~same])), 1 + sum(one != other for one, other in pairwise(groups))
+    ways = {"within a group": alike[same & ~self]}
+    if runs == len({*groups}) and all(map(_DIGIT, groups)):
+        ways["with the next one"] = (small[1:] * small[:-1]).sum(1)
+    for where, those in ways.items():
+        if those.size and 1 - between >= 2 * (1 - (inside := float(np.median(those)))):
+            return f", and pictures correlate more {where} ({inside:.2f}) than across groups ({between:.2f})"
+    return ""

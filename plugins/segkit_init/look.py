@@ -78,8 +78,8 @@ def look(root: Path) -> Findings:
         masks += unseen
     options: dict[str, Any] = found.options
     is_dealt = "split_seed" in known and ("val" in options or first.is_dealt)
-    if is_dealt and "group" in known - options.keys():
-        found.ask(groups_asked(found.scan, Path(options["root"]).expanduser(), options))
+    if not is_dealt or "group" in known - options.keys():
+        found.ask(groups_asked(found.scan, Path(options["root"]).expanduser(), options, is_dealt))
     for _ in range(2):  # one issue of a file may hide another
         found.ask(issues_asked(found.scan, known))
     found.ask(images_asked(first.images) if masks else ())

@@ -451,6 +451,63 @@ def test_pictures_of_patients_stay_together_and_of_what_may_be_patients_are_aske
     assert dataset(place)["group"] == pattern
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("austin{0}_{1}_512", "{group}_"),
+        ("Brain_Training_{0:03}_slice_{1}", "images/Brain_Training_{group}_"),
+        ("Image_{0:02}{2}", "images/{group}?."),
+        ("north{0}_r0_c{1}", "{group}_"),
+        ("patch_{3}_{1}_by_2_L1TP_00205{0}_T1", "images/patch_*_*_by_2_L1TP_{group}_"),
+    ],
+)
+def test_parts_of_numbered_things_stay_together(
+    place: Path, capsys: pytest.CaptureFixture[str], name: str, pattern: str
+) -> None:
+    for number in range(18):
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            save(pixels, Path("data", side, f"{name.format(number // 3, number % 3, 'LMR'[number % 3], number)}.png"))
+    status, printed = init(capsys)
+    assert status == 0
+    assert "is each group one patient, scene or film? assumed yes" in " ".join(printed.split())
+    assert dataset(place)["group"] == pattern
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("{2}_{0:04}", "images/*_{group}."),
+        ("{2}/{0:04}", "/{group}.png"),
+        ("IMG_{0:04}{3}", "images/IMG_{group}[._]"),
+        ("{4:03}", "images/{group}?."),
+    ],
+)
+def test_pictures_that_are_alike_stay_together(
+    place: Path, capsys: pytest.CaptureFixture[str], name: str, pattern: str
+) -> None:
+    for number in range(30):
+        group, at = divmod(number, 2) if pattern != "images/{group}?." else (0, number)
+        wide = np.hstack([scene(100 + group)[0], scene(200 + group)[0]])  # [48,128,3]
+        picture, labels = wide[:, 2 * at : 2 * at + 64], scene(number)[1]
+        file = name.format(group, at, ("left", "right")[at % 2], ("", "_aug")[at % 2], number)
+        for side, pixels in (("images", picture), ("masks", labels)):
+            save(pixels, Path("data", side, f"{file}.png"))
+    status, printed = init(capsys, "--yes")
+    assert "pictures correlate more" in " ".join(printed.split())
+    assert (status, dataset(place)["group"]) == (0, pattern)
+
+
+def test_patients_in_two_folders_of_splits_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(15):
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            save(
+                pixels, Path("data", "val" if number % 3 == 1 else "train", side, f"patient{number // 3}_{number}.png")
+            )
+    status, printed = init(capsys)
+    assert (status, "group" in dataset(place)) == (0, False)
+    assert "; 5 of these groups are in two splits: if each is one patient" in " ".join(printed.split())
+
+
 def test_pictures_of_numbered_folders_stay_together(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(18):
         picture, labels = scene(number)
@@ -484,9 +541,8 @@ def test_two_numbered_folders_of_train_are_no_train_and_val(place: Path, capsys:
         path = f"data/Class{number % 2}/{('Train', 'Test')[number // 16]}"
         save(picture, Path(f"{path}/{number // 2}.png"))
         save(labels, Path(f"{path}/Label/{number // 2}_label.png"))
-    status, printed = init(capsys)
-    assert (status, dataset(place)["val"], "group" in dataset(place)) == (0, 0.15, False)
-    assert "the names form 2 groups" in printed
+    assert init(capsys)[0] == 0
+    assert (dataset(place)["val"], "group" in dataset(place)) == (0.15, False)
 
 
 def test_names_without_a_background_where_one_class_is_absent_are_told(
@@ -604,20 +660,16 @@ def test_pictures_of_folders_that_may_be_classes_or_cities_are_dealt_singly(
     assert 'then group = "images/{group}/" keeps' in (place / "mine.toml").read_text("utf-8").replace("\n#  ", "")
 
 
-@pytest.mark.parametrize(("end", "grouped"), [("", False), ("_0", True)])
-def test_mirrored_copies_stay_together_or_are_asked_about(
-    end: str, grouped: bool, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize(("end", "group"), [("", "images/{group}[._]"), ("_0", "{group}_")])
+def test_mirrored_copies_stay_together(end: str, group: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(10):
         for side, pixels in zip(("images", "masks"), scene(number), strict=True):
             save(pixels, Path("data", side, f"x{number}{end}.png"))
             save(np.ascontiguousarray(pixels[:, ::-1]), Path("data", side, f"x{number}_flip.png"))
             save(np.ascontiguousarray(np.rot90(pixels)), Path("data", side, f"x{number}_rot90.png"))
     status, printed = init(capsys)
-    assert status == (0 if grouped else 1)
+    assert (status, dataset(place)["group"]) == (0, group)
     assert "turned or mirrored" in printed
-    if grouped:
-        assert dataset(place)["group"] == "{group}_"
 
 
 def test_mirrored_copies_under_unrelated_names_are_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

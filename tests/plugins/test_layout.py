@@ -148,6 +148,15 @@ def test_a_list_in_another_form_of_unicode_names_the_same(tmp_path: Path) -> Non
     assert names(tmp_path, lists={"train": "all.txt"}) == ["\u00fc1"]
 
 
+@pytest.mark.parametrize(("group", "ends"), [("x_{group}?.", ("L", "R")), ("x_{group}[_.]", ("", "_flip"))])
+def test_a_group_may_end_before_any_letter_or_one_of_several(tmp_path: Path, group: str, ends: tuple[str, str]) -> None:
+    for number in range(3):
+        for end in ends:
+            put(tmp_path, f"images/x_{number}{end}.png", f"masks/x_{number}{end}.png")
+    val = [names(tmp_path, "val", group=group, folds=3, fold=fold) for fold in range(3)]
+    assert sorted(val) == [[f"x_{number}{end}" for end in ends] for number in range(3)]
+
+
 def test_a_group_in_two_folders_of_splits_is_refused(tmp_path: Path) -> None:
     for name in ("train/p1_1", "train/p2_1", "val/p2_2", "val/p3_1"):
         put(tmp_path, f"images/{name}.png", f"masks/{name}.png")
