@@ -41,6 +41,10 @@ _ODD = {
     ),
 }
 """Kind -> description of the unusual property, and what to do about it."""
+_WAYS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "declared_no_data": {"": {"data.no_data": "void"}},
+    "turned_image": {"these were drawn on the upright images": {}},
+}
 
 
 def about(
@@ -130,9 +134,8 @@ def _odd_files(splits: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]) ->
     usual = every[whites.index(is_white)][0]  # the first of the majority
     for split, those in splits.items():
         for kind, (what, advice) in _ODD.items():
-            ways = {"": {"data.no_data": "void"}} if kind == "declared_no_data" else {}
             if odd := [(name, found[kind]) for name, found in those if kind in found]:
-                yield replace(about(kind, split, odd, len(those), what, advice), ways=ways)
+                yield replace(about(kind, split, odd, len(those), what, advice), ways=_WAYS.get(kind, {}))
         if other := [(name, "") for name, found in those if ("white_zero" in found) != is_white]:
             what = f"have masks unlike that of {usual}: TIFFs whose 0 is white, or not"
             yield about("mixed_white_zero", split, other, len(those), what, "save all masks alike, as PNG", error=True)
