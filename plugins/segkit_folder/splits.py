@@ -27,7 +27,7 @@ _WORDS = {  # English, German and Dutch, French, Spanish, Italian, Portuguese, R
     "обучение обучающая тренировка тренировочная 训练 訓練 学習 훈련 학습",
     "val": "val valid validation dev validierung validierungs validatie validación validazione convalida validação "
     "валидация валидационная 验证 驗證 検証 검증",
-    "test": "test testing essai essais prueba pruebas prova teste тест тестовая 测试 測試 テスト 테스트",
+    "test": "test testing holdout essai essais prueba pruebas prova teste тест тестовая 测试 測試 テスト 테스트",
 }
 
 

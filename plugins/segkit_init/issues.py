@@ -13,6 +13,7 @@ from segkit.data.read import file_of
 from segkit.data.sample import RGB
 from segkit.data.scan import Scan
 from segkit.errors import Issue, first_few
+from segkit_folder.lists import unread_columns
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import colours_in
 from segkit_folder.splits import split_called, split_in
@@ -40,6 +41,9 @@ def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Questio
         yield Question(text, [Answer("", {"fractions": [0.7, 0.15, 0.15]})])
         root = Path(reading.options["root"]).expanduser()
         paths = [path.relative_to(root) for path in reading.images if path.is_relative_to(root)]
+        for column in unread_columns(root, {path.stem for path in paths}):
+            mend = Answer("yes: write train, val or test into this column, and run init again")
+            yield Question(f"{column} is not read: does it assign images to splits?", [Answer("no"), mend])
         beside: dict[Path, set[str]] = {}
         for folder in {folder for path in paths for folder in path.parents[:-1]}:
             beside.setdefault(folder.parent, set()).add(folder.name)

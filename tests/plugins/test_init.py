@@ -497,6 +497,62 @@ def test_pictures_that_are_alike_stay_together(
     assert (status, dataset(place)["group"]) == (0, pattern)
 
 
+@pytest.mark.parametrize(
+    ("file", "heading", "row"),
+    [
+        ("a.csv", "id,is_train", "{0},{1}"),
+        ("a.csv", "id,is_test", "{0},{2}"),
+        ("a.tsv", "id\tage\ttrain\ttest", "{0}\t20\t{1}\t{2}"),
+        ("a.json", "", '"{0}": "{3}"'),
+        ("a.json", "[", '{{"image": "images/{0}.png", "part": "{3}"}}'),
+    ],
+)
+def test_tables_that_mark_images_of_train_and_test(
+    place: Path, capsys: pytest.CaptureFixture[str], file: str, heading: str, row: str
+) -> None:
+    names = [f"{997 * number:05x}" for number in range(15)]
+    for number, name in enumerate(names):
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            save(pixels, Path("data", side, f"{name}.png"))
+    rows = [row.format(name, int(at < 11), int(at >= 11), ("train", "test")[at > 10]) for at, name in enumerate(names)]
+    if file.endswith("json"):
+        rows = [f"[{', '.join(rows)}]" if heading else f"{{{', '.join(rows)}}}"]
+    Path("data", file).write_text("\n".join((*([] if file.endswith("json") else [heading]), *rows)))
+    status, printed = init(capsys)
+    assert (status, dataset(place)["lists"]) == (0, file)
+    assert "9 train, 2 val, 4 test" in printed
+
+
+def test_a_column_of_folds_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs()
+    Path("data/a.csv").write_text(
+        "image,fold\n"
+        + "\n".join(f"{path.name},{at % 3}" for at, path in enumerate(sorted(Path("data/images").iterdir())))
+    )
+    status, printed = init(capsys)
+    assert status == 1
+    assert "? the column 'fold' of data/a.csv is not read: does it assign images to splits?" in " ".join(
+        printed.split()
+    )
+
+
+def test_images_that_exif_turns_and_masks_without_it_are_asked_about(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    for number in range(12):
+        picture, labels = scene(number)
+        save(labels, Path(f"data/masks/{number}.png"))
+        save(picture, path := Path(f"data/images/{number}.jpg"))
+        if number == 5:
+            Image.fromarray(picture).save(path, exif=turned)
+    status, printed = init(capsys)
+    assert status == 1
+    assert "by their EXIF orientation, which one of the two may lack: 5; if" in " ".join(printed.split())
+    assert "--yes: these were drawn on the upright images" in printed
+
+
 def test_patients_in_two_folders_of_splits_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(15):
         for side, pixels in zip(("images", "masks"), scene(number), strict=True):
