@@ -1,4 +1,4 @@
-"""COCO JSON: polygons and run-length encodings of objects, one file per split."""
+"""COCO JSON: polygons and run-length encodings of objects, or segments of panoptic masks; one file per split."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segkit.errors import DataError, Issue
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.data.read import opened
+from segkit.errors import DataError, Issue, LabelError
 from segkit_annotations import files
 from segkit_annotations.dataset import CROWD, AnnotatedImages
-from segkit_annotations.draw import Shape, numbers
+from segkit_annotations.draw import Shape, Size, numbers
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.rasterizer import Rule
 from segkit_folder.pairs import natural
@@ -24,7 +28,8 @@ class CocoDataset(AnnotatedImages):
     Lin et al., "Microsoft COCO: Common Objects in Context", arXiv 1405.0312; the format: cocodataset.org/#format-data.
     COCO does not order its objects; of two that overlap, the one with fewer pixels is mostly in front, like a window in
     front of its house. Groups drawn as one (``iscrowd``) have their objects' class, or are void with
-    ``class_map = {"* (crowd)" = "void"}``.
+    ``class_map = {"* (crowd)" = "void"}``. In a panoptic mask, red + 256 green + 65536 blue is the id of a segment, and
+    ``background = "void"`` is for pixels without one (Kirillov et al., "Panoptic Segmentation", arXiv 1801.00868).
     """
 
     rule: Rule = "smallest"
@@ -38,6 +43,14 @@ class CocoDataset(AnnotatedImages):
         called = _by_id(path, "categories", ((each["id"], files.text(each[key])) for each in categories))
         images = _by_id(path, "images", ((each["id"], str(each["file_name"])) for each in content["images"]))
         shapes: dict[str, list[Shape]] = {number: [] for number in images}
+        masks: dict[str, tuple[Path, Path]] = {}
+        if any("segments_info" in each for each in content["annotations"]):
+            near = (self.root, path.parent, path.with_suffix(""))  # masks in the last are the likeliest
+            there = {each.name: each for place in near for each in files.walk(place, "*.png")}
+            for each in content["annotations"]:
+                own = there.get(each["file_name"], path.with_suffix("") / each["file_name"])
+                masks[str(each["image_id"])] = own, path
+            content["annotations"] = [*_segments(content["annotations"])]
         for each in content["annotations"]:
             for field, part, known in (("category_id", "categories", called), ("image_id", "images", images)):
                 if str(each[field]) not in known:
@@ -53,14 +66,32 @@ class CocoDataset(AnnotatedImages):
         folder = path.stem.rpartition("_")[2]  # train2017 of instances_train2017.json
         for each in content["images"]:
             size = each.get("height"), each.get("width")
-            yield Record(str(each["file_name"]), shapes[str(each["id"])], size, folder=folder)
+            number = str(each["id"])
+            yield Record(str(each["file_name"]), shapes[number], size, folder=folder, sources=masks.get(number, ()))
+
+    def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
+        if len(entry.sources) > 1:
+            with opened(entry.sources[0]) as raster:
+                stored = np.atleast_3d(np.asarray(raster[...]))[..., :3]
+            ids = stored.astype(np.int64) @ (1, 256, 65536)[: stored.shape[2]]  # [H,W]
+            if not np.isin(ids, [each.data for each in entry.shapes]).any():
+                what, advice = "no pixel is of a segment that its JSON lists", "put the panoptic masks beside that JSON"
+                raise LabelError(Issue("segments", str(entry.sources[0]), what, advice, entry.sources[1].name))
+            entry = entry._replace(shapes=[each._replace(data=ids == each.data) for each in entry.shapes])
+        return super()._draw(entry, size)
+
+    @classmethod
+    def recognise(cls, root: Path) -> list[dict[str, str]]:
+        """See :func:`segkit.hookspecs.segkit_datasets`."""
+        rest = {"background": "void"} if any(map(_is_panoptic, cls._find(root))) else {}
+        return [each | rest for each in super().recognise(root)]
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
         keys = ('"file_name"', '"image_id"', '"supercategory"')
         found = [path for path in files.holding(root, "*.json", keys) if _FIRST.match(files.head(path))]
-        found = [path for path in found if not ("panoptic" in path.stem or '"segments_info"' in files.head(path))]
-        return [path for path in found if path.stem.startswith("instances")] or found
+        plain = [path for path in found if not _is_panoptic(path)]
+        return [path for path in plain if path.stem.startswith("instances")] or plain or found
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
@@ -73,6 +104,17 @@ class CocoDataset(AnnotatedImages):
         categories = [{"id": label, "name": name} for label, name in enumerate(("square", "triangle"))]
         content = {"images": images, "annotations": objects, "categories": categories}
         yield f"{split}/_annotations.coco.json", content
+
+
+def _is_panoptic(path: Path) -> bool:
+    return "panoptic" in path.stem or '"segments_info"' in files.head(path)
+
+
+def _segments(annotations: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield each segment of panoptic masks as an annotation of its own."""
+    for each in annotations:
+        for part in each["segments_info"]:
+            yield {**part, "image_id": each["image_id"], "segmentation": part["id"]}
 
 
 def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str, str]:
@@ -93,7 +135,7 @@ def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str,
 def _packed(each: dict[str, Any]) -> dict[str, Any]:
     """Keep only the needed keys of an annotation, with polygons as arrays: 100,000 whole ones would take gigabytes."""
     if "segmentation" not in each:
-        return each
+        return {key: value for key, value in each.items() if key not in ("area", "bbox")}
     outline = each["segmentation"]
     if isinstance(outline, list):
         outline = outline if not outline or isinstance(outline[0], list) else [outline]
@@ -102,7 +144,9 @@ def _packed(each: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape(label: str, outline: Any) -> Shape:
-    """Return a shape of one or more polygons, or of a run-length encoding, compressed or not."""
+    """Return a shape of one or more polygons, of a run-length encoding, compressed or not, or of a segment."""
+    if isinstance(outline, int):
+        return Shape(label, "bits", outline)  # the id of a segment, until it is drawn
     if isinstance(outline, Mapping):
         counts, (height, width) = outline["counts"], outline["size"]
         counts = _uncompressed(counts) if isinstance(counts, str) else counts

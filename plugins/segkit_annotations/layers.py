@@ -17,9 +17,9 @@ from segkit.errors import DataError, DataWarning, Issue, LabelError, first_few, 
 from segkit_annotations.dataset import NOT_SHOWN, AnnotatedImages
 from segkit_annotations.draw import Shape, Size
 from segkit_annotations.files import Drawn, Record
-from segkit_annotations.layers_in import numbered, recognised
+from segkit_annotations.layers_in import recognised
 from segkit_annotations.rasterizer import Rule
-from segkit_folder.pairs import LEFT_OUT, Found, Pattern, natural
+from segkit_folder.pairs import LEFT_OUT, Found, Pattern, natural, numbered
 
 Key = Callable[[Mapping[str, str]], tuple[str, ...]]
 _BESIDE = re.compile(r"\{(id|class)\}([^{}/*]+)\{(id|class)\}")

@@ -16,7 +16,7 @@ from segkit.data.read import opened
 from segkit.errors import DataError, LabelError
 from segkit_annotations import files
 from segkit_folder.masks import read_mask
-from segkit_folder.pairs import Pattern
+from segkit_folder.pairs import Pattern, numbered
 from segkit_folder.pictures import certain_parts
 from segkit_folder.propose import Proposal, propose_layout
 from segkit_folder.splits import SEVERAL, SUFFIXES, split_in
@@ -105,11 +105,6 @@ def _fits(name: str, ids: set[str], order: str) -> Iterator[tuple[str, str, str]
     ways = ways if order.startswith("{id}") else [(after, sep, before) for before, sep, after in reversed(ways)]
     known = [(id, rest, sep) for id, sep, rest in ways if numbered(id) in ids and rest and not rest.isdecimal()]
     yield from known[:1]
-
-
-def numbered(text: str) -> str:
-    """Remove leading zeros if a text is a number."""
-    return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
 def _by_bands(proposal: Proposal) -> dict[str, Any] | None:

@@ -48,8 +48,6 @@ REFUSED = {
     "segments.utils.export_dataset(dataset, 'semantic')",
     '"items" "label_id"': "of Datumaro; convert it to COCO with `datum convert -if datumaro -i FOLDER -f "
     "coco_instances`",
-    '"segments_info"': "COCO's panoptic format; convert it to PNG masks with "
-    "panopticapi/converters/panoptic2semantic_segmentation.py",
 }
 """Sign -> message for formats that are not read."""
 _LABELS = ("className", "class_name", "category_name", "category", "label", "tags", "name")

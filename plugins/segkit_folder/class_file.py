@@ -106,6 +106,8 @@ def _of_json(text: str) -> ClassFile | None:
     with suppress(ValueError, TypeError, AttributeError, RecursionError):
         content = json.loads(text)
         found = next((content[key] for key in ("classes", "labels", "categories") if key in content), content)
+        if found and all(isinstance(each, str) for each in found) and isinstance(found, list):
+            return ClassFile(found)
         if isinstance(found, dict):
             reverse = all(re.fullmatch(r"\d+|#\w{6}", name) for name in found)
             pairs = [(y, x) if reverse else (x, y) for x, y in found.items()]

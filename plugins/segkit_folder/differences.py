@@ -90,13 +90,27 @@ def _is_of_both(part: str) -> bool:
 
 
 def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> Iterator[list[tuple[str, str]]]:
-    """Yield two lists of (image pattern, mask pattern), most pairs in a sample of the images first: strict, then loose.
+    """Yield lists of (image pattern, mask pattern), most pairs in a sample of the images first: strict, then loose.
 
     Loose patterns have ``*`` for each number that an image and its mask do not share, if only a folder pairs them, and
-    for a folder of one of the two whose name the names of its files repeat.
+    for a folder of one of the two whose name the names of its files repeat. The last lists are of names whose numbers
+    have no leading zeros, if any has: img_0001 and mask_1.
     """
     places = [_place(root, path) for path in images]
     others = places if images is masks else [_place(root, path) for path in masks]
+    yield from _patterns(places, others)
+    plain = [*map(_without_zeros, places)], [*map(_without_zeros, others)]
+    if plain != (places, others):
+        yield from _patterns(*plain)
+
+
+def _without_zeros(place: _Place) -> _Place:
+    *folders, name = place.parts
+    return place._replace(parts=(*folders, re.sub(r"(?<!\d)0+(?=\d)", "", name)))
+
+
+def _patterns(places: Sequence[_Place], others: Sequence[_Place]) -> Iterator[list[tuple[str, str]]]:
+    """Yield the strict and the loose patterns of images and masks."""
     several = len({place.split for place in (*places, *others) if place.split}) > 1
     odd = {  # in val/7_train_id.png, train is part of the name that all masks have
         word

@@ -255,6 +255,11 @@ def _holds_pictures(folder: Path, others: Collection[Path]) -> bool:
     return folder not in others and any(name.lower().endswith(SUFFIXES) for names in listing(folder) for name in names)
 
 
+def numbered(text: str) -> str:
+    """Remove leading zeros if a text is a number."""
+    return text.lstrip("0") or "0" if text.isdecimal() else text
+
+
 def natural(path: str) -> list[Any]:
     """Return a sort key that compares digits as numbers (``2 < 10``), and as text where these are equal (1 and 01)."""
     found: list[Any] = []
@@ -337,6 +342,10 @@ def pair(
         return found
 
     images_of, masks_of = by_key(images), by_key(masks)
+    if images_of.keys() != masks_of.keys():  # numbers may be written as 1 and 0001
+        both = [{tuple(map(numbered, key)): those for key, those in each.items()} for each in (images_of, masks_of)]
+        are_unlike = [len(each) for each in both] == [len(images_of), len(masks_of)]
+        images_of, masks_of = both if are_unlike else (images_of, masks_of)
     issues: list[tuple[Found, Issue]] = []
     for those in (*images_of.values(), *masks_of.values()):
         what = "another file has the same name, so the pair is ambiguous"

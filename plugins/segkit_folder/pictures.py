@@ -90,7 +90,7 @@ def pictures_in(root: Path) -> Iterator[Path]:
         below = folder.relative_to(root).as_posix()
         for name in names if "*" not in below else ():
             suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-            if suffix in (*SUFFIXES, *CONTAINERS, *TABLES) and not re.search("[{}*]", name):
+            if suffix in (*SUFFIXES, *CONTAINERS, *TABLES) and "*" not in name:
                 path = path_in(folder, name)
                 if os.path.isfile(path):  # noqa: PTH113
                     kind = name[name.index(".") :].lower() if suffix in TABLES else suffix

@@ -19,7 +19,7 @@ from segkit_folder.differences import shared_ends as shared_ends
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
 from segkit_folder.pictures import MOST_FILES, pictures_in
-from segkit_folder.splits import SPLIT_IN_A_NAME, SPLIT_NAMES, split_called
+from segkit_folder.splits import SPLIT_IN_A_NAME, SPLIT_NAMES, split_called, split_in
 
 MOST_COLOURS = 4096  # colours that are counted in a picture
 MOST_OF_A_MASK = 256  # the most colours in a mask
@@ -191,9 +191,14 @@ def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
         if not is_apart or one.options["images"] == other.options["images"]:
             continue
         options = {side: _starred(one.options[side], other.options[side]) for side in ("images", "masks")}
+        texts = [options[side] for options in (one.options, other.options) for side in ("images", "masks")]
+        apart = [pair for pair in zip(*(text.split("/") for text in texts[::2]), strict=False) if len({*pair}) > 1]
+        if len(apart) == 1 and not any(map(split_in, apart[0])):  # a folder that both sides name, such as a place
+            named = [text.replace(apart[0][at // 2], "{folder}") for at, text in enumerate(texts)]
+            options = dict(zip(options, named, strict=False)) if named[:2] == named[2:] else options
         read = _read(root, options) if all(options.values()) else None
         least = min(len(each.layout.issues) for each in (one, other))  # else it has files of others too
-        if read and read.layout.masks == pairs and len(read.layout.issues) <= least:
+        if read and read.layout.masks.items() >= pairs.items() and len(read.layout.issues) <= least:
             return _joined(root, [read, *(each for each in ways if each not in (one, other))])
     return ways
 

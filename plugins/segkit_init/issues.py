@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from itertools import starmap
+from itertools import permutations, starmap
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ def _lost_splits_asked(
     """Ask whether splits are left out whose folders seem to hold masks.
 
     These folders have the name of the masks' folders, or a name that stands in folders of lacking splits alone and
-    files with the names of pictures there.
+    files with the names of files in another such folder, or in one of images.
 
     Args:
         root: the folder of the data set.
@@ -151,12 +151,13 @@ def _lost_splits_asked(
     images, masks = ({_kind(file_of(files[at])[0].parent) for files in every if files} for at in (0, -1))
     others, stems = set[str](), dict[Path, set[str]]()
     for folder, names in folders_in(root):
-        if not lacking & {*map(split_called, folder.relative_to(root).parts)}:
+        if split_in(folder.relative_to(root).as_posix()) not in lacking:
             others |= {_kind(folder)} if names else set()
         elif folder in unread:
             stems[folder] = {Path(name).stem for name in unread[folder]}
-    pictures = set[str]().union(*(found for folder, found in stems.items() if _kind(folder) in images))
-    kinds = masks | ({_kind(folder) for folder, found in stems.items() if found & pictures} - others)
+    sides = [one for one, other in permutations(stems, 2) if stems[one] & stems[other]]
+    sides = [folder for folder in sides if _kind(folder) not in others - images]
+    kinds = masks | ({*map(_kind, sides)} if len({*map(_kind, sides)}) > 1 else set())
     lost = sorted(folder.relative_to(root).as_posix() for folder in stems if _kind(folder) in kinds - images)
     if lost:
         text = f"nothing is read from {first_few(lost)}, which seem to hold masks"

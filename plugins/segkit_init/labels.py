@@ -13,6 +13,7 @@ from segkit_init.stored import COLOUR, JPEG_OFF, StoredLabels
 
 VOID = 255  # of VOC, Cityscapes and most others
 _MOST_IDS = 255  # labels that a config may list
+_ON_BLACK = 0.05  # share of all pixels; less may be unlabelled
 _MOST_NAMELESS = 64  # labels that count as classes without names and without a question
 
 Meaning = Mapping[int, int | None]
@@ -193,18 +194,23 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     mapped = dict(zip(names_of_colours, [*known, [*VOID_COLOUR]], strict=False))
     own: dict[str, Any] = {"classes": called, "colour_map": mapped}
     too_many = len(known) > _MOST_IDS
-    if too_many and not (stored.of_objects and has_background):
-        what = f"the masks hold {len(known):,} colours, and a config has at most {_MOST_IDS}"
+    are_on_black = stored.of_objects and has_background and stored.pixels[COLOUR] > _ON_BLACK * stored.pixels.total()
+    if (too_many or stored.of_objects) and not are_on_black:
+        what = f"the masks hold {len(known):,} colours" + f", and a config has at most {_MOST_IDS}" * too_many
         cause = "mostly, each object has its own colour, or the channels store numbers of classes and objects"
-        raise LabelError(f"{what}: {cause}; export one number or colour for all objects of a class")
-    if not stored.of_objects:
-        text = "what are the classes called, in both `classes` and `colour_map`? (void: unlabelled) "
-        return Question(f"{text}the masks hold colours", [Answer("", own)])
+        advice = "export one number or colour for all objects of a class"
+        each_class = "; if each colour is a class, list all in classes.txt, in lines such as 'cat 255 0 0'"
+        raise LabelError(f"{what}: {cause}; {advice}{'' if too_many else each_class}")
     each = Answer("each is a class", own)
     mend = Answer("export the class of each pixel: one colour or number for all objects of a class")
+    if not stored.of_objects:
+        text = "what are the classes called, in both `classes` and `colour_map`? (void: unlabelled) the masks hold "
+        if len(known) > _MOST_NAMELESS:
+            return Question(f"{text}{len(known)} colours: is each a class?", [each, mend])
+        return Question(f"{text}colours", [Answer("", own)])
     merged = Answer("objects of one class", {"classes": ["background", "object"], "threshold": 0.1})
     text = f"the masks hold {len(colours)} colours, as if each object had its own: what are these?"
-    return Question(text, [merged, mend if too_many else each] if has_background else [each, mend])
+    return Question(text, [merged, mend if too_many else each])
 
 
 def _made_up(count: int, has_background: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""Check that labels lie where images show something: not of other images, mirrored, or drawn on smaller copies."""
+"""Check that labels cover what images show: not of other images, mirrored, on smaller copies, or outlines alone."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _GAIN = 1.1  # times the contrast along the borders of labels
 _SURELY = 4  # times the deviation of the mean
 _CORNER = 0.6  # of height and width
 _CENTRE = 0.35
+_HALF_WIDE = 3  # pixels from the middle of a drawn line to its side
+_MOSTLY = 0.6  # share of masks; lines of objects at the edge of an image are open
 _WAYS: Mapping[str, Callable[..., Any]] = {
     "upside down": np.flipud,
     "from right to left": np.fliplr,
@@ -38,12 +40,15 @@ _OF_SQUARES: Mapping[str, Callable[..., Any]] = {
 
 
 def placed(scan: Scan) -> Iterator[Question]:
-    """Ask whether labels are placed right, where mirrored ones fit better, others as well, or all lie in one corner."""
+    """Ask whether labels are placed right, where mirrored ones fit better, others as well, or all lie in one corner.
+
+    Ask also whether closed lines are meant, or the areas inside.
+    """
     every = [(data, index) for data in scan.splits.values() for index in range(len(data))]
     usual = int(sum(scan.counts(split).shares for split in scan.splits).argmax())
     gains: dict[str, list[float]] = {}
     fits: list[list[float]] = []
-    boxes = []
+    boxes, lines = [], []
     previous = np.zeros((0, 0), np.int16)
     for data, index in every[:: -(-len(every) // _LOOKED_AT)]:
         with suppress(DataError):  # the scan reports it
@@ -58,8 +63,10 @@ def placed(scan: Scan) -> Iterator[Question]:
                 if _are_unlike(labels, previous, usual):
                     fits.append([_gain(labels, previous, image), _gain(labels, previous, image, _COARSE)])
             previous = labels
-            if (shown := np.argwhere((labels >= 0) & (labels != usual))).size:
+            covered = (labels >= 0) & (labels != usual)
+            if (shown := np.argwhere(covered)).size:
                 boxes.append(np.concatenate([shown.min(0), shown.max(0) + 1]) / (*labels.shape, *labels.shape))
+                lines.append(_are_closed_lines(covered))
     answers = Answer("yes"), Answer("no: correct the labels, and run init again")
     sure = {}
     for way, those in gains.items():
@@ -83,6 +90,21 @@ def placed(scan: Scan) -> Iterator[Question]:
         text = "the borders of the labels match edges in the images no better than those of other images do"
         texts.append(f"{text}: does each mask belong to its image?")
     yield from (Question(text, answers) for text in texts)
+    if len(lines) >= _FEWEST and np.mean(lines) >= _MOSTLY:
+        mend = Answer("no: fill them, in SciPy scipy.ndimage.binary_fill_holes(mask), and run init again")
+        text = "the masks hold closed lines alone, as if outlines were drawn: are the lines what is to be found?"
+        yield Question(text, [Answer("yes"), mend])
+
+
+def _are_closed_lines(covered: NDArray[np.bool_]) -> bool:
+    """Whether pixels form closed thin lines that do not meet: as many holes as parts, so that Euler's number is 0."""
+    cells = np.pad(covered, 1)
+    corners = np.stack([cells[:-1, :-1], cells[1:, 1:], cells[1:, :-1], cells[:-1, 1:]])  # of each 2 x 2 pixels
+    number = corners.sum(0)  # [H+1,W+1]
+    are_diagonal = (number == 2) & (corners[0] == corners[1])
+    for _ in range(_HALF_WIDE):
+        cells[1:-1, 1:-1] &= cells[:-2, 1:-1] & cells[2:, 1:-1] & cells[1:-1, :-2] & cells[1:-1, 2:]
+    return not cells.any() and bool((number == 1).sum() == (number == 3).sum() + 2 * are_diagonal.sum())
 
 
 def _are_unlike(labels: NDArray[np.int16], others: NDArray[np.int16], usual: int) -> bool:

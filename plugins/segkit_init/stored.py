@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -251,7 +251,7 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     few = _THIN * pixels.total()
     thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])
     once = sum(number == 1 for number in images.values())
-    of_objects = _count_up(sets, pixels) or (once >= 8 and 2 * once > len(images))
+    of_objects = _count_up(sets, pixels) or (once >= 8 and 2 * once > len(images)) or _have_numbers(sets)
     return StoredLabels(pixels, along, thin, of_objects, black_and_white * (images[255] == black_and_white))
 
 
@@ -279,6 +279,18 @@ def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int]) -> bool:
     varies = 2 * max(numbers.values(), default=0) <= in_order
     least = 5 if gaps else 3
     return len(numbers) >= least and varies and 20 * in_order >= 19 * max(5, sum(count for _, count in held))
+
+
+def _have_numbers(sets: Collection[frozenset[int]]) -> bool:
+    """Whether one channel of colours tells those of each mask apart, but not those of all, as numbers of objects do."""
+    every = frozenset[int]().union(*sets)
+    if len(sets) < 5 or min(every) < COLOUR or 3 * len(sets) > sum(map(len, sets)):
+        return False
+    for shift in (0, 8, 16):
+        own, *those = ({label >> shift & 255 for label in labels} for labels in (every, *sets))
+        if 2 * len(own) <= len(every) and [*map(len, those)] == [*map(len, sets)]:
+            return True
+    return False
 
 
 def _counted(mask: Labels) -> tuple[Labels, NDArray[np.int64]]:

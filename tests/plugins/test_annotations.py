@@ -363,6 +363,28 @@ def test_ids_may_be_text_on_one_side(tmp_path: Path) -> None:
     assert (dataset.classes, rows(dataset)[1]) == (("background", "n1", "n2", "n10"), "033300")
 
 
+def test_segments_of_panoptic_masks_have_the_classes_of_their_json(tmp_path: Path) -> None:
+    parts = [{"id": number, "category_id": category} for number, category in ((300, 3), (70_000, 1), (5, 3))]
+    coco(tmp_path, {"file_name": "a.png", "segments_info": parts})
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    content = (tmp_path / "c.json").read_text().replace('"a.png", "height"', '"a.jpg", "height"')
+    save(tmp_path / "annotations/panoptic.json", content)
+    (tmp_path / "c.json").unlink()
+    ids = np.zeros((5, 6), int)
+    ids[1], ids[2], ids[3] = 300, 70_000, 5
+    (tmp_path / "panoptic").mkdir()
+    Image.fromarray(np.dstack([ids & 255, ids >> 8 & 255, ids >> 16]).astype(np.uint8)).save(
+        tmp_path / "panoptic/a.png"
+    )
+    assert datasets["coco"].recognise(tmp_path) == [{"annotations": "annotations/panoptic.json", "background": "void"}]
+    dataset = one("coco", tmp_path, background="void")
+    assert dataset.classes == ("cat", "dog")
+    assert rows(dataset) == ["......", "111111", "000000", "111111", "......"]
+    picture(tmp_path / "panoptic/a.png")
+    with pytest.raises(LabelError, match="no pixel is of a segment that its JSON lists"):
+        dataset.mask(0)
+
+
 def test_a_coco_id_that_stands_for_two_names_is_refused(tmp_path: Path) -> None:
     names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     coco(tmp_path, cat(FLAT), categories=[*names, {"id": 1, "name": "bird"}])
@@ -1364,11 +1386,10 @@ def test_objects_without_a_polygon_and_formats_that_are_not_read_are_named(tmp_p
     rings = {"name": "cat", "polygon": {"paths": [XY, INNER_XY]}}
     save(tmp_path / "a.json", {**TOOLS["darwin 2"][1], "annotations": [rings]})
     assert rows(one("polygons", tmp_path))[1:3] == ["010100", "011100"]
-    for sign, told in (("segmentation_bitmap", "segments.utils.export_dataset"), ("segments_info", "panopticapi")):
-        save(tmp_path / "a.json", {"x": [{sign: 1}]})
-        with pytest.raises(DataError, match=rf"a\.json is .*{told}"):
-            one("polygons", tmp_path)
-        assert main(["init", str(tmp_path), "-o", str(tmp_path / "a.toml")]) == 2
+    save(tmp_path / "a.json", {"x": [{"segmentation_bitmap": 1}]})
+    with pytest.raises(DataError, match=r"a\.json is .*segments.utils.export_dataset"):
+        one("polygons", tmp_path)
+    assert main(["init", str(tmp_path), "-o", str(tmp_path / "a.toml")]) == 2
 
 
 def test_words_of_a_tool_in_files_of_other_formats_change_nothing(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_other_names_are_taken_as_they_are(names: list[str]) -> None:
         ("0 background\n1 cheetah\ndog\n", "line 3: 'dog'"),
         ("cheetah:224,64,64::\n\n# x\ndog\n", "line 4: 'dog'"),
         ("names:\n  - cat\n", "line 1: 'names:'"),
-        ('["cat",\n"dog"]', "line 1"),
+        ('["cat",\n"dog",]', "line 1"),
         ("- cat\n- dog\n", "line 1: '- cat'"),
         ("background, cat, dog", "line 1"),
         ("background,\ncat,\n", "line 1: 'background,'"),

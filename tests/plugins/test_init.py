@@ -171,6 +171,17 @@ def test_colours_that_count_up_may_be_objects(place: Path) -> None:
     assert len(second["colour_map"]) == 4
 
 
+def test_colours_that_hold_the_class_and_the_number_of_an_object_are_refused(place: Path) -> None:
+    random = np.random.default_rng(0)
+    codes = []
+    for _ in range(10):
+        classes = random.permutation(6)[:4].astype(np.uint8)[np.minimum(ROWS // 12, 3)]
+        order = {label: 20 * at for at, label in enumerate(np.unique(classes), 1)}
+        codes.append(np.dstack([classes * 10, classes, np.vectorize(order.get)(classes).astype(np.uint8)]))
+    with pytest.raises(LabelError, match=r"the channels store numbers of classes and objects; .* list all in classes"):
+        options(place, codes)
+
+
 def test_too_many_labels_for_a_config_are_refused(place: Path) -> None:
     tiles = [48 * number + np.arange(48, dtype=np.uint16).reshape(6, 8) for number in range(6)]
     with pytest.raises(LabelError, match=r"288 labels, up to 287, .* export the class of each pixel"):
@@ -962,6 +973,16 @@ def test_masks_of_val_in_a_folder_of_another_name_are_asked_about(
     assert (f"nothing is read from Val/{name}, which seem to hold masks" in printed) is asked
 
 
+def test_masks_of_a_test_split_in_folders_of_other_names_are_asked_about(place: Path) -> None:
+    pairs(12, "TrainData/image/{}.png", "TrainData/mask/{}.png")
+    for number in range(12, 16):
+        save(scene(number)[0], Path(f"data/TestData/cvc/imgs/{number}.png"))
+        save(scene(number)[1], Path(f"data/TestData/cvc/gts/{number}.png"))
+    asked = [each.text for each in look(Path("data")).questions if each.must]
+    assert len(asked) == 1
+    assert "nothing is read from TestData/cvc/gts, TestData/cvc/imgs, which seem to hold masks" in asked[0]
+
+
 def test_images_that_no_list_names_are_noted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs(14)
     Path("data/train.txt").write_text("".join(f"{number}\n" for number in range(9)))
@@ -1084,6 +1105,18 @@ def test_labels_that_do_not_lie_where_the_images_show_something_are_asked_about(
     assert len(asked) == (kind != "right")
 
 
+@pytest.mark.parametrize("are_filled", [False, True])
+def test_closed_lines_may_be_outlines_that_are_not_filled(place: Path, are_filled: bool) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        inside = np.pad(labels[2:-2, 2:-2] * (labels[4:, 2:-2] > 0) * (labels[:-4, 2:-2] > 0), 2)
+        inside[:, 2:-2] *= (labels[:, 4:] > 0) & (labels[:, :-4] > 0)
+        save(picture, Path(f"data/images/{number}.png"))
+        save(labels if are_filled else labels - inside, Path(f"data/masks/{number}.png"))
+    asked = [each.text for each in look(Path("data")).questions if each.must]
+    assert [text for text in asked if "closed lines" in text] == asked[: not are_filled]
+
+
 def test_a_table_of_pairs_comes_before_names_that_agree_by_chance(place: Path) -> None:
     rows = ["image,mask"]
     for number in range(12):
@@ -1201,7 +1234,7 @@ def test_three_pictures_are_needed_at_least(place: Path, capsys: pytest.CaptureF
 
 
 def test_more_colours_than_a_config_can_list_are_refused_unless_they_are_objects() -> None:
-    pixels = Counter({COLOUR | number: 300 - number for number in range(300)})  # black most often
+    pixels = Counter({COLOUR | number: 300 if number else 9000 for number in range(300)})  # black most often
     stored = StoredLabels(pixels, frozenset(), frozenset(), False, 0)
     with pytest.raises(LabelError, match="hold 300 colours, and a config has at most 255: mostly, each object"):
         question_of(stored)
@@ -2326,6 +2359,7 @@ def test_masks_smaller_than_their_images_are_scaled_and_cut_ones_refused(
         ("colours.json", '{"sea": [128, 64, 128], "mud (wet)": [70, 70, 70], "void": [0, 0, 142]}'),
         ("config.json", '{"labels": [{"color": [128, 64, 128], "readable": "sea"}, {"color": [70, 70, 70], '
          '"readable": "mud (wet)"}, {"color": [0, 0, 142], "readable": "void"}], "version": 1}'),
+        ("names.json", '["sea", "mud (wet)", "void"]'),
         ("deep/meta/gt_codes.tsv", "label\tGT_code\nsea\t0\nmud (wet)\t1\nvoid\t2\n"),
     ],
 )  # fmt: skip
@@ -2335,7 +2369,10 @@ def test_names_of_classes_as_json_and_tables_have_them(
     for number in range(12):
         picture, labels = scene(number)
         save(picture, Path(f"data/deep/images/{number}.png"))
-        save(RGB[labels] if {*"[#"} & {*content} else labels, Path(f"data/deep/masks/{number}.png"))
+        save(
+            RGB[labels] if "color" in content or "#" in content or "[1" in content else labels,
+            Path(f"data/deep/masks/{number}.png"),
+        )
     Path("data", file).parent.mkdir(parents=True, exist_ok=True)
     Path("data", file).write_text(content)
     assert init(capsys)[0] == 0

@@ -53,6 +53,7 @@ def both(root: Path, image: str, mask: str, numbers: tuple[str, ...] = NUMBERS) 
         ("{}/image.png", "{}/mask.png", ("{id}/image.png", "{id}/mask.png")),
         ("p{}/images/7.png", "p{}/masks/7.png", ("{id}/images/7.png", "{id}/masks/7.png")),
         ("i/a_{}.png", "m/Label_1{}_a_{}.png", ("i/a_{id}.png", "m/Label_*_a_{id}.png")),
+        ("i/b {{x}} {}.png", "m/b {{x}} {}.png", ("i", "m")),
         ("1{}/c/1{}_c_{}.png", "1{}/m/1{}_m_{}.png", ("{folder}/c/{id}_c_{part}.png", "{folder}/m/{id}_m_{part}.png")),
     ],
 )  # fmt: skip
@@ -64,6 +65,25 @@ def test_what_differs_in_the_names_is_a_pattern_that_reads_them(
     assert (found.options, found.pairs, len(found.layout.issues)) == ({"images": options[0], "masks": options[1]}, 3, 0)
     dataset = FolderDataset(tmp_path, "train", ["a", "b"], **found.options, fractions=[1, 0, 0])
     assert [dataset.mask(index).unique().tolist() for index in range(3)] == [[0, 1]] * 3
+
+
+def test_numbers_may_have_leading_zeros_on_one_side_alone(tmp_path: Path) -> None:
+    numbers = range(8, 12)
+    photographs(tmp_path, *(f"images/img_{number:04}.jpg" for number in numbers))
+    masks(tmp_path, *(f"masks/mask_{number}.png" for number in numbers))
+    found = propose_layout(tmp_path)
+    assert [each.options for each in found] == [{"images": "images/img_{id}.jpg", "masks": "masks/mask_{id}.png"}]
+    assert {int(a.stem[4:]) - int(b.stem[5:]) for a, b in found[0].layout.masks.items()} == {0}
+    photographs(tmp_path, "images/img_8.jpg")  # which of two numbers 8 is meant?
+    assert [each.pairs for each in propose_layout(tmp_path)] == [1]  # of equal names
+
+
+def test_folders_that_both_paths_name_in_other_depths_are_one_placeholder(tmp_path: Path) -> None:
+    for place in ("1311_30", "1417_32", "1700_31"):
+        both(tmp_path, f"a/10N/{place}/SR/2018-{{}}-01.png", f"labels/{place}/L/R/10N-122/10N-122-2018_{{}}_01.png")
+    folders = {"images": "a/10N/{folder}/SR/2018-{id}-01.png"}
+    folders["masks"] = "labels/{folder}/L/R/10N-122/10N-122-2018_{id}_01.png"
+    assert [(each.options, each.pairs) for each in propose_layout(tmp_path)] == [(folders, 9)]
 
 
 def test_other_pictures_of_a_series_hide_no_partner(tmp_path: Path) -> None:
