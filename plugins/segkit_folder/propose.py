@@ -18,6 +18,7 @@ from segkit_folder.differences import patterns_of, starred
 from segkit_folder.differences import shared_ends as shared_ends
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
+from segkit_folder.masks import AT_ENDS
 from segkit_folder.pictures import MOST_FILES, pictures_in
 from segkit_folder.splits import SPLIT_IN_A_NAME, SPLIT_NAMES, split_called, split_in
 
@@ -62,8 +63,10 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
     """
     every = [*islice(pictures_in(root), MOST_FILES)]
     found: list[Proposal] = []
+    masks = set[Path]()
     for patterns in patterns_of(root, images or every, every):
         ways = [_split_by_names(root, way) for way in _likely(root, _counted(root, patterns))]
+        ways = [way for way in ways if 2 * len(masks & way.layout.masks.keys()) <= way.pairs]  # masks are no images
         found = ways if ways and (not found or ways[0].pairs > found[0].pairs) else found
         read = {path for one in found for path in one.layout.masks}
         masks = {path for one in found for path in one.layout.masks.values()}
@@ -150,7 +153,7 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
         if 5 * proposal.pairs < found[0].pairs or (word_score := _word_score(proposal.options)) == -2:
             continue
         pairs = [*proposal.layout.masks.items()]
-        seen = [[*map(colours, pair)] for pair in pairs[:: -(-len(pairs) // MOST_SEEN)]]
+        seen = [(colours(one), colours(other, True)) for one, other in pairs[:: -(-len(pairs) // MOST_SEEN)]]
         likely = [
             (word_score > 0 or (image or MOST_COLOURS) >= (mask or 0)) and (mask or 0) <= MOST_OF_A_MASK
             for image, mask in seen
@@ -218,16 +221,20 @@ def _word_score(options: Mapping[str, Any]) -> int:
     return of_masks[1] - of_masks[0] + of_images[0] - of_images[1]
 
 
-def colours_in(path: Path) -> int | None:
+def colours_in(path: Path, is_mask: bool = False) -> int | None:
     """Return the number of colours in a picture, at most :data:`MOST_COLOURS`; None if it cannot be read.
 
-    A picture with fractional values has :data:`MOST_COLOURS`, because labels are whole numbers.
+    A picture with fractional values has :data:`MOST_COLOURS`, because labels are whole numbers. As a mask
+    (``is_mask``), an object cut out of a photograph has the values of its alpha.
     """
     try:
         with opened(path) as raster:
             stored = np.asarray(raster[...])
     except DataError:
         return None
+    if is_mask and stored.shape[2:] == (4,) and stored.dtype == np.uint8 and np.ptp(stored[..., 3]):
+        ends = np.isin(stored[..., 3], (0, 255)).mean()
+        stored = stored[..., 3] if ends > AT_ENDS else stored
     step = -(-max(stored.shape[:2]) // SIDE_LOOKED_AT)
     bands = np.atleast_3d(stored)[::step, ::step, :3]  # [h,w,at most 3]
     if bands.dtype == np.uint8:  # each colour as one number: much faster

@@ -78,6 +78,25 @@ def test_numbers_may_have_leading_zeros_on_one_side_alone(tmp_path: Path) -> Non
     assert [each.pairs for each in propose_layout(tmp_path)] == [1]  # of equal names
 
 
+def test_masks_of_many_experts_are_no_images_of_those_in_another_folder(tmp_path: Path) -> None:
+    for place in ("Glaucoma", "Normal"):
+        for number in NUMBERS:
+            photographs(tmp_path, f"{place}/Im{number}.bmp")
+            masks(tmp_path, *(f"{place}/Im{number}-exp{expert}.bmp" for expert in range(1, 6)))
+    found = [each.options for each in propose_layout(tmp_path)]
+    sides = {"images": "{folder}/{id}.bmp"}
+    assert found == [sides | {"masks": f"{{folder}}/{{id}}-exp{expert}.bmp"} for expert in range(1, 6)]
+
+
+def test_what_is_cut_out_of_a_photograph_of_the_same_name_is_a_mask(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"{number}.jpg" for number in NUMBERS))
+    for number in NUMBERS:
+        cut = RANDOM.integers(0, 256, (32, 32, 4), np.uint8)
+        cut[..., 3] = 255 * (cut[..., 3] > 99)
+        Image.fromarray(cut).save(tmp_path / f"{number}.png")
+    assert [each.options for each in propose_layout(tmp_path)] == [{"images": "{id}.jpg", "masks": "{id}.png"}]
+
+
 def test_folders_that_both_paths_name_in_other_depths_are_one_placeholder(tmp_path: Path) -> None:
     for place in ("1311_30", "1417_32", "1700_31"):
         both(tmp_path, f"a/10N/{place}/SR/2018-{{}}-01.png", f"labels/{place}/L/R/10N-122/10N-122-2018_{{}}_01.png")
