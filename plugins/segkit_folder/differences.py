@@ -144,7 +144,7 @@ def _patterns(places: Sequence[_Place], others: Sequence[_Place]) -> Iterator[li
             for key, cores in _differences(place, other, several, odd, is_loose):
                 votes[key].append((place, other, cores))
         voters = {key: len({place.path for place, _, _ in those}) for key, those in votes.items()}
-        least = max(max(voters.values(), default=0) / 8, 1 if len(places) <= 2 else 2)
+        least = max(max(voters.values(), default=0) / 6, 1 if len(places) <= 2 else 2)
         ranked = sorted((key for key in votes if voters[key] >= least), key=lambda key: -voters[key])
         ways = [each for key in ranked for way in (True, False) for each in _written(key, votes[key], way)]
         yield [*dict.fromkeys(way for images, masks in ways for way in ((images, masks), (masks, images)))]

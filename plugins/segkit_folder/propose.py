@@ -194,16 +194,29 @@ def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
         if not is_apart or one.options["images"] == other.options["images"]:
             continue
         options = {side: _starred(one.options[side], other.options[side]) for side in ("images", "masks")}
-        texts = [options[side] for options in (one.options, other.options) for side in ("images", "masks")]
-        apart = [pair for pair in zip(*(text.split("/") for text in texts[::2]), strict=False) if len({*pair}) > 1]
-        if len(apart) == 1 and not any(map(split_in, apart[0])):  # a folder that both sides name, such as a place
-            named = [text.replace(apart[0][at // 2], "{folder}") for at, text in enumerate(texts)]
-            options = dict(zip(options, named, strict=False)) if named[:2] == named[2:] else options
+        if named := _with_folder(one.options, other.options):
+            options = named
         read = _read(root, options) if all(options.values()) else None
         least = min(len(each.layout.issues) for each in (one, other))  # else it has files of others too
-        if read and read.layout.masks.items() >= pairs.items() and len(read.layout.issues) <= least:
+        masks = read.layout.masks if read else {}
+        is_whole = pairs.items() <= masks.items() and (named or len(pairs) == len(masks))
+        if read and is_whole and len(read.layout.issues) <= least:
             return _joined(root, [read, *(each for each in ways if each not in (one, other))])
     return ways
+
+
+def _with_folder(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    """Return the options with {folder} for a folder, such as a place, that both sides of each way name; else {}."""
+    apart = [
+        pair for pair in zip(one["images"].split("/"), other["images"].split("/"), strict=False) if len({*pair}) > 1
+    ]
+    if len(apart) != 1 or any("{" in name or split_in(name) for name in apart[0]):
+        return {}
+    ways = [
+        {side: text.replace(name, "{folder}") for side, text in way.items()}
+        for way, name in zip((one, other), apart[0], strict=True)
+    ]
+    return ways[0] if ways[0] == ways[1] else {}
 
 
 def _starred(one: str, other: str) -> str:
