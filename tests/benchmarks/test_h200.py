@@ -29,15 +29,15 @@ sys.exit(int(sys.argv[3]))
 """
 
 
-def part(h200: ModuleType, name: str, sleep: float = 0, status: int = 0) -> object:
-    return h200.Part(name, 5, "fast", [sys.executable, "-c", WRITES, "{rows}", str(sleep), str(status)])
+def part(h200: ModuleType, name: str, sleep: float = 0, status: int = 0, most: int = 60) -> object:
+    return h200.Part(name, most, "fast", [sys.executable, "-c", WRITES, "{rows}", str(sleep), str(status)])
 
 
 def test_a_part_out_of_time_keeps_its_lines_and_is_run_again(
     h200: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "rows.jsonl"
-    every = [part(h200, "good"), part(h200, "bad", status=3), part(h200, "slow", sleep=60)]
+    every = [part(h200, "good"), part(h200, "bad", status=3), part(h200, "slow", sleep=600, most=5)]
     monkeypatch.setattr(h200, "parts", lambda *_: every)
     monkeypatch.setattr(h200, "Part", None)  # no other is made
     how = ["--root", str(tmp_path), "--json", str(file)]

@@ -34,7 +34,7 @@ def test_there_is_one_command_to_try_it_and_one_to_test_it() -> None:
     commands = re.findall(r"^    (python3 -m venv .*)$", README.read_text("utf-8"), re.MULTILINE)
     assert [command.rpartition(" && ")[2] for command in commands] == [
         "segkit run examples/quickstart.toml",
-        'python -m pytest -m "not gpu and not slow"',
+        'python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not gpu and not slow"',
     ]
 
 
