@@ -60,7 +60,7 @@ samples = 0
 
 NURSERY = """
 import faulthandler, gc, json, os, signal, sys
-import segkit.runs, torch._dynamo, segkit_losses, segkit_shapes.dataset
+import segkit.runs, timm.utils, torch._dynamo, segkit_losses, segkit_shapes.dataset
 from segkit import datasets, losses, metrics, models
 from segkit.cli import main
 
@@ -74,6 +74,9 @@ for line in sys.stdin:
     if "wait" in order:
         status = os.waitpid(order["wait"], 0)[1]
         print(os.waitstatus_to_exitcode(status), flush=True)
+        continue
+    if "import" in order:
+        print(__import__(order["import"]), flush=True)
         continue
     pid = os.fork()
     if pid == 0:
@@ -263,6 +266,10 @@ class Place:
             self.start(*arguments, before=code, env={**there, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **options)
             for rank in range(size)
         ]
+
+    def import_before(self, module: str) -> None:
+        """Import what runs would import one by one, as the nursery did with what every run needs."""
+        ask(self.nursery, {"import": module})
 
     def run_together(self, size: int, *arguments: str, **options: Any) -> list[Process]:
         """Start a run in several processes, all of which must end well."""

@@ -276,6 +276,7 @@ class Added(Pixels):
 def test_metrics_of_others_are_merged_or_seen_by_all(place: Any) -> None:
     """What cannot be merged, such as torchmetrics', is shown everything in each process."""
     (place.folder / "counting.py").write_text(COUNTING)
+    place.import_before("torchmetrics.classification")
     code = """
 sys.path.insert(0, os.getcwd())
 from counting import Added, Count, Merged, Pixels
