@@ -190,6 +190,7 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
     found = Pattern(Path(own["root"]).expanduser(), texts[0]).files()
     if any(BLANK.search(word) for each in found for word in each.values.values()):
         return
+    split_of = {files[0]: split for split, those in reading.files.items() for files in those}
     empty = {image: not mask.any() for image, mask in reading.looked.items()}
     for word in [each for each in ("folder", "folder2") if all(text.count(f"{{{each}}}") == 1 for text in texts)]:
         folders = Counter(each.values[word] for each in found)
@@ -198,7 +199,9 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
         are_words &= not any(map(is_format, folders))  # of copies in several formats
         seen = [(each.values[word], empty[each.path]) for each in found if each.path in empty]
         blank = {name for name, _ in seen} - {name for name, is_empty in seen if not is_empty}
-        if 2 <= len(folders) <= _MOST_CLASSES and min(folders.values()) > 1 and are_words and not blank:
+        in_splits = {(each.values[word], split_of[each.path]) for each in found if each.path in split_of}
+        are_films = len(reading.files) > 1 and len(in_splits) == len(folders)  # each whole in one split
+        if 2 <= len(folders) <= _MOST_CLASSES and min(folders.values()) > 1 and are_words and not (blank or are_films):
             classes = {side: str(text).replace(f"{{{word}}}", "{class}") for side, text in sides.items()}
             yield Reading("layers", {**own, **classes}, False)
             return

@@ -534,6 +534,20 @@ def test_tables_that_mark_images_of_train_and_test(
     assert "9 train, 2 val, 4 test" in printed
 
 
+def test_folders_that_lists_assign_to_splits_are_films_and_no_classes(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        film = ("bear", "boat", "camel", "dog")[number // 3]
+        save(picture, Path(f"data/images/{film}/{number % 3:05}.png"))
+        save(labels, Path(f"data/masks/{film}/{number % 3:05}.png"))
+    Path("data/train.txt").write_text("bear\nboat\ndog\n")
+    Path("data/val.txt").write_text("camel\n")
+    assert init(capsys)[0] == 0
+    assert (dataset(place)["name"], dataset(place)["lists"]) == ("folder", "{split}.txt")
+
+
 def test_a_column_of_folds_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs()
     Path("data/a.csv").write_text(
