@@ -175,7 +175,9 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
             number, called = sum(map(len, own.values())), {*()}.union(*own.values())
             are_ids, are_classes = stems >= {*own}, stems >= called
             if are_ids and not (called == stems != {*own}):  # folders called 0, 1, 2 of images called 0 to 9
-                yield folder / "{id}", place / "{id}/*", number > len(own)
+                uncounted = {_COUNTED.sub("", name) for name in called}
+                are_words = 1 < len(uncounted) == len(called) <= min(_MOST_CLASSES, number // 2)  # that come again
+                yield folder / "{id}", place / ("{id}/{class}" if are_words else "{id}/*"), number > len(own)
             if are_classes and (called == stems or not are_ids):
                 yield folder / "{id}", place / "{class}/{id}", number > len(called)
 

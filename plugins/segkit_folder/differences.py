@@ -29,6 +29,7 @@ MOST_PARTNERS = 12  # candidates per image, those with the most in common
 _PART = re.compile(r"(\.\w+#)")  # separates the name of a file from the name of a picture in it
 _NUMBER = re.compile(r"[^\W_]*(?:\d[^\W\d_]+\d|[^\W\d_]\d+[^\W\d_])[^\W_]*|\d+")  # also in hashes and times: 0ade7
 
+_BESIDE = "\2"  # begins what follows a folder's name within the name of a file
 _SAME = "\0"  # stands for the last word that two paths share, in a folder that only one of them has
 
 
@@ -166,6 +167,10 @@ def _differences(
         ]
         for place, split_parts in zip((one, other), apart, strict=True)
     ]
+    for flat, deep in (rows, rows[::-1]):  # a_1.png and a/1.jpg
+        folder = deep[-2] if len(deep) > 1 and deep[-2] not in flat else _SAME
+        if re.match(rf"{re.escape(folder)}[_\-. ]", flat[-1]) and not deep[-1].startswith(folder):
+            flat[-1:] = [folder, _BESIDE + flat[-1][len(folder) :]]
     in_one_folder, names = rows[0][:-1] == rows[1][:-1], (rows[0][-1], rows[1][-1])
     if in_one_folder and names[0] != names[1] and len({re.sub(r"\d+", "0", name) for name in names}) == 1:
         return  # two pictures of the same series
@@ -280,7 +285,7 @@ def _written(
             texts.insert(number, "{split}")
         paths = [(one, other)[side].path for one, other, _ in votes]
         suffixes = {"" if file_of(path)[1] else path.suffix for path in paths}
-        text = re.sub(rf"/{_PART.pattern}/", r"\1", "/".join(texts))
+        text = re.sub(rf"/{_PART.pattern}/", r"\1", "/".join(texts)).replace(f"/{_BESIDE}", "")
         written.append(text + (suffixes.pop() if len({each.lower() for each in suffixes}) == 1 else ""))
     folders = [re.sub(r"(/\{split\})?/\{id\}(\.\w+)?$", "", text) for text in written]
     ways = []

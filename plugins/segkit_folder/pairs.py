@@ -28,7 +28,6 @@ from segkit_folder.splits import (
 )
 from segkit_readers.joined import places_of
 
-_SYSTEM = ("thumbs.db", "desktop.ini")  # Windows creates these in any folder
 _TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")
 _DIGITS = re.compile(r"([0-9]+)")
 BLANK = re.compile(
@@ -93,6 +92,8 @@ class Pattern:
         parts = [*files.strip("/").split("/"), "{id}" + suffix] if self.is_folder else files.strip("/").split("/")
         last = len(parts) - 1
         fixed = next((number for number, part in enumerate(parts) if _TOKEN.search(part)), last)
+        while fixed and not (text.isascii() or root.joinpath(*parts[:fixed]).exists()):
+            fixed -= 1  # macOS stores such names in another Unicode form
         base = root.joinpath("/" if text.startswith("/") else "", *parts[:fixed])
         self.base = Path(os.path.normpath(base))  # resolves "..", because it is compared with folders
         self.parts, self.inside = [composed(part) for part in parts[fixed:]], inside and f"#{composed(inside)}"
@@ -200,7 +201,7 @@ class Pattern:
             pictures += [str(place / name) for name in inside if whole and _holds_pictures(place / name, folders)]
             for name in beside:
                 suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-                if name in files.get(str(place), ()) or name.lower() in _SYSTEM:
+                if name in files.get(str(place), ()):
                     continue
                 if suffix in SUFFIXES:
                     pictures.append(str(place / name))
@@ -335,10 +336,18 @@ def pair(
         shared: the placeholders whose values must be the same for an image and its mask.
     """
 
+    beside = re.search(r"\{(\w+)\}([^{}/*]+)\{(?!\1\})(\w+)\}", of.text)  # a_b_7 may be a and b_7, or a_b and 7
+
+    def key_of(values: Mapping[str, str]) -> tuple[str, ...]:
+        key = {word: values[word] for word in shared}
+        if beside and beside[1] in key and beside[3] in key:
+            key[beside[3]] = key.pop(beside[1]) + beside[2] + key[beside[3]]
+        return tuple(key.values())
+
     def by_key(files: Sequence[Found]) -> dict[tuple[str, ...], list[Found]]:
         found: dict[tuple[str, ...], list[Found]] = {}
         for each in files:
-            found.setdefault(tuple(each.values[word] for word in shared), []).append(each)
+            found.setdefault(key_of(each.values), []).append(each)
         return found
 
     images_of, masks_of = by_key(images), by_key(masks)
@@ -364,7 +373,7 @@ def pair(
     known = {mask.path for mask in masks}
     others = [mask for mask in (of.files(ignore_case=True) if without_mask else ()) if mask.path not in known]
     lonely = [*(those[0] for those in masks_of.values() if len(those) == 1), *others]
-    lowered = {"/".join(each.values[word] for word in shared).casefold(): each.path for each in lonely}
+    lowered = {"/".join(key_of(each.values)).casefold(): each.path for each in lonely}
     explained, are_blank = set(), all(BLANK.search(str(image.path)) for _, image in without_mask)
     blank: dict[str, dict[str, Any]] = {"they show only the first class": {"blank_unpaired": True}}
     ways = blank | LEFT_OUT if are_blank else LEFT_OUT | blank

@@ -21,10 +21,11 @@ from segkit_folder.splits import CONTAINERS, SEVERAL, SUFFIXES, TABLES
 MOST_SEEN = 5  # files of one type that are opened
 LEAST_SIDE = 8  # pixels; a shorter axis is the channel axis
 MOST_FILES = 50_000  # pictures that are considered
+_SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")  # Windows and macOS add these to folders and archives
 _SETTLED = 3_000_000_000  # nanoseconds
 
 Listing = tuple[tuple[str, ...], tuple[str, ...]]
-"""The sorted names of the subfolders and of the files in a folder, without hidden ones."""
+"""The sorted names of the subfolders and of the files in a folder, without hidden ones and those of the system."""
 
 
 def version_of(path: str | Path) -> object:
@@ -50,7 +51,8 @@ def listing(folder: str | Path) -> Listing:
 @lru_cache(1 << 16)
 def _listing(folder: str, version: object) -> Listing:
     with os.scandir(folder) as entries:
-        are_folders = {each.name: each.is_dir() for each in entries if each.name[0] != "."}
+        shown = [each for each in entries if each.name[0] != "." and each.name.lower() not in _SYSTEM]
+        are_folders = {each.name: each.is_dir() for each in shown}
     folders, files = (tuple(sorted(name for name in are_folders if are_folders[name] is of)) for of in (True, False))
     return folders, files
 

@@ -158,7 +158,7 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
             (word_score > 0 or (image or MOST_COLOURS) >= (mask or 0)) and (mask or 0) <= MOST_OF_A_MASK
             for image, mask in seen
         ]
-        rich = [word_score == 2 or (image or MOST_COLOURS) > MOST_OF_A_MASK // 4 for image, _ in seen]
+        rich = [word_score == 2 or (image or MOST_COLOURS) > MOST_OF_A_MASK // 8 for image, _ in seen]
         if not any(rich) and _OF_MASKS.search(proposal.options["images"]):
             continue
         rank = 2 + (2 * sum(rich) > len(seen)) if 4 * sum(likely) >= 3 * len(seen) else word_score > 0
@@ -196,12 +196,15 @@ def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
         options = {side: _starred(one.options[side], other.options[side]) for side in ("images", "masks")}
         if named := _with_folder(one.options, other.options):
             options = named
-        read = _read(root, options) if all(options.values()) else None
+        if not (read := _read(root, options) if all(options.values()) else None):
+            continue
+        masks = read.layout.masks
         least = min(len(each.layout.issues) for each in (one, other))  # else it has files of others too
-        masks = read.layout.masks if read else {}
-        is_whole = pairs.items() <= masks.items() and (named or len(pairs) == len(masks))
-        if read and is_whole and len(read.layout.issues) <= least:
-            return _joined(root, [read, *(each for each in ways if each not in (one, other))])
+        parts = [each for each in ways if each.layout.masks.items() <= masks.items()]
+        known = {image: mask for each in parts for image, mask in each.layout.masks.items()}
+        is_whole = pairs.items() <= masks.items() and (named or known == masks)
+        if is_whole and len(read.layout.issues) <= least:
+            return _joined(root, [read, *(each for each in ways if each not in parts)])
     return ways
 
 

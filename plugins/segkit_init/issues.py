@@ -111,11 +111,12 @@ def images_asked(images: Sequence[Path]) -> Iterator[Question]:
 
 def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator[Question]:
     """Note files that are not read, except texts, and images that no list names; ask about masks among them."""
-    every = [data.files(index) for data in scan.splits.values() for index in range(len(data))]
+    samples = [(data, index) for data in scan.splits.values() for index in range(len(data))]
+    every = [tuple(file_of(path)[0] for path in data.files(index)) for data, index in samples]
     has_lists = not options.keys().isdisjoint(("lists", "pairs"))
-    listed = {file_of(path)[0].resolve() for files in every for path in files if has_lists}
+    listed = {path.resolve() for files in every for path in files if has_lists}
     of_images = {(path.parent.resolve(), path.suffix.lower()) for files in every for path in files[:1]}
-    used = {(file_of(path)[0].parent.resolve(), path.suffix.lower()) for files in every for path in files}
+    used = {(path.parent.resolve(), path.suffix.lower()) for files in every for path in files}
     unread, unlisted = dict[Path, list[str]](), Counter[str]()
     for folder, names in folders_in(root):
         for name, suffix in ((name, Path(name).suffix.lower()) for name in names):
@@ -148,7 +149,7 @@ def _lost_splits_asked(
         lacking: splits that no folder or list defines.
         unread: folder -> names of files there that are not read.
     """
-    images, masks = ({_kind(file_of(files[at])[0].parent) for files in every if files} for at in (0, -1))
+    images, masks = ({_kind(files[at].parent) for files in every if files} for at in (0, -1))
     others, stems = set[str](), dict[Path, set[str]]()
     for folder, names in folders_in(root):
         if split_in(folder.relative_to(root).as_posix()) not in lacking:

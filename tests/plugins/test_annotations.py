@@ -865,6 +865,7 @@ def layer(path: Path, *covered: tuple[int, int], size: tuple[int, int] = (5, 6))
     ("images", "masks", "classes"),
     [
         ("images/{id}", "masks/{id}/*", ("background", "object")),
+        ("images/{id}", "masks/{id}/{class}", ("background", "cat", "dog")),
         ("images/{id}.png", "masks/{class}/{id}.png", ("background", "cat", "dog")),
         ("{id}/images/*", "{id}/masks/*", ("background", "object")),
         ("{id}.png", "{id}_{class}.png", ("background", "cat", "dog")),
@@ -874,7 +875,7 @@ def test_layers_of_an_image_become_one_map(images: str, masks: str, classes: tup
     for image in "ab":
         picture(tmp_path / f"{images.removesuffix('.png').format(id=image).replace('*', image)}.png")
         for row, name in enumerate(("cat", "dog"), 1):
-            path = masks.removesuffix(".png").replace("{id}", image).replace("{class}", name).replace("*", name)
+            path = masks.removesuffix(".png").replace("{id}", image).replace("{class}", name).replace("*", image + name)
             layer(tmp_path / f"{path}.png", (row, 1), (row, 2))
     options = {"images": images, "annotations": masks}
     dataset = one("layers", tmp_path, **options)

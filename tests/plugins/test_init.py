@@ -1083,6 +1083,9 @@ def test_folders_and_formats_that_are_not_read_are_noted(place: Path, capsys: py
         (place / f"data/photos/{number}.heic").parent.mkdir(exist_ok=True)
         (place / f"data/photos/{number}.heic").write_bytes(b"\0\0\0 ftypheic")
     (place / "data/film.mp4").write_bytes(b"x")
+    (place / "data/__MACOSX").mkdir()
+    for system in ("Thumbs.db", "photos/desktop.ini", "__MACOSX/._1.png"):
+        (place / "data" / system).write_bytes(b"x")
     status, printed = init(capsys)
     assert status == 0, printed
     assert "not read: 1 .mp4 in ., 12 .tif in masks, 12 .heic in photos" in printed
@@ -2311,6 +2314,7 @@ def test_what_lies_as_in_public_data_sets_is_read_with_few_questions(
     status, printed = init(capsys, "--yes")
     assert status == 0, printed
     assert printed.count("\n  --yes: ") == questions, printed
+    assert "not read: 12 .npz" not in printed
     assert {key: dataset(place)[key] for key in expected} == expected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,36 @@ def test_a_folder_alone_may_say_what_belongs_together(tmp_path: Path) -> None:
     found = propose_layout(tmp_path)[0]
     assert found.options == {"images": "{id}/L*_*.tif", "masks": "{id}/L*_new_mask*.tif"}
     assert found.pairs == 4
+
+
+def test_names_of_masks_may_begin_with_the_folder_of_the_image(tmp_path: Path) -> None:
+    for place in ("field_a", "field_b", "wood"):
+        both(tmp_path, f"{place}/I_{{}}.jpg", f"m/{place}_I_{{}}_x.png")
+    (found,) = propose_layout(tmp_path)
+    assert found.options == {"images": "{folder}/{id}.jpg", "masks": "m/{folder}_{id}_x.png"}
+    assert (found.pairs, found.layout.issues) == (9, [])  # field_a is not field, of the mask a_I_021
+
+
+def test_folders_of_images_share_one_folder_of_masks(tmp_path: Path) -> None:
+    for place, number in (("Canon EOS", 1), ("iPhone 12", 4), ("GoPro", 7)):
+        both(tmp_path, f"photos/{place}/{{}}.jpg", "masks/{}.png", tuple(f"0{number + each}" for each in range(3)))
+    (found,) = propose_layout(tmp_path)
+    assert (found.options, found.pairs) == ({"images": "photos/*", "masks": "masks"}, 9)
+
+
+def test_folders_in_the_unicode_form_of_macos_are_read(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, name) for form, name in (("NFC", "Fotos für"), ("NFD", "Übung"))]
+    both(tmp_path, f"{names[0]}/{{}}.jpg", f"{names[1]}/ä/{{}}.png")
+    (found,) = propose_layout(tmp_path)
+    assert (found.options, found.pairs) == ({"images": "Fotos für", "masks": "Übung/ä"}, 3)
+
+
+def test_pictures_of_few_greys_are_images_as_well_as_others(tmp_path: Path) -> None:
+    masks(tmp_path, *(f"{number}_mask.png" for number in NUMBERS))
+    for kind, most in (("0", 99), ("45", 99), ("90", 47)):
+        for number in NUMBERS:
+            Image.fromarray(RANDOM.integers(0, most, (32, 32), np.uint8)).save(tmp_path / f"{number}_{kind}.tif")
+    assert [each.options["images"] for each in propose_layout(tmp_path)] == ["{id}_0.tif", "{id}_45.tif", "{id}_90.tif"]
 
 
 def test_what_is_called_labels_comes_first(tmp_path: Path) -> None:
