@@ -20,6 +20,7 @@ from segkit.data.parallel import read_ahead
 from segkit.data.read import opened, read_header
 from segkit.errors import DataError, Issue, LabelError, first_few, merged
 from segkit_folder.masks import AT_ENDS, read_mask, without_alpha
+from segkit_folder.palettes import telling_colours
 
 Labels = NDArray[np.integer[Any]]
 """The labels of a mask ``[H,W]``; a colour is :data:`COLOUR` + 65536 red + 256 green + blue."""
@@ -144,7 +145,21 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> dict[P
     if 2 * len(masks) <= len(read):
         issues = merged(each.issue for each in read.values() if isinstance(each, DataError) and each.issue)
         raise LabelError("\n".join(map(str, issues)) or "there are no masks")
-    return _of_one_kind(masks)
+    return _of_one_kind(_by_palettes(masks))
+
+
+def _by_palettes(masks: dict[Path, Labels]) -> dict[Path, Labels]:
+    """Return the masks; where palettes show one colour for several labels, as programs number them, convert to colours.
+
+    ImageMagick and programs that make files smaller number the colours of each file anew.
+    """
+    palettes = {path: palette for path in masks if (palette := read_header(path).palette)}
+    drawn = [telling_colours(own, range(256), masks[path]) for path, own in palettes.items()]
+    meant = {(colour, label) for those in drawn for label, colour in those.items()}
+    if len(palettes) < len(masks) or not all(drawn) or len({colour for colour, _ in meant}) == len(meant):
+        return masks
+    numbers = {path: np.array(own, np.int32) @ [1 << 16, 1 << 8, 1] for path, own in palettes.items()}
+    return {path: COLOUR | numbers[path].take(mask, mode="clip") for path, mask in masks.items()}
 
 
 def _of_one_kind(masks: dict[Path, Labels]) -> dict[Path, Labels]:
@@ -179,7 +194,8 @@ def _read(path: Path, threshold: float | None) -> Labels | DataError:
         colours = [*error.issue.stored]
         packed = np.array([COLOUR | red << 16 | green << 8 | blue for red, green, blue in colours], np.int32)
         found: Labels = packed[read_mask(path, {colour: index for index, colour in enumerate(colours)})]
-        return found
+        errors = (_blurred(found >> shift & 255, path) for shift in (16, 8, 0))
+        return next(filter(None, errors), None) or found
 
 
 def _blurred(mask: Labels, path: Path) -> LabelError | None:
@@ -207,9 +223,8 @@ def _blurred(mask: Labels, path: Path) -> LabelError | None:
     if number < max(_FEWEST_BLURRED, len(labels) / 3):
         return None
     what = "values between those of the classes, all along their borders, from smooth resizing, anti-aliasing or JPEG"
-    advice = (
-        "export the masks again, one value per class; resize them by nearest neighbour, and never save them as JPEG"
-    )
+    advice = "export the masks again, one value per class; resize them by nearest neighbour, and never save them as "
+    advice += "JPEG; in [dataset], threshold = 128 reads a matte or the probability of one class"
     return LabelError(Issue("blended", str(path), what, advice, f"{number} of {len(labels)} values"))
 
 
