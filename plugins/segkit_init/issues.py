@@ -26,7 +26,7 @@ _LOOKED_AT, _OF_A_MASK = 5, 4  # images, and the most colours of a picture that 
 _SHORT = re.compile(r"(?i)(?<![^\W_])t[res](?![^\W_])")  # set-TR and set-TE
 _WITHOUT_VAL = (["train"], ["train", "test"])
 _OF_ALL = ("scaled", "fourth_channel")  # what these mean is true of all files; a few such files are rather damaged
-_TEXTS = (".txt", ".md", ".pdf", ".html", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".toml", ".py", ".sh")
+TEXTS = (".txt", ".md", ".pdf", ".html", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".toml", ".py", ".sh")
 
 
 def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Question]:
@@ -123,7 +123,7 @@ def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator
             kind = (folder.resolve(), suffix)  # for a link, the folder that holds it
             if listed and kind in of_images and (folder / name).resolve() not in listed:
                 unlisted[folder.relative_to(root).as_posix()] += 1
-            elif suffix not in ("", *_TEXTS) and kind not in used:
+            elif suffix not in ("", *TEXTS) and kind not in used:
                 unread.setdefault(folder, []).append(name)
     yield from _lost_splits_asked(root, every, {"val", "test"} - ({*scan.splits} - {*options}), unread)
     if unlisted:

@@ -13,11 +13,13 @@ from segkit.errors import DataError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
 from segkit_folder.pictures import folders_in
 from segkit_folder.splits import SEVERAL, SUFFIXES, by_suffix
+from segkit_init.issues import TEXTS
 from segkit_init.judged import select_readings
 from segkit_init.questions import Question
 from segkit_init.reading import Reading
 
 _SHAPES = (".shp", ".geojson", ".gpkg", ".kml")
+_TOLD = ("", *SUFFIXES, *SEVERAL, *TEXTS, *_SHAPES)
 
 
 def readings_of(root: Path, asked: list[Question]) -> list[Reading]:
@@ -111,7 +113,9 @@ def _nothing(root: Path) -> str:
     files = [
         (folder.relative_to(root).as_posix(), name.lower()) for folder, names in folders_in(root) for name in names
     ]
-    held = by_suffix(Counter(sorted(Path(name).suffix for _, name in files)))
+    every = Counter(sorted(Path(name).suffix for _, name in files))
+    held, others = by_suffix(every), by_suffix(Counter({each: every[each] for each in every if each not in _TOLD}))
+    advice = "unpack archives, save pictures and labels as PNG or TIFF, and arrays as .npy"
     if not (found := Counter(folder for folder, name in files if name.endswith(SUFFIXES))):
         first = {path.suffix.lower(): path for path in sorted(root.rglob("*"), reverse=True)}
         for path in [path for suffix, path in first.items() if suffix in SEVERAL]:
@@ -120,12 +124,13 @@ def _nothing(root: Path) -> str:
                     pass
             except DataError as error:
                 return f"{root} holds no pictures that can be read, but {held}: {error}"
-        advice = "unpack archives, save other formats as .npy, and give the folder of images and masks"
+        advice += ", and give the folder of images and masks"
         return f"{root} holds no pictures, but {held}; {advice}" if held else f"{root} holds no files"
     beside, held = held, first_few([f"{number} in {name}" for name, number in found.items()])
+    unread = f"{others} are not read: {advice}; " if others else ""
     return (
         f"{root} holds pictures ({held}; in all {beside}), but nothing shows which mask belongs to which image: "
-        "save labels in text files or other programs' formats as PNG; give image and mask the same name in two "
-        "folders, images and masks, or names that differ in one part, such as cat.jpg and cat_mask.png; "
+        f"{unread}save labels in text files or other programs' formats as PNG; give image and mask the same name in "
+        "two folders, images and masks, or names that differ in one part, such as cat.jpg and cat_mask.png; "
         f"`segkit show dataset folder` explains patterns for other layouts{_shapes(root)}"
     )
