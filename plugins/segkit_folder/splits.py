@@ -22,12 +22,15 @@ TABLES = (".txt", ".csv")
 """File types that may hold a mask as a text table of labels."""
 SUFFIXES = tuple(each for each in suffixes() if each not in CONTAINERS)
 SEVERAL = (".tif", ".tiff", ".npy", ".dcm", *CONTAINERS)  # may hold several pictures
-_WORDS = {  # English, German and Dutch, French, Spanish, Italian, Portuguese, Russian, Chinese, Japanese, Korean
+_WORDS = {  # English, German and Dutch, French, Spanish, Italian, Portuguese, Swedish and Danish, Polish, Turkish,
+    # Russian, Chinese, Japanese, Korean
     "train": "train training trn trainings apprentissage entraînement entrenamiento addestramento treinamento treino "
-    "обучение обучающая тренировка тренировочная 训练 訓練 学習 훈련 학습",
+    "träning træning trening treningowe treningowy uczące eğitim обучение обучающая тренировка тренировочная "
+    "训练 訓練 学習 훈련 학습",
     "val": "val valid validation dev validierung validierungs validatie validación validazione convalida validação "
-    "валидация валидационная 验证 驗證 検証 검증",
-    "test": "test testing holdout essai essais prueba pruebas prova teste тест тестовая 测试 測試 テスト 테스트",
+    "validering walidacja walidacyjne walidacyjny doğrulama валидация валидационная 验证 驗證 検証 검증",
+    "test": "test testing holdout essai essais prueba pruebas prova teste testowe testowy тест тестовая "
+    "测试 測試 テスト 테스트",
 }
 
 

@@ -90,6 +90,8 @@ def test_too_few_or_repeated_keys() -> None:
         ("Entraînement", "Validación", "pruebas"),
         ("treino", "VALIDACAO", "teste"),
         ("обучение", "валидация", "Тест"),
+        ("treningowe", "walidacyjne", "testowe"),
+        ("Eğitim", "Doğrulama", "Test"),
         ("训练集", "验证集", "测试集"),
         ("学習データ", "検証用データ", "テスト"),
         ("훈련", "검증", "테스트"),
