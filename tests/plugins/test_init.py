@@ -1343,6 +1343,7 @@ def test_pictures_are_drawn_to_look_at(place: Path, capsys: pytest.CaptureFixtur
         ([], "data holds no files"),
         (["a.h5"], "holds no pictures that can be read, but 1 .h5: data/a.h5: damaged or cut short"),
         (["notes.txt", "all.zip"], "data holds no pictures, but 1 .txt, 1 .zip; unpack archives"),
+        (["a.heic", "a.png"], "1 .png), but nothing shows which mask belongs to which image: 1 .heic are not read"),
         (["masks/1.png", "masks/2.png"], "data holds pictures (2 in masks; in all 2 .png), but nothing shows which"),
     ],
 )
@@ -1428,6 +1429,36 @@ def test_masks_with_values_between_those_of_the_classes_are_refused(
     assert re.search(r"\d\d\.png \(", printed)
     assert "export the masks again, one value per class; resize them by nearest neighbour" in printed
     assert not (place / "mine.toml").exists()
+
+
+def test_colours_between_those_of_the_classes_are_refused_and_no_classes(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path("data/images", f"{number}.png"))
+        drawn = Image.fromarray(RGB[labels].repeat(2, 0).repeat(2, 1))
+        drawn = drawn.resize((64, 48), Image.Resampling.BOX, (1, 1, 127, 95))
+        save(np.asarray(drawn), Path("data/masks", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 2
+    assert "values between those of the classes, all along their borders" in printed
+
+
+def test_palettes_that_number_the_same_colours_anew_in_each_file_are_read_as_colours(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path("data/images", f"{number}.png"))
+        order = np.random.default_rng(number).permutation(3)
+        mask = Image.fromarray(np.argsort(order).astype(np.uint8)[labels])
+        mask.putpalette(RGB[order].tobytes())
+        (place / "data/masks").mkdir(exist_ok=True)
+        mask.save(place / f"data/masks/{number}.png")
+    assert init(capsys)[0] == 0
+    assert sorted(dataset(place)["colour_map"].values()) == sorted(RGB.tolist())
+    assert dataset(place)["colour_map"]["class_0"] == RGB[0].tolist()  # the most frequent one
 
 
 def test_what_covers_areas_between_black_and_white_may_be_a_class(
