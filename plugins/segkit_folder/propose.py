@@ -29,7 +29,7 @@ SIDE_LOOKED_AT = 512  # the most pixels in a row or column that are compared
 MOST_TRIED = 60  # patterns whose pairs are counted
 MOST_SEEN = 5  # pairs of a pattern that are opened
 _OF_IMAGES = re.compile(r"(?i)image|img|photo|picture|rgb|raw|scan|input")
-_OF_MASKS = re.compile(r"(?i)mask|label|annot|truth|segm|(?<![a-z])(gt|seg|target)")
+_OF_MASKS = re.compile(r"(?i)mask|label|annot|truth|segm|(?<![a-z])(gt|seg|target|y(?![a-z]))")
 
 
 class Proposal(NamedTuple):
@@ -223,9 +223,10 @@ def _with_folder(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, 
 
 
 def _starred(one: str, other: str) -> str:
-    """Return a pattern with * where the folders or names of two differ; "" if they have different numbers of parts."""
+    """Return a pattern with * where the folders of two differ; "" if names or the numbers of parts differ."""
     pairs = [*zip_longest(one.split("/"), other.split("/"), fillvalue="")]
-    return "/".join(map(starred, pairs)) if all(map(all, pairs)) else ""
+    is_name = "{id}" in one.rpartition("/")[2] and len({*pairs[-1]}) > 1  # looser patterns read these
+    return "/".join(map(starred, pairs)) if all(map(all, pairs)) and not is_name else ""
 
 
 def _word_score(options: Mapping[str, Any]) -> int:

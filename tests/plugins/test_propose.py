@@ -567,6 +567,8 @@ def test_two_stacks_of_grey_pictures_and_groups_of_arrays_are_pairs(tmp_path: Pa
     np.save(tmp_path / "stacks/y.npy", truth)
     (best,) = propose_layout(tmp_path / "stacks")
     assert (best.options, best.pairs) == ({"images": "X.npy#{id}", "masks": "y.npy#{id}"}, 9)
+    np.save(tmp_path / "stacks/y.npy", (truth / 2).astype(np.float32))  # resized by interpolation
+    assert [each.options for each in propose_layout(tmp_path / "stacks")] == [best.options]
     for number in range(2):  # a picture each: rows are no pictures
         (tmp_path / "single").mkdir(exist_ok=True)
         np.save(tmp_path / f"single/{number}.npy", greys[number, ..., None].repeat(3, 2))
