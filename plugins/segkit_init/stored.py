@@ -158,7 +158,8 @@ def _by_palettes(masks: dict[Path, Labels]) -> dict[Path, Labels]:
     meant = {(colour, label) for those in drawn for label, colour in those.items()}
     if len(palettes) < len(masks) or not all(drawn) or len({colour for colour, _ in meant}) == len(meant):
         return masks
-    numbers = {path: np.array(own, np.int32) @ [1 << 16, 1 << 8, 1] for path, own in palettes.items()}
+    parts = np.array([1 << 16, 1 << 8, 1], np.int32)
+    numbers = {path: np.array(own, np.int32) @ parts for path, own in palettes.items()}
     return {path: COLOUR | numbers[path].take(mask, mode="clip") for path, mask in masks.items()}
 
 
