@@ -219,7 +219,7 @@ def _with_folder(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, 
         {side: text.replace(name, "{folder}") for side, text in way.items()}
         for way, name in zip((one, other), apart[0], strict=True)
     ]
-    return ways[0] if ways[0] == ways[1] else {}
+    return ways[0] if ways[0] == ways[1] and "{folder}" in ways[0]["masks"] else {}
 
 
 def _starred(one: str, other: str) -> str:
