@@ -19,8 +19,8 @@ from torch.nn.functional import max_pool2d
 from segkit.data.parallel import read_ahead
 from segkit.data.read import opened, read_header
 from segkit.errors import DataError, Issue, LabelError, first_few, merged
+from segkit_folder.files import telling_colours
 from segkit_folder.masks import AT_ENDS, read_mask, without_alpha
-from segkit_folder.palettes import telling_colours
 
 Labels = NDArray[np.integer[Any]]
 """The labels of a mask ``[H,W]``; a colour is :data:`COLOUR` + 65536 red + 256 green + blue."""
