@@ -56,7 +56,7 @@ def similar_pictures(splits: Mapping[str, Pictures]) -> Found:
 
 def prints(*pictures: Image.Image | NDArray[np.uint8]) -> Pictures:
     arrays = [np.asarray(each) for each in pictures]
-    digests = [blake2b(repr((each.shape, each.tolist())).encode()).hexdigest() for each in arrays]
+    digests = [blake2b(repr(each.shape).encode() + each.tobytes()).hexdigest() for each in arrays]
     return digests, np.array([thumbnail(each) for each in arrays], np.uint8).reshape(-1, 16, 16)
 
 
