@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import functools
 import inspect
 import re
 import typing
@@ -129,7 +130,7 @@ def read_options(
             problems.append(f"{where}.{key} = {value!r:.60}: holds the control character {found[0]!r}; {BACKSLASH}")
         if value == "none" and NoneType in get_args(hints.get(key)) and "none" not in words_of(hints[key]):
             read[key] = None
-    table = _table(owner, options)
+    table = _table(owner, owner.load() if isinstance(owner, Component) else owner)
     refused = _refused(table, read)
     texts = {key: _text(read[key]) for key in refused.keys() & read.keys()}
     still_refused = _refused(table, read | texts)
@@ -165,7 +166,7 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
         raise ConfigError(problems)
     known = options_of(component)
     arguments = {each.name: given[each.name] for each in known if each.name in given}
-    arguments |= _table(component, known).validate_json(to_json(read, inf_nan_mode="constants"))
+    arguments |= _table(component, target).validate_json(to_json(read, inf_nan_mode="constants"))
     try:
         return target(**arguments)
     except ConfigError as error:
@@ -197,17 +198,16 @@ def words_of(hint: Any) -> list[str]:
     )
 
 
-def _table(owner: Component | type[Settings], options: Sequence[Option]) -> TypeAdapter[Any]:
+@functools.cache  # building it takes milliseconds, and init asks some twenty times; a module read anew has a new target
+def _table(owner: Component | type[Settings], target: Any) -> TypeAdapter[Any]:
     """What checks and converts the values of a table; a type that pydantic does not know is left to the constructor."""
     if not isinstance(owner, Component):
         return TypeAdapter(owner)
     fields = {
         each.name: Required[_known(each.hint)] if each.required else _known(each.hint)
-        for each in options
+        for each in options_of(owner)
         if not each.given
-    }
-    if owner.kind == "loss":
-        fields["scale"] = SCALE
+    } | ({"scale": SCALE} if owner.kind == "loss" else {})
     table = TypedDict(owner.name, fields, total=False)  # type: ignore[misc]
     return TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(table))
 
