@@ -7,6 +7,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 
 from segkit.errors import ConfigError, DataError, DataWarning, Issue, first_few
@@ -30,7 +31,8 @@ _LIST = re.compile(
 _OF_A_RUN = re.compile(r"(?i)(?<![^\W_])(logs?|loss(es)?|metrics?|history|results?|scores?)(?![^\W_])")
 _HEADING = re.compile(r"(?i)[\"#]*(image|img|file|mask|label|name|id|path|sample)[a-z_ ]*\"?")  # a column's heading
 _COLUMN = re.compile(
-    r"(?i)(is[-_ ]?)?(train\w*|val\w*|test\w*|k?[-_ ]?folds?|split\w*|subset|partition|usage|phase|set)([-_ ]?id)?"
+    r"(?i)(is[-_ ]?)?(train(ing)?|val(id(ation)?)?|test(ing)?|k?[-_ ]?folds?|split\w*|subset|partition|usage|phase|set)"
+    r"([-_ ]?id)?"
 )
 _DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
 _MOST_TABLES = 20  # files that are searched for splits inside
@@ -154,11 +156,11 @@ def unread_columns(root: Path, names: Collection[str]) -> Iterator[str]:
         with suppress(DataError):
             lines = read_text(file).splitlines() if file.stat().st_size < _MOST_BYTES else []
             heading, *rows = [Line(None, "", 0, line).cells for line in lines if line.strip()] or [[]]
-            known = {without_suffix(cell.replace("\\", "/").rpartition("/")[2]) for row in rows for cell in row} & {
-                *names
-            }
-            if 2 * len(known) > len(names):
-                yield from (f"the column '{each}' of {file}" for each in heading if _COLUMN.fullmatch(each))
+            cells = {cell.replace("\\", "/").rpartition("/")[2] for row in rows for cell in row}
+            if 2 * len({*names} & {*map(without_suffix, cells)}) > len(names):
+                for each, column in zip(heading, zip_longest(*rows), strict=False):
+                    if _COLUMN.fullmatch(each) and 1 < len({*column}) <= len(rows) / 2:  # else measurements
+                        yield f"the column '{each}' of {file}"
 
 
 def _is_table(root: Path, files: Iterable[Path]) -> bool:

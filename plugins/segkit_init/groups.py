@@ -25,11 +25,13 @@ from segkit_readers.joined import places_of
 
 _MOST = 300  # pictures that are compared
 _MANY = 9  # groups, enough to divide into three splits
+_SOME = 5  # groups that numbers in names suggest; fewer would take much of train for val and test
 _LONG = 4  # letters of an identifier; coordinates of a part are shorter
 _MOST_CUT = 3  # letters at the end of a name that may tell pictures of a group apart
+_PERSON = re.compile(r"(?i)(?<![a-z])((patient|case|subject|person)[-_ ]?\w|(pat|subj|sub)[-_ ]?\d)")
 _GROUP = re.compile(  # words that name a group
-    r"(?i)(?<![a-z])((patient|case|subject|person)[-_ ]?\w|(pat|subj|sub|study|volume|vol|series|specimen|slide|scene|"
-    r"sequence|seq|video|vid|film|clip|flight|plot|field|site|p|s)[-_ ]?\d)"
+    rf"{_PERSON.pattern}|(?<![a-z])(study|volume|vol|series|specimen|slide|scene|sequence|seq|video|vid|film|clip|"
+    r"flight|plot|field|site|p|s)[-_ ]?\d"
 )
 _PART = re.compile(  # words that name a part of a group
     r"(?i)(?<![a-z])((roi|patch|crop|tile|slice|frame|f|view|row|x|y)[-_ ]?\d|r\d+[-_ ]?c\d)"
@@ -80,6 +82,7 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any], is_dealt: b
     }
     paths = sorted(images, key=natural)
     ways = _ways(scan, paths, [images[path] for path in paths], str(options.get("images"))) if paths else []
+    ways = [each for each in ways if each.rank == 0 and _are_called(paths, each, _PERSON)] or ways  # not their sites
     torn = {way: _torn(way.groups, [images[path][0] for path in paths]) for way in ways if way.rank < 2}
     if not is_dealt:  # the first and last pictures of a split may be in blocks of others
         ways = [way for way, number in torn.items() if number > way.number / 2 * way.is_cut]
@@ -139,7 +142,7 @@ def _ways(scan: Scan, paths: Sequence[str], places: Sequence[tuple[str, int]], i
         likeness, is_numbered = _likeness(small, groups), _numbered(paths, way)
         has_turned = number >= _MANY and 2 * len({groups[place] for place in own}) <= len(own) > 0  # in one, not in two
         is_sure = (bool(likeness) and (number > 2 or is_numbered)) or has_turned or pattern == dates
-        is_named = all(each.is_called(_GROUP) for each in _named(paths, pattern)) and not way.is_cut
+        is_named = _are_called(paths, way, _GROUP)
         rank = 0 if is_named else 1 if is_sure or pattern.endswith("#") else 2 if is_numbered else 3
         if rank < 3 or (number > 2 and pattern in simple):
             text = ", and some hold one picture turned or mirrored" * has_turned + likeness
@@ -220,6 +223,10 @@ def _named(paths: Sequence[str], pattern: str) -> Iterator[_Named]:
             yield _Named(word[0] if word else "", match[1], path[match.end(1) :])
 
 
+def _are_called(paths: Sequence[str], way: _Way, words: re.Pattern[str]) -> bool:
+    return not way.is_cut and all(each.is_called(words) for each in _named(paths, way.pattern))
+
+
 def _numbered(paths: Sequence[str], way: _Way) -> bool:
     """Whether groups are numbered folders, or files, with numbered pictures in each, as for volumes and films.
 
@@ -241,7 +248,8 @@ def _numbered(paths: Sequence[str], way: _Way) -> bool:
     starts = {path[: -len(each.group + each.after)] for path, each in zip(paths, named, strict=True)}
     is_cut = way.is_cut and any(each.after[0].isdigit() for each in named)  # any number has a last digit
     has_digits = all(map(_DIGIT, groups))
-    return len(starts) == 1 and 2 * len({each.after for each in named}) <= len(named) and has_digits and not is_cut
+    repeats = 2 * len({each.after for each in named}) <= len(named)
+    return way.number >= _SOME and len(starts) == 1 and repeats and has_digits and not is_cut
 
 
 def _likeness(small: NDArray[np.float64], groups: Sequence[str]) -> str:
@@ -255,6 +263,8 @@ def _likeness(small: NDArray[np.float64], groups: Sequence[str]) -> str:
     chosen = chosen[:: -(-len(chosen) // _MOST)]
     alike, numbers = small[chosen] @ small[chosen].T, np.array(_numbers(groups))[chosen]
     same, self = numbers[:, None] == numbers, np.eye(len(chosen), dtype=bool)
+    if same.all():  # of pictures that take turns, those chosen may be of one group
+        return ""
     between, runs = float(np.median(alike[~same])), 1 + sum(one != other for one, other in pairwise(groups))
     ways = {"within a group": alike[same & ~self]}
     if runs == len({*groups}) and all(map(_DIGIT, groups)):

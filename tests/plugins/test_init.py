@@ -426,17 +426,19 @@ def test_views_of_one_thing_stay_in_one_split(place: Path, capsys: pytest.Captur
     assert dataset(place)["group"] == "{group}_"
 
 
+@pytest.mark.parametrize(("name", "groups"), [("day{1}_{0}", 6), ("cam{2}_{1}", 3)])
 def test_names_that_come_in_groups_of_unlike_pictures_are_a_question(
-    place: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str], name: str, groups: int
 ) -> None:
     for number in range(18):
         picture, labels = scene(number)
-        save(picture, Path("data/images", f"day{number // 3}_{number}.png"))
-        save(labels, Path("data/masks", f"day{number // 3}_{number}.png"))
+        file = name.format(number, number // 3, number % 3)
+        save(picture, Path("data/images", f"{file}.png"))
+        save(labels, Path("data/masks", f"{file}.png"))
     assert init(capsys)[0] == 0
     assert "group" not in dataset(place)
     text = (place / "mine.toml").read_text("utf-8")
-    assert "# ? the names form 6 groups: is each group one object, patient or film? then group = " in text
+    assert f"# ? the names form {groups} groups: is each group one object, patient or film? then group = " in text
 
 
 @pytest.mark.parametrize(
@@ -446,6 +448,7 @@ def test_names_that_come_in_groups_of_unlike_pictures_are_a_question(
         ("Patient {2}_{1}", "{group}_"),
         ("video{0}_f{1}", "{group}_"),
         ("P{0:02}-{1:02}", "{group}-"),
+        ("site{3}_patient{0}_{1}", "_{group}_"),
     ],
 )
 def test_pictures_of_patients_stay_together_and_of_what_may_be_patients_are_asked_about(
@@ -453,7 +456,8 @@ def test_pictures_of_patients_stay_together_and_of_what_may_be_patients_are_aske
 ) -> None:
     for number in range(18):
         picture, labels = scene(number)
-        file = name.format(number // 3, number % 3, ("Jäger", "Öz", "Weiß", "Böhm", "Kurt", "Abt")[number // 3])
+        called = ("Jäger", "Öz", "Weiß", "Böhm", "Kurt", "Abt")[number // 3]
+        file = name.format(number // 3, number % 3, called, number // 6)
         save(picture, Path("data/images", f"{file}.png"))
         save(labels, Path("data/masks", f"{file}.png"))
     status, printed = init(capsys)
@@ -508,6 +512,14 @@ def test_pictures_that_are_alike_stay_together(
     assert (status, dataset(place)["group"]) == (0, pattern)
 
 
+def test_pictures_of_groups_that_take_turns_are_compared(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segkit_init.groups._MOST", 9)  # every second picture: the left ones
+    for number in range(18):
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            save(pixels, Path("data", side, f"{number // 2:02}_{'LR'[number % 2]}.png"))
+    assert look(place / "data").options["group"] == "{group}_"
+
+
 @pytest.mark.parametrize(
     ("file", "heading", "row"),
     [
@@ -550,15 +562,15 @@ def test_folders_that_lists_assign_to_splits_are_films_and_no_classes(
 
 def test_a_column_of_folds_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs()
+    paths = sorted(Path("data/images").iterdir())
     Path("data/a.csv").write_text(
-        "image,fold\n"
-        + "\n".join(f"{path.name},{at % 3}" for at, path in enumerate(sorted(Path("data/images").iterdir())))
+        "image,fold,value,test,set\n"
+        + "\n".join(f"{path.name},{at % 3},{at % 2},{at},a" for at, path in enumerate(paths))
     )
     status, printed = init(capsys)
-    assert status == 1
-    assert "? the column 'fold' of data/a.csv is not read: does it assign images to splits?" in " ".join(
-        printed.split()
-    )
+    printed = " ".join(printed.split())
+    assert (status, printed.count("? the column")) == (1, 1)
+    assert "? the column 'fold' of data/a.csv is not read: does it assign images to splits?" in printed
 
 
 def test_images_that_exif_turns_and_masks_without_it_are_asked_about(
