@@ -137,7 +137,8 @@ def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, st
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON, or cut short: {error}") from None
-    if isinstance(content, dict) and all(isinstance(each, str) and split_called(each) for each in content.values()):
+    are_words = isinstance(content, dict) and all(isinstance(each, str) for each in content.values())
+    if are_words and not all(map(split_called, content)) and all(map(split_called, content.values())):
         content = [{"name": name, "split": split} for name, split in content.items()]  # of each image
     if isinstance(content, list) and all(isinstance(each, dict) for each in content):
         words = [[each for each in record.values() if isinstance(each, str)] for record in content]

@@ -96,7 +96,8 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any], is_dealt: b
     text += f", one of them with {' and '.join(first[:2])}" * (way.rank < 3) + way.text
     if not is_dealt:
         what = "if each is one patient, scene or film, the scores are of pictures like those that were trained on"
-        yield Question(f"{text}; {torn[way]} of these groups are in two splits: {what}")
+        are = "is" if torn[way] == 1 else "are"
+        yield Question(f"{text}; {torn[way]} of these groups {are} in two splits: {what}")
     elif way.number < 3 and way.rank < 2 and "fractions" in options:
         keep = Answer("yes: the pictures of a group stay in one split", option | {"fractions": [0.5, 0.5]})
         answers = [keep, Answer("no: single pictures are split at random")]

@@ -15,6 +15,7 @@ from segkit.errors import ConfigError, DataError
 from segkit_folder.dataset import FolderDataset
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import propose_layout
+from segkit_folder.rows import lines_of
 
 RANDOM = np.random.default_rng(0)
 NUMBERS = ("021", "022", "030")
@@ -424,6 +425,14 @@ def test_a_fold_of_several_and_folders_in_a_list(tmp_path: Path) -> None:
     assert [path.parent.name for path, _ in train.pairs] == ["022"]
     with pytest.raises(ConfigError, match=r"fold = 2: .*folds.json has 2 folds, from 0"):
         FolderDataset(tmp_path, "train", ["a", "b"], **options, fold=2)
+
+
+def test_json_that_names_a_folder_for_each_split_or_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"train": "train", "val": "val"}')
+    assert [each[::3] for each in lines_of(tmp_path, "a.json")] == [("train", "train"), ("val", "val")]
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(DataError, match=r"lists no names under train, val or test"):
+        [*lines_of(tmp_path, "a.json")]
 
 
 def test_a_line_of_no_split_in_a_table_of_splits_is_told(tmp_path: Path) -> None:
