@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -335,19 +335,12 @@ def pair(
         of: the pattern of the masks.
         shared: the placeholders whose values must be the same for an image and its mask.
     """
-
-    beside = re.search(r"\{(\w+)\}([^{}/*]+)\{(?!\1\})(\w+)\}", of.text)  # a_b_7 may be a and b_7, or a_b and 7
-
-    def key_of(values: Mapping[str, str]) -> tuple[str, ...]:
-        key = {word: values[word] for word in shared}
-        if beside and beside[1] in key and beside[3] in key:
-            key[beside[3]] = key.pop(beside[1]) + beside[2] + key[beside[3]]
-        return tuple(key.values())
+    key_of = _key_of(of, shared)
 
     def by_key(files: Sequence[Found]) -> dict[tuple[str, ...], list[Found]]:
         found: dict[tuple[str, ...], list[Found]] = {}
         for each in files:
-            found.setdefault(key_of(each.values), []).append(each)
+            found.setdefault(key_of(each), []).append(each)
         return found
 
     images_of, masks_of = by_key(images), by_key(masks)
@@ -355,14 +348,7 @@ def pair(
         both = [{tuple(map(numbered, key)): those for key, those in each.items()} for each in (images_of, masks_of)]
         are_unlike = [len(each) for each in both] == [len(images_of), len(masks_of)]
         images_of, masks_of = both if are_unlike else (images_of, masks_of)
-    issues: list[tuple[Found, Issue]] = []
-    for those in (*images_of.values(), *masks_of.values()):
-        what = "another file has the same name, so the pair is ambiguous"
-        for each in those if len(those) > 1 else ():
-            twins = [other.path.name for other in those if other.path != each.path]
-            same = composed(each.path.name)  # other Unicode forms look alike unless escaped
-            detail = ", ".join(ascii(name)[1:-1] if composed(name) == same else name for name in twins)
-            issues.append((each, Issue("duplicate_stem", str(each.path), what, "keep one of them", detail)))
+    issues = [issue for those in (*images_of.values(), *masks_of.values()) for issue in _ambiguous(those)]
     pairs, without_mask = [], []
     for key, those in images_of.items():
         partners = masks_of.pop(key, [])
@@ -373,7 +359,7 @@ def pair(
     known = {mask.path for mask in masks}
     others = [mask for mask in (of.files(ignore_case=True) if without_mask else ()) if mask.path not in known]
     lonely = [*(those[0] for those in masks_of.values() if len(those) == 1), *others]
-    lowered = {"/".join(key_of(each.values)).casefold(): each.path for each in lonely}
+    lowered = {"/".join(key_of(each)).casefold(): each.path for each in lonely}
     explained, are_blank = set(), all(BLANK.search(str(image.path)) for _, image in without_mask)
     blank: dict[str, dict[str, Any]] = {"they show only the first class": {"blank_unpaired": True}}
     ways = blank | LEFT_OUT if are_blank else LEFT_OUT | blank
@@ -394,6 +380,29 @@ def pair(
             path, what, advice = str(those[0].path), "mask without an image", "add the image or remove it"
             issues.append((those[0], Issue("mask_without_image", path, what, advice, ways=LEFT_OUT)))
     return pairs, issues
+
+
+def _key_of(of: Pattern, shared: Collection[str]) -> Callable[[Found], tuple[str, ...]]:
+    """Return a function that gives the values which an image and its mask have in common."""
+    beside = re.search(r"\{(\w+)\}([^{}/*]+)\{(?!\1\})(\w+)\}", of.text)  # a_b_7 may be a and b_7, or a_b and 7
+
+    def key_of(file: Found) -> tuple[str, ...]:
+        key = {word: file.values[word] for word in shared}
+        if beside and beside[1] in key and beside[3] in key:
+            key[beside[3]] = key.pop(beside[1]) + beside[2] + key[beside[3]]
+        return tuple(key.values())
+
+    return key_of
+
+
+def _ambiguous(files: Sequence[Found]) -> Iterator[tuple[Found, Issue]]:
+    """Yield an issue for each of several files with the same key."""
+    for each in files if len(files) > 1 else ():
+        twins = [other.path.name for other in files if other.path != each.path]
+        same = composed(each.path.name)  # other Unicode forms look alike unless escaped
+        detail = ", ".join(ascii(name)[1:-1] if composed(name) == same else name for name in twins)
+        what = "another file has the same name, so the pair is ambiguous"
+        yield each, Issue("duplicate_stem", str(each.path), what, "keep one of them", detail)
 
 
 def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple[Path, Path]]:
