@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from segkit.data.sample import RGB
 from segkit.errors import DataError
 
 _NUMBER, _BREAK = r"\d{1,5}", r"(?:\s*[,;\t]\s*|\s+)"
@@ -32,6 +33,7 @@ _ODD = re.compile(  # not a plain name, but part of a table, YAML, JSON, Python 
 )
 _COMMENT = re.compile(r"(?:^|\s+)(?:#(?![0-9a-fA-F]{6}\b)|//).*$")
 _HEX = re.compile(r"(?<!\w)#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})$")
+_COLOURED = re.compile("colou?r|rgb|hex")  # the heading of a column that holds whole colours
 _LONGEST_LINE = 300
 KNOWN = (
     "a class name a line; or in every line a name with its label, its colour (red, green, blue) or both: '1: cat', "
@@ -67,9 +69,9 @@ def parse(text: str, place: str) -> ClassFile:
         return classes
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     lines = [(number, _COMMENT.sub("", line)) for number, line in lines]
-    lines = [(number, _HEX.sub(_numbers, line)) for number, line in lines if line]
-    if columns := _by_heading([line for _, line in lines]):
+    if columns := _by_heading([line for _, line in lines if line]):
         return columns
+    lines = [(number, _HEX.sub(_numbers, line)) for number, line in lines if line]
     if lines and lines[0][1] == "__ignore__":  # labelme writes this class first, with label -1
         lines = lines[1:]
     fields = re.split(r"\s*[,;\t]\s*|\s+", lines[0][1].lower()) if lines else []
@@ -127,22 +129,29 @@ def _of_json(text: str) -> ClassFile | None:
 
 
 def _by_heading(lines: Sequence[str]) -> ClassFile | None:
-    """Read a table with a heading, which may have columns other than names and labels; None if it is no such table."""
+    """Read a table with a heading, whose columns may be in any order and beside others; None if it is no such table."""
     mark = next((mark for mark in "\t;," if lines and mark in lines[0]), "")
-    heading, *rows = [*csv.reader(lines, delimiter=mark)] if mark else [[]]
+    heading, *rows = [*csv.reader(lines, delimiter=mark, skipinitialspace=True)] if mark else [[]]
     words = [word.strip().lower() for word in heading]
-    if {*words} <= _HEADER or len(rows) < 2 or {*map(len, rows)} != {len(words)}:  # _FORMS match such tables
+    if len(rows) < 2 or {*map(len, rows)} != {len(words)} or any(map(str.isdecimal, words)):
         return None
-    columns = {
-        word: [cell.strip() for cell in column]
-        for word, column in zip(words, zip(*rows, strict=True), strict=True)
-        if word in _OF_COLUMNS or (len(words) == 2 and not any(each.isdecimal() for each in words))
-    }
-    names = next((each for each in columns.values() if not any(cell.isdecimal() for cell in each)), None)
-    labels = next((each for each in columns.values() if all(cell.isdecimal() for cell in each)), None)
-    if names is None or labels is None or len({*names}) < len(names) or len({*labels}) < len(labels):
+    columns = {word: [*map(str.strip, cells)] for word, cells in zip(words, zip(*rows, strict=True), strict=True)}
+    for word in filter(_COLOURED.search, words):
+        parts = [re.findall(r"\d+", _HEX.sub(_numbers, f"#{cell.lstrip('#')}")) for cell in columns.pop(word, ())]
+        if {*map(len, parts)} == {3}:
+            columns |= {part: [*each] for part, each in zip("rgb", zip(*parts, strict=True), strict=True)}
+    held = {part[0]: columns.pop(word) for part in RGB for word in (part, part[0]) if word in columns}
+    if not all(cell.isdecimal() for cells in held.values() for cell in cells) or len(held) not in (0, 3):
         return None
-    return _table([{"name": name, "label": label} for name, label in zip(names, labels, strict=True)])
+    known = [cells for word, cells in columns.items() if word in _OF_COLUMNS or (len(words) == 2 and not held)]
+    for cells in known + [*columns.values()] * bool(held):  # a table of colours is of classes, whatever its headings
+        if len({*cells}) == len(cells) and not any(map(str.isdecimal, cells)):
+            held.setdefault("name", cells)
+    numbers = [cells for cells in known if all(map(str.isdecimal, cells))]
+    held |= {"label": cells for cells in numbers[::-1] if len({*cells}) == len(cells)}
+    table = [dict(zip(held, cells, strict=True)) for cells in zip(*held.values(), strict=True)]
+    is_whole = "name" in held and ("label" in held or not numbers) and len(held) > 1
+    return _table(table) if is_whole and _is_table(table) else None
 
 
 def _numbers(colour: re.Match[str]) -> str:

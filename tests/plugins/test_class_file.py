@@ -29,6 +29,11 @@ NAMES = ["background", "cheetah", "traffic light"]
         "id;name;red;green;blue\n0;background;0;0;0\n2;traffic light;64;224;9\n1;cheetah;224;64;64\n",
         "0 background 0 0 0\n1 cheetah 224 64 64\n2 traffic light 64 224 9\n",
         "background #000000\ncheetah #E04040  # a cat\ntraffic light #40e009\n",
+        "Desc;Label;R;G;B\nbackground;0;0;0;0\ncheetah;1;224;64;64\ntraffic light;2;64;224;9\n",
+        "Pixels\tTitle\tB\tG\tR\n9\tbackground\t0\t0\t0\n8\tcheetah\t64\t64\t224\n7\ttraffic light\t9\t224\t64\n",
+        "colour,of,name\n#000000,all,background\n#E04040,cats,cheetah\n#40e009,cars,traffic light\n",
+        'name,hex,r\nbackground,000000,1\ncheetah,E04040,2\n"traffic light",40e009,3\n',
+        'label,rgb\nbackground,"(0, 0, 0)"\ncheetah,"(224, 64, 64)"\ntraffic light,"(64, 224, 9)"\n',
     ],
 )
 def test_names_and_colours(text: str) -> None:
