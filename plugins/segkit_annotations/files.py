@@ -226,7 +226,8 @@ def image_finder(root: Path, images: str, beside: Path, split: str | None, word:
 def nearest(root: Path, own: Path, there: Sequence[Path], split: str | None) -> Path:
     """Return the image that annotations mean, among images of the same name.
 
-    Prefers, in turn, those below the annotations, in a folder of their split, not in one named like masks, and nearest.
+    Prefers, in turn, those below the annotations, in a folder of their split, not in one named like masks, nearest,
+    and in a folder of the same name.
 
     Args:
         root: the data set's folder.
@@ -245,6 +246,7 @@ def nearest(root: Path, own: Path, there: Sequence[Path], split: str | None) -> 
         [each for each in there if splits[each] == split],
         [each for each in there if not _OF_MASKS.search(each.parent.name)],
         [each for each in there if depth[each] == max(depth.values())],
+        [each for each in there if each.parent.name == own.parent.name],
     ):
         there = [each for each in there if each in nearer] or there
     if len(there) > 1:

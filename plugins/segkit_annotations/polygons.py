@@ -23,6 +23,7 @@ _POINTS = re.compile(r"<(vertex|coordinate|polygon|pt|point)\b|\"coordinates\"",
 _OTHERS = re.compile(r"<annotations>|\"(_via_|shapes|categories|classTitle)")  # CVAT's and other formats
 _NAMES = ("partofgroup", "label", "class", "classname", "category", "name")
 _HOLE = "(hole)"
+_OF_CITIES = "_polygons"  # the last word of Cityscapes' files
 
 
 class PolygonsDataset(AnnotatedImages):
@@ -45,7 +46,8 @@ class PolygonsDataset(AnnotatedImages):
         names, entries = super()._read(root, annotations, images)
         pictures: dict[str, list[Path]] = {}
         for path in files.pictures(root / images):
-            pictures.setdefault(path.stem, []).append(path)
+            for name in _names(path):
+                pictures.setdefault(name, []).append(path)
         splits = [split_in(entry.sources[0].parent.relative_to(root).as_posix()) for entry in entries]
         for number, (entry, split) in enumerate(zip(entries, splits, strict=True)):
             image, path = entry.image, entry.sources[0]
@@ -72,10 +74,10 @@ class PolygonsDataset(AnnotatedImages):
         """Return the folder of the polygon files, unless it also holds the masks as pictures."""
         found = _files_in(root)
         stems = {stem for path in found for stem in _stems(path)}
-        images = [path for path in files.pictures(root) if path.stem in stems] if found else []
-        called = Counter(path.stem for path in images)  # a mask may have the name of its image
-        if not any(is_known(files.head(path)) for path in found) and (
-            not images or files.are_masked(root, [x for x in images if called[x.stem] == 1])
+        images = [path for path in files.pictures(root) if stems.intersection(_names(path))] if found else []
+        called = Counter(path.stem for path in images if path.stem in stems)  # a mask may have the name of its image
+        if not any(is_known(files.head(path)) and not path.stem.endswith(_OF_CITIES) for path in found) and (
+            not images or files.are_masked(root, [x for x in images if called[x.stem] < 2])
         ):
             return []
         return [Path(commonpath([path.parent for path in found]))]
@@ -96,9 +98,16 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _stems(path: Path) -> list[str]:
-    """Return possible stems of a file's image: 7 for 7.xml and also for 7.tif.xml, but only 7.2 for 7.2.xml."""
+    """Return possible stems of a file's image: 7 for 7.xml, 7.tif.xml and 7_gt_polygons.json, but 7.2 for 7.2.xml."""
     inner = Path(path.stem)
-    return [path.stem, *([inner.stem] if inner.suffix[1:].isalpha() or inner.suffix.lower() in SUFFIXES else [])]
+    is_picture = inner.suffix[1:].isalpha() or inner.suffix.lower() in SUFFIXES
+    parts = path.stem.rsplit("_", 2) if path.stem.endswith(_OF_CITIES) else []
+    return [path.stem, *([inner.stem] if is_picture else []), *(f"{part}_*" for part in parts[:1])]
+
+
+def _names(image: Path) -> tuple[str, ...]:
+    """Return the stems of polygon files that an image may belong to, with _* for those such as x_gt_polygons.json."""
+    return image.stem, f"{image.stem}_*", f"{image.stem.rpartition('_')[0]}_*"
 
 
 def _of_xml(path: Path) -> Record:

@@ -41,6 +41,7 @@ TOOLS = (
     Tool('"params" "attachment"', "*", "params.attachment", "", "response.annotations"),  # Scale
     Tool('"className" "points"', "", "metadata.name", "metadata", "instances"),  # SuperAnnotate
     Tool('"datasetId" "coordinates"', "", "filename", "metadata.system", "annotations"),  # Dataloop
+    Tool('"imgHeight" "polygon"', "", "", "", "objects"),  # Cityscapes and India Driving
     Tool('"asset" "regions"', "", "asset.name", "asset.size", "regions"),  # VoTT
 )
 REFUSED = {
@@ -100,7 +101,9 @@ def _held(content: Any, keys: str) -> list[Any]:
 
 
 def _shape(its: Mapping[str, Any]) -> Iterator[Shape]:
-    """Yield the shape of an object; nothing for an entry about the whole image."""
+    """Yield the shape of an object; nothing for an entry about the whole image, or a deleted one."""
+    if its.get("deleted") == 1:
+        return
     label = next((its[key] for key in _LABELS if its.get(key)), "object")
     label = " and ".join(map(str, label)) if isinstance(label, list) else str(label)
     kind = str(its.get("type", "")).lower()

@@ -147,11 +147,15 @@ def _by_heading(lines: Sequence[str]) -> ClassFile | None:
     for cells in known + [*columns.values()] * bool(held):  # a table of colours is of classes, whatever its headings
         if len({*cells}) == len(cells) and not any(map(str.isdecimal, cells)):
             held.setdefault("name", cells)
-    numbers = [cells for cells in known if all(map(str.isdecimal, cells))]
-    held |= {"label": cells for cells in numbers[::-1] if len({*cells}) == len(cells)}
+        if len({*cells}) == len(cells) and _are_labels(cells) and cells in known:
+            held.setdefault("label", cells)
     table = [dict(zip(held, cells, strict=True)) for cells in zip(*held.values(), strict=True)]
-    is_whole = "name" in held and ("label" in held or not numbers) and len(held) > 1
+    is_whole = "name" in held and len(held) > 1 and ("label" in held or not any(map(_are_labels, known)))
     return _table(table) if is_whole and _is_table(table) else None
+
+
+def _are_labels(cells: Sequence[str]) -> bool:
+    return all(map(str.isdecimal, cells))
 
 
 def _numbers(colour: re.Match[str]) -> str:

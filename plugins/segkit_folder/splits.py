@@ -27,8 +27,9 @@ _WORDS = {  # English, German and Dutch, French, Spanish, Italian, Portuguese, S
     "train": "train training trn trainings apprentissage entraînement entrenamiento addestramento treinamento treino "
     "träning træning trening treningowe treningowy uczące eğitim обучение обучающая тренировка тренировочная "
     "训练 訓練 学習 훈련 학습",
-    "val": "val valid validation dev validierung validierungs validatie validación validazione convalida validação "
-    "validering walidacja walidacyjne walidacyjny doğrulama валидация валидационная 验证 驗證 検証 검증",
+    "val": "val valid validation dev eval evaluation validierung validierungs validatie validación validazione "
+    "convalida validação validering walidacja walidacyjne walidacyjny doğrulama валидация валидационная "
+    "验证 驗證 検証 검증",
     "test": "test testing holdout essai essais prueba pruebas prova teste testowe testowy тест тестовая "
     "测试 測試 テスト 테스트",
 }

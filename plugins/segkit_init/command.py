@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from segkit_init.questions import Question
 
 UNANSWERED = 1
+_MOST_SHOWN = 500  # characters of an answer; a config has the whole
 
 
 class Init:
@@ -136,7 +137,8 @@ def _question_text(question: Question) -> str:
 
     lines = [f"? {question.text}"]
     lines += [f"  {'or:   ' if place else '--yes:'} {answer_text(each)}" for place, each in enumerate(question.answers)]
-    return "\n".join(hanging(line, 9) for line in lines)
+    shown = [line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]} ..." for line in lines]
+    return "\n".join(hanging(line, 9) for line in shown)
 
 
 def _check_written(path: Path, images: int, arguments: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from segkit_folder.lists import unread_columns
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import colours_in
 from segkit_folder.splits import split_called, split_in
+from segkit_init.placed import are_upright
 from segkit_init.questions import Answer, Question
 from segkit_init.reading import Reading
 from segkit_init.text import options_text
@@ -61,7 +62,11 @@ def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
     """Ask which way of an issue is right, or whether to leave out a few files; ``known``: options of the data set."""
     total = sum(map(len, scan.splits.values()))
     found: dict[str, tuple[Mapping[str, Mapping[str, Any]], list[Issue]]] = {}
+    turned = {(issue.split, name) for issue in scan.warnings if issue.kind == "turned_image" for name in issue.files}
+    are_right = are_upright(scan, turned)
     for issue in (*scan.errors, *scan.warnings):
+        if issue.kind == "turned_image" and are_right:
+            continue
         ways: Mapping[str, Mapping[str, Any]] = {
             text: options
             for text, options in issue.ways.items()

@@ -13,6 +13,7 @@ from segkit_init.stored import COLOUR, JPEG_OFF, StoredLabels
 
 VOID = 255  # of VOC, Cityscapes and most others
 _MOST_IDS = 255  # labels that a config may list
+_RARE = 0.005  # share of all pixels of a label that a list of names may have left out
 _ON_BLACK = 0.05  # share of all pixels; less may be unlabelled
 _MOST_NAMELESS = 64  # labels that count as classes without names and without a question
 
@@ -81,7 +82,11 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
     def ask(text: str, *ways: tuple[str, Meaning]) -> Question:
         return Question(text, [answer_of(way, meaning, names) for way, meaning in ways])
 
-    if near := _left_by_jpeg(labels, stored.thin):
+    if numbered := _with_numbers(labels):
+        text = f"labels such as {next(iter(numbered))} seem to hold a class and the number of an object: is it so?"
+        yield ask(text, ("yes: only the class counts", {**every, **numbered}), ("no: each is a class", every))
+    near = _left_by_jpeg(labels, stored.thin)
+    if near and (2 * len(near) > len(labels) or not stored.of_objects):
         text = f"{_listed([*near])} cover no area, and lie near {_listed(sorted({*near.values()}))}: did JPEG "
         text += "compression make them?"
         yield ask(
@@ -89,6 +94,11 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
         )
     if stored.of_objects:
         yield _of_objects(labels)
+    if stored.is_inverted:
+        share, called = stored.pixels[0] / stored.pixels.total(), names or ("background", "foreground")
+        text = f"0 covers {share:.0%} of the masks, hardly at their edges: are objects black, on white?"
+        ways = {"yes: 0 is the object": labels[::-1], "no: 0 is the background": labels}
+        yield Question(text, [answer_of(way, itself(order), called) for way, order in ways.items()])
     if len(rest) < 2 or (rest == labels and not 0 <= labels[0] <= labels[-1] < VOID):  # all of them are classes
         return
     if void == [VOID] and rest[-1] == VOID - 1:
@@ -126,7 +136,26 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
             left_out = ("no: it is neither learned nor scored", itself(sorted({*rest} - {*odd}), [*odd, *void]))
             yield ask(f"{text.format(_listed(odd))}: is it a class?", left_out, ("yes: a class of its own", plain))
     if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
-        yield what_is_0(f"{len(names)} names for {len(rest)} labels", rest[1:], names, void, not from_1)
+        asked = what_is_0(f"{len(names)} names for {len(rest)} labels", rest[1:], names, void, not from_1)
+        last = answer_of(f"as named, and {rest[-1]} has no name", plain, [*names, f"class_{rest[-1]}"])
+        is_rare = stored.pixels[rest[-1]] < _RARE * stored.pixels.total()
+        ways = [last, *asked.answers] if is_rare else [*asked.answers, last]
+        yield asked if from_1 else Question(asked.text, ways)
+
+
+def _with_numbers(labels: Sequence[int]) -> dict[int, int]:
+    """Map labels such as 26001, class 26 and object 1, to the first label of their class; {} if there are none.
+
+    Cityscapes and others multiply the class by 1000, KITTI by 256.
+    """
+    for base in (1000, 256):
+        numbered = [label for label in labels if label >= base]
+        first = {label // base: label for label in numbered[::-1]}
+        if max(2 * len(first), len(labels) / 2) <= len(numbered) and 4 * max(label % base for label in numbered) < base:
+            return {label: first[label // base] for label in numbered} | {
+                label: first[label] for label in labels if label in first
+            }
+    return {}
 
 
 def _left_by_jpeg(labels: Sequence[int], thin: Collection[int]) -> dict[int, int]:
@@ -195,7 +224,8 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     own: dict[str, Any] = {"classes": called, "colour_map": mapped}
     too_many = len(known) > _MOST_IDS
     are_on_black = stored.of_objects and has_background and stored.pixels[COLOUR] > _ON_BLACK * stored.pixels.total()
-    if (too_many or stored.of_objects) and not are_on_black:
+    has_numbers = any(2 * len({*part}) <= len(known) for part in zip(*known, strict=True))
+    if (too_many or (stored.of_objects and has_numbers)) and not are_on_black:
         what = f"the masks hold {len(known):,} colours" + f", and a config has at most {_MOST_IDS}" * too_many
         cause = "mostly, each object has its own colour, or the channels store numbers of classes and objects"
         advice = "export one number or colour for all objects of a class"
@@ -210,7 +240,7 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
         return Question(f"{text}colours", [Answer("", own)])
     merged = Answer("objects of one class", {"classes": ["background", "object"], "threshold": 0.1})
     text = f"the masks hold {len(colours)} colours, as if each object had its own: what are these?"
-    return Question(text, [merged, mend if too_many else each])
+    return Question(text, [merged, mend if too_many else each] if are_on_black else [each, mend])
 
 
 def _made_up(count: int, has_background: bool) -> list[str]:

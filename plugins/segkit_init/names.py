@@ -22,6 +22,7 @@ from segkit_folder.pictures import folders_in
 from segkit_folder.splits import read_text
 from segkit_init.judged import are_objects
 from segkit_init.labels import VOID, answer_of, itself, question_of, what_is_0
+from segkit_init.placed import LOOKED_AT, are_told_apart
 from segkit_init.questions import Answer, Question
 from segkit_init.reading import Reading
 from segkit_init.stored import COLOUR, StoredLabels, are_edges, each_mask, read_labels, stored_labels
@@ -46,9 +47,13 @@ def labels_asked(reading: Reading, masks: Sequence[Path], seen: set[int]) -> Ite
     """Ask what the labels of some masks mean, and add these labels to ``seen``."""
     if threshold := reading.options.get("threshold"):
         yield _thresholded(threshold, are_edges(masks[:: -(-len(masks) // _FEW)], threshold))
-    stored = stored_labels(read_labels(masks, threshold).values())
+    read = read_labels(masks, threshold)
+    stored = stored_labels(read.values())
     seen |= stored.pixels.keys()
     are_numbered = are_objects(str(reading.options.get("masks", ""))) and len(stored.pixels) > 3
+    image_of = dict(zip(reading.masks, reading.images, strict=True))
+    some = [(image_of[path], mask) for path, mask in read.items()][:: -(-len(read) // LOOKED_AT)]
+    are_numbered |= len(stored.pixels) > 2 and are_told_apart(some, *sorted(stored.pixels)[:2])
     yield from _classes(reading, replace(stored, of_objects=stored.of_objects or are_numbered))
 
 
@@ -88,7 +93,8 @@ def _classes(reading: Reading, stored: StoredLabels) -> Iterator[Question]:
         known = {*map(_number, listed)}
         if isinstance(next(iter(listed)), tuple) and max(stored.pixels) < COLOUR:  # greys of files with colours
             known = {red for red, green, blue in listed if red == green == blue}
-        if plain <= known and len(known) <= max(2 * len(plain), (len(plain) > _SOME) * 256):
+        is_inverted = stored.is_inverted and bool(_BACKGROUND.search(next(iter(listed.values()))))
+        if plain <= known and len(known) <= max(2 * len(plain), (len(plain) > _SOME) * 256) and not is_inverted:
             yield _listed(stored, listed, file)
             return
         if 0 in plain and plain - {0} <= known - {0} and len(plain) > _SOME:
@@ -101,6 +107,8 @@ def _classes(reading: Reading, stored: StoredLabels) -> Iterator[Question]:
             return
         from_1 = from_1 or (not names and next(iter(listed)) == 1)
         names = names or [*listed.values()]
+    if names and not _BACKGROUND.search(names[0]):
+        stored = replace(stored, is_inverted=False)
     is_last = [bool(_BACKGROUND.search(name)) for name in names] == [False, True]
     if is_last and len(plain) == 2 and max(plain) < COLOUR:
         text = f"the masks hold {min(plain)} and {max(plain)}, and the names are {names[0]!r} and {names[1]!r}"

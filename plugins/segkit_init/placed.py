@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segkit.data.read import opened
+from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError
 from segkit_init.questions import Answer, Question
 
-_LOOKED_AT = 20  # samples
+LOOKED_AT = 20  # samples
 _FEWEST = 5
+_FEWEST_TURNED = 3
 _HARDLY = 1.5  # times the deviation of the mean
 _FEWEST_OTHERS = 8  # labels of other images
 _COARSE = 64  # the most pixels in a row or column, at which borders may be drawn roughly
@@ -25,6 +29,8 @@ _GAIN = 1.1  # times the contrast along the borders of labels
 _SURELY = 4  # times the deviation of the mean
 _CORNER = 0.6  # of height and width
 _CENTRE = 0.35
+_FEWEST_PARTS = 3  # of an image
+_UNLIKE = 0.25  # of the difference between objects and background
 _HALF_WIDE = 3  # pixels from the middle of a drawn line to its side
 _MOSTLY = 0.6  # share of masks; lines of objects at the edge of an image are open
 _WAYS: Mapping[str, Callable[..., Any]] = {
@@ -50,16 +56,12 @@ def placed(scan: Scan) -> Iterator[Question]:
     fits: list[list[float]] = []
     boxes, lines = [], []
     previous = np.zeros((0, 0), np.int16)
-    for data, index in every[:: -(-len(every) // _LOOKED_AT)]:
+    for data, index in every[:: -(-len(every) // LOOKED_AT)]:
         with suppress(DataError):  # the scan reports it
-            sample = data[index]
-            labels = sample.mask.numpy().astype(np.int16)  # [H,W]
-            image = sample.image.numpy().transpose(1, 2, 0)  # [H,W,C]
-            labels[labels == data.ignore_index] = -1
-            is_square = labels.shape[0] == labels.shape[1]
-            if own := _contrast(labels, image):
-                for way, turn in {**_WAYS, **(_OF_SQUARES if is_square else {})}.items():
-                    gains.setdefault(way, []).append(math.log(max(_contrast(turn(labels), image), 1e-9) / own))
+            labels, image = _shown(data, index)
+            if turned := _turned(labels, image):
+                for way, gain in turned.items():
+                    gains.setdefault(way, []).append(gain)
                 if _are_unlike(labels, previous, usual):
                     fits.append([_gain(labels, previous, image), _gain(labels, previous, image, _COARSE)])
             previous = labels
@@ -68,12 +70,7 @@ def placed(scan: Scan) -> Iterator[Question]:
                 boxes.append(np.concatenate([shown.min(0), shown.max(0) + 1]) / (*labels.shape, *labels.shape))
                 lines.append(_are_closed_lines(covered))
     answers = Answer("yes"), Answer("no: correct the labels, and run init again")
-    sure = {}
-    for way, those in gains.items():
-        if len(those) >= _FEWEST:
-            gain, deviation = float(np.mean(those)), float(np.std(those, ddof=1)) / math.sqrt(len(those))
-            if gain > max(math.log(_GAIN), _SURELY * deviation):
-                sure[way] = gain
+    sure = {way: float(np.mean(those)) for way, those in gains.items() if len(those) >= _FEWEST and _are_gains(those)}
     texts = []
     if sure:
         text = f"the borders of the labels match edges in the images better {max(sure, key=sure.__getitem__)}"
@@ -96,15 +93,72 @@ def placed(scan: Scan) -> Iterator[Question]:
         yield Question(text, [Answer("yes"), mend])
 
 
+def _shown(data: Dataset, index: int) -> tuple[NDArray[np.int16], NDArray[Any]]:
+    """Return the labels of a sample, with -1 for void ``[H,W]``, and its image ``[H,W,C]``."""
+    sample = data[index]
+    labels = sample.mask.numpy().astype(np.int16)
+    labels[labels == data.ignore_index] = -1
+    return labels, sample.image.numpy().transpose(1, 2, 0)
+
+
+def _turned(labels: NDArray[np.int16], image: NDArray[Any]) -> dict[str, float]:
+    """Return the logarithm of the contrast of turned labels over that of labels as they are; {} without borders."""
+    if not (own := _contrast(labels, image)):
+        return {}
+    ways = {**_WAYS, **(_OF_SQUARES if labels.shape[0] == labels.shape[1] else {})}
+    return {way: math.log(max(_contrast(turn(labels), image), 1e-9) / own) for way, turn in ways.items()}
+
+
+def _are_gains(those: Sequence[float]) -> bool:
+    """Whether the mean of logarithms of contrasts is surely above 0."""
+    return float(np.mean(those)) > max(math.log(_GAIN), _SURELY * float(np.std(those, ddof=1)) / math.sqrt(len(those)))
+
+
+def are_upright(scan: Scan, names: Collection[tuple[str, str]]) -> bool:
+    """Whether the labels of samples (split, name) surely fit their images better than mirrored and turned ones do."""
+    losses: dict[str, list[float]] = {}
+    for split, data in scan.splits.items():
+        for index in [at for at, each in enumerate(scan.statistics[split]) if (split, each.name) in names]:
+            with suppress(DataError):  # the scan reports it
+                for way, gain in _turned(*_shown(data, index)).items():
+                    losses.setdefault(way, []).append(-gain)
+    return bool(losses) and all(len(those) >= _FEWEST_TURNED and _are_gains(those) for those in losses.values())
+
+
+def are_told_apart(pairs: Sequence[tuple[Path, NDArray[Any]]], background: int, usual: int) -> bool:
+    """Whether labels only tell touching objects apart, as programs do that number neighbours with a few numbers.
+
+    Then many pixels have the ``usual`` label, all others lie beside these, and both look alike in the images.
+    """
+    numbers, unlike = np.zeros(3), []
+    for path, mask in pairs:
+        own, other = mask == usual, (mask != usual) & (mask != background)
+        numbers += [_parts_less_holes(own), _parts_less_holes(other), _parts_less_holes(own | other)]
+        with suppress(DataError), opened(path) as raster:  # the scan reports it
+            image = np.asarray(raster[...], np.float32)
+            if image.shape[:2] == mask.shape and own.any() and other.any() and (mask == background).any():
+                looks = [image[each].mean(0) for each in (own, other, mask == background)]
+                unlike.append(np.abs(looks[0] - looks[1]).sum() / (np.abs(looks[0] - looks[2]).sum() + 1e-9))
+    first, others, together = numbers
+    is_beside = first >= _FEWEST_PARTS * len(pairs) and others >= len(pairs) / 2 and together <= 1.05 * first
+    return len(unlike) >= _FEWEST and bool(is_beside and np.median(unlike) < _UNLIKE)
+
+
 def _are_closed_lines(covered: NDArray[np.bool_]) -> bool:
-    """Whether pixels form closed thin lines that do not meet: as many holes as parts, so that Euler's number is 0."""
+    """Whether pixels form closed thin lines that do not meet: as many holes as parts."""
+    cells = np.pad(covered, 1)
+    for _ in range(_HALF_WIDE):
+        cells[1:-1, 1:-1] &= cells[:-2, 1:-1] & cells[2:, 1:-1] & cells[1:-1, :-2] & cells[1:-1, 2:]
+    return not cells.any() and not _parts_less_holes(covered)
+
+
+def _parts_less_holes(covered: NDArray[np.bool_]) -> int:
+    """Return the number of connected parts minus that of their holes (Euler's number); corners connect."""
     cells = np.pad(covered, 1)
     corners = np.stack([cells[:-1, :-1], cells[1:, 1:], cells[1:, :-1], cells[:-1, 1:]])  # of each 2 x 2 pixels
     number = corners.sum(0)  # [H+1,W+1]
     are_diagonal = (number == 2) & (corners[0] == corners[1])
-    for _ in range(_HALF_WIDE):
-        cells[1:-1, 1:-1] &= cells[:-2, 1:-1] & cells[2:, 1:-1] & cells[1:-1, :-2] & cells[1:-1, 2:]
-    return not cells.any() and bool((number == 1).sum() == (number == 3).sum() + 2 * are_diagonal.sum())
+    return int((number == 1).sum() - (number == 3).sum() - 2 * are_diagonal.sum()) // 4
 
 
 def _are_unlike(labels: NDArray[np.int16], others: NDArray[np.int16], usual: int) -> bool:

@@ -55,6 +55,7 @@ class StoredLabels:
         of_objects: whether labels look like ids of single objects: each mask counts 0, 1, 2, ... to its own number, or
             most labels are in only one mask.
         black_and_white: number of masks with only 0 and 255, where no other mask holds 255.
+        is_inverted: whether 0 is the rarer one of two labels, and still rarer at the edges of the masks.
     """
 
     pixels: Counter[int]
@@ -62,6 +63,7 @@ class StoredLabels:
     thin: frozenset[int]
     of_objects: bool
     black_and_white: int
+    is_inverted: bool = False
 
 
 def threshold_of(paths: Sequence[Path]) -> float | None:
@@ -248,7 +250,7 @@ def _between_and_within(mask: Labels) -> tuple[NDArray[np.bool_], NDArray[np.boo
 
 def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     """Count what masks store."""
-    pixels, images, looked_at, edges, inside = (Counter[int]() for _ in range(5))
+    pixels, images, looked_at, edges, inside, rim = (Counter[int]() for _ in range(6))
     sets: Counter[frozenset[int]] = Counter()
     black_and_white = 0
     for mask in masks:
@@ -261,6 +263,7 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
         if sets.total() <= _LOOKED_AT:
             looked_at.update(labels)
             edges.update(_edges(mask, values))
+            rim.update(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).tolist())
         if not inside.keys() >= {*labels}:
             inside.update(np.unique(mask[_between_and_within(mask)[1]]).tolist())
     along = frozenset(label for label, number in edges.items() if number >= 0.7 * looked_at[label])
@@ -268,7 +271,10 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])
     once = sum(number == 1 for number in images.values())
     of_objects = _count_up(sets, pixels) or (once >= 8 and 2 * once > len(images)) or _have_numbers(sets)
-    return StoredLabels(pixels, along, thin, of_objects, black_and_white * (images[255] == black_and_white))
+    share = pixels[0] / max(pixels.total(), 1)
+    is_inverted = len(pixels) == 2 and 0 < share < 0.5 and rim[0] < 0.5 * share * rim.total()
+    black_and_white *= images[255] == black_and_white
+    return StoredLabels(pixels, along, thin, of_objects, black_and_white, is_inverted)
 
 
 def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int]) -> bool:

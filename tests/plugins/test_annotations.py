@@ -1297,6 +1297,17 @@ TOOLS: dict[str, tuple[str, Any]] = {
             ],
         },
     ),
+    "cities": (
+        "a_gtFine_polygons.json",
+        {
+            "imgHeight": 5,
+            "imgWidth": 6,
+            "objects": [
+                {"label": "cat", "deleted": 0, "polygon": SQUARE},
+                {"label": "dog", "deleted": 1, "polygon": SQUARE},
+            ],
+        },
+    ),
     "hasty": (
         "project.json",
         {
@@ -1349,6 +1360,18 @@ def test_polygons_in_the_json_of_further_tools(tool: str, tmp_path: Path) -> Non
     dataset = one("polygons", tmp_path)
     assert (dataset.classes, len(dataset)) == (("background", "cat"), 1)
     assert rows(dataset) == ["000000", "011100", "011100", "000000", "000000"]
+
+
+def test_polygons_of_cities_are_of_the_image_of_their_number_and_folder(tmp_path: Path) -> None:
+    content = TOOLS["cities"][1]
+    for number in "12":
+        picture(tmp_path / "left" / number / "a_1_left.png")
+        save(tmp_path / "gt" / number / "a_1_gt_polygons.json", content)
+    dataset = one("polygons", tmp_path)
+    assert [dataset.files(index)[0].parent.name for index in range(2)] == ["1", "2"]
+    for number in "12":  # masks are drawn from these files
+        picture(tmp_path / "gt" / number / "a_1_gt_ids.png")
+    assert not datasets["polygons"].recognise(tmp_path)
 
 
 def test_points_of_superannotate_and_dataloop_that_are_no_corners_of_an_area(tmp_path: Path) -> None:

@@ -154,9 +154,52 @@ def test_one_of_ten_ids_may_be_missing(place: Path) -> None:
 
 
 def test_labels_of_one_mask_each_may_be_ids_of_objects(place: Path) -> None:
-    first, second = options(place, [masks(0, 2 * number + 1, 2 * number + 2, count=1)[0] for number in range(6)])
+    those = [masks(0, 2 * number + 1, 2 * number + 2, count=1)[0] for number in range(6)]
+    those[0][0, 0] = 13  # of an object that is hardly to be seen, and not of JPEG
+    first, second = options(place, those)
     assert first["classes"] == ["background", "object"]
-    assert len(second["classes"]) == 13
+    assert len(second["classes"]) == 14
+
+
+@pytest.mark.parametrize("are_alike", [True, False])
+def test_labels_that_only_tell_touching_objects_apart_are_of_one_class(place: Path, are_alike: bool) -> None:
+    for number in range(8):
+        mask = np.zeros((48, 64), np.uint8)
+        for each in range(6):
+            left, top = 10 * each + 2, 4 + (7 * number + 11 * each) % 30
+            mask[top : top + 6, left : left + 6] = 1
+            mask[top + 6 : top + 11, left : left + 5] = 2 * (each % 3 == 0)
+        light = np.array([20, 200, 200 if are_alike else 120])[mask] + np.random.default_rng(number).integers(
+            40, size=mask.shape
+        )
+        save(light.astype(np.uint8), place / f"data/images/{number}.png")
+        save(mask, place / f"data/masks/{number}.png")
+    asked = [each for each in look(place / "data").questions if "classes" in each.taken]
+    assert [len(each.answers) for each in asked] == [1 + are_alike]
+    assert asked[0].taken["classes"] == (["background", "object"] if are_alike else ["class_0", "class_1", "class_2"])
+
+
+@pytest.mark.parametrize("base", [1000, 256])
+def test_labels_may_hold_the_class_and_the_number_of_an_object(place: Path, base: int) -> None:
+    labels = np.array([7, 24 * base, 24 * base + 1, 26 * base, 26 * base + 1, 26 * base + 2], np.uint16)
+    first, second = options(place, [labels[np.minimum(ROWS // 8, 5)]] * 6)
+    assert [*first["value_map"].values()] == [0, 1, 1, 2, 2, 2]
+    assert len(second["classes"]) == 6
+
+
+@pytest.mark.parametrize("names", [(), ("background", "cat")])
+def test_objects_may_be_black_on_white(place: Path, names: tuple[str, ...]) -> None:
+    classes = [*(names or ("background", "foreground"))]
+    first, second = options(place, [255 - mask for mask in masks(0, 255)], *names)
+    assert first == {"classes": classes, "value_map": {"255": 0, "0": 1}}
+    assert second == {"classes": classes, "value_map": {"0": 0, "255": 1}}
+
+
+def test_colours_of_one_mask_each_without_black_are_asked_about(place: Path) -> None:
+    colours = np.random.default_rng(0).integers(1, 255, (8, 6, 3)).astype(np.uint8)
+    each, mend = options(place, [those[np.minimum(ROWS // 8, 5)] for those in colours])
+    assert len(each["classes"]) == 48
+    assert not mend
 
 
 def test_labels_of_which_one_is_missing_here_and_there_are_classes(place: Path) -> None:
@@ -212,9 +255,16 @@ def test_255_in_masks_without_1_may_be_1(place: Path) -> None:
 
 
 def test_one_name_less_than_labels_asks_what_0_is(place: Path) -> None:
-    first, second = options(place, masks(0, 1, 2), "cat", "dog")
-    assert first == {"classes": ["background", "cat", "dog"]}
-    assert second == {"classes": ["cat", "dog"], "value_map": {"1": 0, "2": 1, "0": 255}}
+    those = masks(0, 1, 2)
+    unnamed = {"classes": ["cat", "dog", "class_2"]}
+    ways = [{"classes": ["background", "cat", "dog"]}]
+    ways += [{"classes": ["cat", "dog"], "value_map": {"1": 0, "2": 1, "0": 255}}]
+    assert options(place, those, "cat", "dog") == [*ways, unnamed]
+    for mask in those[1:]:
+        mask[mask == 2] = 0
+    those[0][those[0] == 2] = np.arange(18 * 16) < 40  # most are 0 and 1
+    those[0][0, :20] = 2
+    assert options(place, those, "cat", "dog") == [unnamed, *ways]
 
 
 def test_names_that_lack_one_are_too_few_where_the_background_is_among_them(place: Path) -> None:
@@ -588,6 +638,9 @@ def test_images_that_exif_turns_and_masks_without_it_are_asked_about(
     assert status == 1
     assert "by their EXIF orientation, which one of the two may lack: 5; if" in " ".join(printed.split())
     assert "--yes: these were drawn on the upright images" in printed
+    for number in range(12):
+        Image.fromarray(scene(number)[0][::-1, ::-1]).save(f"data/images/{number}.jpg", exif=turned)
+    assert init(capsys)[0] == 0  # the masks fit the upright images
 
 
 @pytest.mark.parametrize(
@@ -1725,6 +1778,8 @@ def test_more_than_64_labels_without_names_are_a_question(place: Path, capsys: p
     status, printed = init(capsys)
     assert status == 1
     assert "? 70 labels, from 0 to 69: is each a class? the masks hold only numbers" in printed
+    assert "class_30" in printed
+    assert "class_60" not in printed  # the first 500 characters of an answer
     Path("data/classes.txt").write_text("\n".join(f"kind {number}" for number in range(70)))
     assert init(capsys)[0] == 0
     assert dataset(place)["classes"] == "classes.txt"

@@ -86,6 +86,7 @@ def test_too_few_or_repeated_keys() -> None:
     "names",
     [
         ("Trainingsdaten", "Validierung", "Testdaten"),
+        ("training", "eval", "test"),
         ("apprentissage", "validation", "essai"),
         ("Entraînement", "Validación", "pruebas"),
         ("treino", "VALIDACAO", "teste"),
