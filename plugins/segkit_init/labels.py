@@ -97,8 +97,8 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
     if stored.is_inverted:
         share, called = stored.pixels[0] / stored.pixels.total(), names or ("background", "foreground")
         text = f"0 covers {share:.0%} of the masks, hardly at their edges: are objects black, on white?"
-        ways = {"yes: 0 is the object": labels[::-1], "no: 0 is the background": labels}
-        yield Question(text, [answer_of(way, itself(order), called) for way, order in ways.items()])
+        orders = {"yes: 0 is the object": labels[::-1], "no: 0 is the background": labels}
+        yield Question(text, [answer_of(way, itself(order), called) for way, order in orders.items()])
     if len(rest) < 2 or (rest == labels and not 0 <= labels[0] <= labels[-1] < VOID):  # all of them are classes
         return
     if void == [VOID] and rest[-1] == VOID - 1:
@@ -139,8 +139,8 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
         asked = what_is_0(f"{len(names)} names for {len(rest)} labels", rest[1:], names, void, not from_1)
         last = answer_of(f"as named, and {rest[-1]} has no name", plain, [*names, f"class_{rest[-1]}"])
         is_rare = stored.pixels[rest[-1]] < _RARE * stored.pixels.total()
-        ways = [last, *asked.answers] if is_rare else [*asked.answers, last]
-        yield asked if from_1 else Question(asked.text, ways)
+        answers = [last, *asked.answers] if is_rare else [*asked.answers, last]
+        yield asked if from_1 else Question(asked.text, answers)
 
 
 def _with_numbers(labels: Sequence[int]) -> dict[int, int]:
