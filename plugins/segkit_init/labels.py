@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 from segkit.data.visualize import VOID_COLOUR
@@ -12,9 +12,11 @@ from segkit_init.questions import Answer, Question
 from segkit_init.stored import COLOUR, JPEG_OFF, StoredLabels
 
 VOID = 255  # of VOC, Cityscapes and most others
+_DEEP = 65535  # the same of 16 bits
 _MOST_IDS = 255  # labels that a config may list
 _RARE = 0.005  # share of all pixels of a label that a list of names may have left out
 _ON_BLACK = 0.05  # share of all pixels; less may be unlabelled
+_NEAR = 2  # by which red, green and blue of one colour may differ between programs
 _MOST_NAMELESS = 64  # labels that count as classes without names and without a question
 
 Meaning = Mapping[int, int | None]
@@ -66,9 +68,10 @@ def what_is_0(
 
 
 def _classes_and_void(stored: StoredLabels) -> tuple[list[int], list[int]]:
-    """Return the labels of classes and those of unlabelled pixels, as most data sets have them: 255, and -1."""
+    """Return the labels of classes and those of unlabelled pixels, as most data sets have them: 255, -1, and 65535."""
     labels = sorted(stored.pixels)
-    classes = [label for label in labels if 0 <= label != VOID]
+    is_deep = labels[-1] == _DEEP and labels[-2:-1] < [VOID]  # greys spread over 16 bits lie higher
+    classes = [label for label in labels if 0 <= label != VOID and not (is_deep and label == _DEEP)]
     if len(classes) < 2:  # 0 and 255: with 255 void there would be nothing to learn
         return labels, []
     return classes, [label for label in labels if label not in classes]
@@ -136,7 +139,8 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
             left_out = ("no: it is neither learned nor scored", itself(sorted({*rest} - {*odd}), [*odd, *void]))
             yield ask(f"{text.format(_listed(odd))}: is it a class?", left_out, ("yes: a class of its own", plain))
     if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
-        asked = what_is_0(f"{len(names)} names for {len(rest)} labels", rest[1:], names, void, not from_1)
+        is_background = not from_1 and stored.pixels[0] > _ON_BLACK * stored.pixels.total()
+        asked = what_is_0(f"{len(names)} names for {len(rest)} labels", rest[1:], names, void, is_background)
         last = answer_of(f"as named, and {rest[-1]} has no name", plain, [*names, f"class_{rest[-1]}"])
         is_rare = stored.pixels[rest[-1]] < _RARE * stored.pixels.total()
         answers = [last, *asked.answers] if is_rare else [*asked.answers, last]
@@ -225,7 +229,8 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     too_many = len(known) > _MOST_IDS
     are_on_black = stored.of_objects and has_background and stored.pixels[COLOUR] > _ON_BLACK * stored.pixels.total()
     has_numbers = any(2 * len({*part}) <= len(known) for part in zip(*known, strict=True))
-    if (too_many or (stored.of_objects and has_numbers)) and not are_on_black:
+    are_numbers = max(map(max, known)) < len(known) and sum(len({*part}) > 1 for part in zip(*known, strict=True)) > 1
+    if (too_many or are_numbers or (stored.of_objects and has_numbers)) and not are_on_black:
         what = f"the masks hold {len(known):,} colours" + f", and a config has at most {_MOST_IDS}" * too_many
         cause = "mostly, each object has its own colour, or the channels store numbers of classes and objects"
         advice = "export one number or colour for all objects of a class"
@@ -234,6 +239,10 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     each = Answer("each is a class", own)
     mend = Answer("export the class of each pixel: one colour or number for all objects of a class")
     if not stored.of_objects:
+        pairs = combinations(known, 2) if max(map(max, known)) > _MOST_NAMELESS else ()  # else single numbers
+        if near := next((pair for pair in pairs if max(abs(x - y) for x, y in zip(*pair, strict=True)) <= _NEAR), None):
+            mend = Answer("no: export the masks again, all with the same colours")
+            return Question(f"{near[0]} and {near[1]} are nearly the same colour: is each a class?", [each, mend])
         text = "what are the classes called, in both `classes` and `colour_map`? (void: unlabelled) the masks hold "
         if len(known) > _MOST_NAMELESS:
             return Question(f"{text}{len(known)} colours: is each a class?", [each, mend])

@@ -225,6 +225,34 @@ def test_colours_that_hold_the_class_and_the_number_of_an_object_are_refused(pla
         options(place, codes)
 
 
+def test_colours_that_hold_small_numbers_in_two_channels_are_refused(place: Path) -> None:
+    codes = np.array([(0, 0, 0), *((label, number, 0) for label in (1, 2) for number in range(3))], np.uint8)
+    with pytest.raises(
+        LabelError, match=r"the masks hold 7 colours: .* the channels store numbers of classes and objec"
+    ):
+        options(place, [codes[np.minimum(ROWS // 7, 6)]] * 6)
+
+
+def test_colours_that_are_nearly_the_same_may_be_one_class(place: Path) -> None:
+    colours = np.array([(0, 0, 0), (200, 10, 10), (199, 10, 12)], np.uint8)
+    each, mend = options(place, [colours[mask] for mask in masks(0, 1, 2)])
+    assert len(each["colour_map"]) == 3
+    assert not mend
+
+
+def test_65535_marks_unlabelled_pixels_beside_small_labels(place: Path) -> None:
+    those = [np.array([0, 1, 65535], np.uint16)[mask] for mask in masks(0, 1, 2)]
+    assert options(place, those) == [{"classes": ["background", "foreground"], "void": [65535]}]
+    those = [np.array([0, 32767, 65535], np.uint16)[mask] for mask in masks(0, 1, 2)]
+    assert len(options(place, those)[0]["classes"]) == 3
+
+
+def test_a_rare_0_below_names_is_rather_not_labelled(place: Path) -> None:
+    those = masks(1, 1, 2)
+    those[0][:2] = 0
+    assert options(place, those, "cat", "dog")[0]["classes"] == ["cat", "dog"]
+
+
 def test_too_many_labels_for_a_config_are_refused(place: Path) -> None:
     tiles = [48 * number + np.arange(48, dtype=np.uint16).reshape(6, 8) for number in range(6)]
     with pytest.raises(LabelError, match=r"288 labels, up to 287, .* export the class of each pixel"):
