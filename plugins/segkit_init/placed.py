@@ -32,6 +32,7 @@ _CENTRE = 0.35
 _FEWEST_PARTS = 3  # of an image
 _UNLIKE = 0.25  # of the difference between objects and background
 _HALF_WIDE = 3  # pixels from the middle of a drawn line to its side
+_BESIDE = 4  # pixels from a line to what it encloses
 _MOSTLY = 0.6  # share of masks; lines of objects at the edge of an image are open
 _WAYS: Mapping[str, Callable[..., Any]] = {
     "upside down": np.flipud,
@@ -68,7 +69,7 @@ def placed(scan: Scan) -> Iterator[Question]:
             covered = (labels >= 0) & (labels != usual)
             if (shown := np.argwhere(covered)).size:
                 boxes.append(np.concatenate([shown.min(0), shown.max(0) + 1]) / (*labels.shape, *labels.shape))
-                lines.append(_are_closed_lines(covered))
+                lines.append(_are_closed_lines(covered, image))
     answers = Answer("yes"), Answer("no: correct the labels, and run init again")
     sure = {way: float(np.mean(those)) for way, those in gains.items() if len(those) >= _FEWEST and _are_gains(those)}
     texts = []
@@ -144,12 +145,23 @@ def are_told_apart(pairs: Sequence[tuple[Path, NDArray[Any]]], background: int, 
     return len(unlike) >= _FEWEST and bool(is_beside and np.median(unlike) < _UNLIKE)
 
 
-def _are_closed_lines(covered: NDArray[np.bool_]) -> bool:
-    """Whether pixels form closed thin lines that do not meet: as many holes as parts."""
+def _are_closed_lines(covered: NDArray[np.bool_], image: NDArray[Any]) -> bool:
+    """Whether pixels form closed thin lines: as many holes as parts, or more where lines meet and their sides differ.
+
+    On both sides of membranes, vessels and roads, an image is rather the same, and the line is not.
+    """
     cells = np.pad(covered, 1)
     for _ in range(_HALF_WIDE):
         cells[1:-1, 1:-1] &= cells[:-2, 1:-1] & cells[2:, 1:-1] & cells[1:-1, :-2] & cells[1:-1, 2:]
-    return not cells.any() and not _parts_less_holes(covered)
+    if cells.any() or (number := _parts_less_holes(covered)) > 0:
+        return False
+    across, on_line = 0.0, 0.0
+    for lines, values in ((covered, image), (covered.T, image.swapaxes(0, 1))):
+        here = lines[_BESIDE:-_BESIDE] & ~lines[: -2 * _BESIDE] & ~lines[2 * _BESIDE :]
+        before, line, after = (values[at : at + len(here)][here].astype(np.float32) for at in (0, _BESIDE, 2 * _BESIDE))
+        across += float(np.abs(before - after).sum())
+        on_line += float(np.abs(2 * line - before - after).sum()) / 2
+    return number == 0 or across > on_line
 
 
 def _parts_less_holes(covered: NDArray[np.bool_]) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import segkit
-from segkit.data.read import opened
+from segkit.data.read import ALPHA, opened
 from segkit.errors import DataError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
-from segkit_folder.pictures import folders_in
-from segkit_folder.splits import SEVERAL, SUFFIXES, by_suffix
+from segkit_folder.pictures import certain_parts, folders_in
+from segkit_folder.splits import CONTAINERS, SEVERAL, SUFFIXES, by_suffix
 from segkit_init.issues import TEXTS
 from segkit_init.judged import select_readings
 from segkit_init.questions import Question
@@ -105,6 +106,19 @@ def _shapes(root: Path) -> str:
     return f"\nnot read: {held}; draw such shapes into masks, as rasterio.features.rasterize does" if held else ""
 
 
+def _without_labels(root: Path) -> str:
+    """Say what to do about files that might hold labels: objects in structures, or cut out of photographs."""
+    first = {path.suffix.lower(): path for path in sorted(root.rglob("*.*"), reverse=True)}
+    for suffix, path in first.items():
+        with suppress(DataError), opened(path, whole=True) as raster:
+            if suffix in CONTAINERS and not certain_parts(path):
+                return f"{path} holds no array of the size of a picture: write its objects into one array of labels; "
+            if ALPHA in getattr(raster, "channels", ()):
+                what = f"{path} has transparency: if it was cut out of a photograph, put that photograph into images"
+                return f"{what} and its alpha into masks, in Pillow Image.open(file).getchannel('A').save(mask); "
+    return ""
+
+
 def _nothing(root: Path) -> str:
     """Describe a folder that no data set can read, and what to do about it."""
     closed = [str(path) for path in root.rglob("*") if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
@@ -130,7 +144,8 @@ def _nothing(root: Path) -> str:
     unread = f"{others} are not read: {advice}; " if others else ""
     return (
         f"{root} holds pictures ({held}; in all {beside}), but nothing shows which mask belongs to which image: "
-        f"{unread}save labels in text files or other programs' formats as PNG; give image and mask the same name in "
-        "two folders, images and masks, or names that differ in one part, such as cat.jpg and cat_mask.png; "
+        f"{unread}{_without_labels(root)}save labels in text files or other programs' formats as PNG; give image and "
+        "mask the same name in two folders, images and masks, or names that differ in one part, such as cat.jpg and "
+        "cat_mask.png; "
         f"`segkit show dataset folder` explains patterns for other layouts{_shapes(root)}"
     )

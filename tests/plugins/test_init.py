@@ -1219,6 +1219,25 @@ def test_labels_that_do_not_lie_where_the_images_show_something_are_asked_about(
     assert len(asked) == (kind != "right")
 
 
+@pytest.mark.parametrize("is_net", [False, True])
+def test_outlines_that_meet_are_told_from_a_net_of_lines(place: Path, is_net: bool) -> None:
+    for number in range(12):
+        cells = np.zeros((48, 64), np.uint8)
+        top, left = 4 + number % 9, 5 + 5 * number % 20
+        cells[top : top + 14, left : left + 14], cells[top + 5 : top + 22, left + 14 : left + 28] = 1, 2
+        lines = np.zeros_like(cells)
+        lines[:-1] = cells[1:] != cells[:-1]
+        lines[:, :-1] |= cells[:, 1:] != cells[:, :-1]
+        light = 200 * lines if is_net else 200 * (cells > 0)
+        save(
+            (light + np.random.default_rng(number).integers(40, size=cells.shape)).astype(np.uint8),
+            Path(f"data/images/{number}.png"),
+        )
+        save(lines, Path(f"data/masks/{number}.png"))
+    asked = [each.text for each in look(Path("data")).questions if each.must]
+    assert any("closed lines" in text for text in asked) is not is_net
+
+
 @pytest.mark.parametrize("are_filled", [False, True])
 def test_closed_lines_may_be_outlines_that_are_not_filled(place: Path, are_filled: bool) -> None:
     for number in range(12):
@@ -1454,6 +1473,17 @@ def test_a_folder_that_nobody_can_read_is_told_in_a_sentence(
     assert status == 2
     assert message in printed
     assert "Traceback" not in printed
+
+
+def test_objects_in_structures_or_cut_out_are_told_what_to_do_with(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, labels = scene(0, 2)
+    save(np.dstack([picture, labels * np.uint8(255)]), Path("data/a.png"))
+    assert "data/a.png has transparency: if it was cut out of a photograph" in init(capsys)[1]
+    save(picture, Path("data/a.png"))
+    np.savez("data/a.npz", objects=np.arange(3))
+    assert "data/a.npz holds no array of the size of a picture: write its objects into one" in init(capsys)[1]
 
 
 def test_shapes_of_maps_are_told_to_be_drawn_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
