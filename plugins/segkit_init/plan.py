@@ -45,10 +45,12 @@ def plan(
     photographs = channels == 3 and is_8_bit
     more = 'for few photographs "smp" with weights = "imagenet" (a download) scores better'
     chosen["model.name"] = Choice("unet", more if photographs and count < 1000 else "trained from scratch")
-    width = 16 if not card else 64 if memory > 10 << 30 else 32
-    chosen["model.width"] = Choice(width, "use 16 on a laptop" if card else "use 64 on a GPU: 16 times the work")
     blocks = not card and len(shares) > 2 and median(min(size) for size in sizes) >= _LARGE  # two: fine borders
-    chosen["model.patch_size"] = Choice(2 if blocks else None, "a quarter of the work: patches of 2 x 2 pixels")
+    width = 64 if memory > 10 << 30 else 32 if card or blocks else 16
+    other = "with 64 and without the next two lines" if blocks else "64, 16 times the work"
+    chosen["model.width"] = Choice(width, "use 16 on a laptop" if card else f"on a GPU: {other}")
+    chosen["model.depth"] = Choice(3 if blocks else None, "halvings of the size after the patches; 4 without patches")
+    chosen["model.patch_size"] = Choice(4 if blocks else None, "patches of 4 x 4 pixels; 2 is finer and slower")
     passes = max(1, -(-25 * batch // count))
     chosen["train.repeat"] = Choice(passes if passes > 1 else None, f"passes over the {count} images are one epoch")
     chosen["train.minutes"] = Choice(20, "a run measures how many steps fit into this time; more time, better scores")

@@ -310,8 +310,9 @@ def test_forty_photographs_on_a_laptop_and_on_a_card() -> None:
         "augment.crop": 256,
         "train.batch_size": 4,
         "model.name": "unet",
-        "model.width": 16,
-        "model.patch_size": 2,
+        "model.width": 32,
+        "model.depth": 3,
+        "model.patch_size": 4,
         "train.repeat": 4,
         "train.minutes": 20,
         "train.schedule": "cosine",
@@ -332,7 +333,7 @@ def test_forty_photographs_on_a_laptop_and_on_a_card() -> None:
 
 def test_two_classes_may_be_thin_as_vessels_and_are_seen_pixel_by_pixel() -> None:
     assert plan([(584, 565)] * 17, 3, True, [0.9, 0.1])["model.patch_size"].value is None
-    assert plan([(584, 565)] * 17, 3, True, [0.8, 0.1, 0.1])["model.patch_size"].value == 2
+    assert plan([(584, 565)] * 17, 3, True, [0.8, 0.1, 0.1])["model.patch_size"].value == 4
 
 
 def test_small_tiles_of_twelve_bands_are_taken_whole_and_without_jitter_of_colours() -> None:
