@@ -17,7 +17,7 @@ from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Drawn, Record
 from segkit_annotations.rasterizer import Rule
-from segkit_folder.splits import SUFFIXES, read_text, split_called
+from segkit_folder.splits import read_text, split_called
 
 _NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # files with one class name per line
 _POLYGONS = re.compile(r"\d+(\.0+)?(\s+-?[\d.]+(e-\d+)?){6,}\s*|\s*")
@@ -140,8 +140,7 @@ def _images(root: Path, path: Path, content: Mapping[str, Any], given: str) -> l
 
     folder = place(given)
     if folder.is_dir():
-        found = sorted(each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES)
-        return [each for each in found if not each.name.startswith(".")]
+        return sorted(files.pictures(folder))
     if folder.is_file():
         return [place(line.strip()) for line in read_text(folder).splitlines() if line.strip()]
     warnings.warn(f"{path} names {folder}, which does not exist and is left out", stacklevel=4)
@@ -149,6 +148,11 @@ def _images(root: Path, path: Path, content: Mapping[str, Any], given: str) -> l
 
 
 def _label_file(image: Path) -> Path:
-    """Return ``labels/train/cat.txt`` for ``images/train/cat.jpg``; only the last ``images`` folder is replaced."""
+    """Return ``labels/train/cat.txt`` for ``images/train/cat.jpg``; only the last ``images`` folder is replaced.
+
+    Where no folder has that name, another one beside ``labels`` may hold the images.
+    """
     before, images, after = image.as_posix().rpartition("/images/")
-    return Path(f"{before}/labels/{after}" if images else after).with_suffix(".txt")
+    own = Path(f"{before}/labels/{after}" if images else after).with_suffix(".txt")
+    others = (folder.with_name("labels") / own.relative_to(folder) for folder in [*own.parents][:-1] if not images)
+    return next((each for each in (own, *others) if each.is_file()), own)

@@ -658,6 +658,15 @@ def test_yolo_polygons_are_shares_of_the_image(tmp_path: Path) -> None:
     assert dataset.classes == ("background", "cat", "dog")
 
 
+def test_yolo_images_may_lie_in_another_folder_beside_labels(tmp_path: Path) -> None:
+    yolo(tmp_path, "0 0 0 1 0 1 1", train="photos/train", val="photos/train")
+    (tmp_path / "images").rename(tmp_path / "photos")
+    picture(tmp_path / "photos" / "train" / ".ipynb_checkpoints" / "a-checkpoint.png")
+    dataset = datasets["yolo"](tmp_path, "train")
+    assert [each.name for each in dataset.files(0)] == ["a.png", "a.txt"]
+    assert (len(dataset), int(dataset.mask(0).max())) == (1, 1)
+
+
 def test_yolo_names_are_text_though_yaml_takes_them_for_booleans_and_numbers(tmp_path: Path) -> None:
     yolo(tmp_path, "0 0 0 1 0 1 1")
     for names, expected in (("[yes, no, on]", ("yes", "no", "on")), ("{0: 1.10, 1: ~, 2: 007}", ("1.10", "~", "007"))):
