@@ -117,7 +117,8 @@ class Pattern:
         places = [""]  # paths below the base
         for name in folders:
             places = [f"{at}{each}/" for at in places for each in ((name,) if name else listing(self.base / at)[0])]
-        held = [((), (last,) * (self.base / at / last).exists()) if last else listing(self.base / at) for at in places]
+        is_there = [last and (self.base / at / last).exists() for at in places]  # else its suffix may be in capitals
+        held = [((), (last,)) if there else listing(self.base / at) for at, there in zip(places, is_there, strict=True)]
         find = _found.__wrapped__ if self.inside else _found  # no cache: the folder does not show a file's content
         return [*find(self, tuple(zip(places, held, strict=True)), ignore_case)]
 

@@ -228,6 +228,12 @@ def test_a_folder_a_patient(tmp_path: Path) -> None:
     assert found.pairs == 12
 
 
+def test_suffixes_of_some_files_in_folders_are_in_capitals(tmp_path: Path) -> None:
+    both(tmp_path, "{}/image.png", "{}/mask.png")
+    (tmp_path / "022/image.png").rename(tmp_path / "022/image.PNG")
+    assert propose_layout(tmp_path)[0].pairs == 3
+
+
 def test_lists_of_names_and_of_pairs(tmp_path: Path) -> None:
     both(tmp_path, "JPEGImages/{}.jpg", "SegmentationClass/{}.png")
     photographs(tmp_path, "JPEGImages/999.jpg")
