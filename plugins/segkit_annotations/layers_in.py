@@ -21,7 +21,9 @@ from segkit_folder.pictures import certain_parts
 from segkit_folder.propose import Proposal, propose_layout
 from segkit_folder.splits import SEVERAL, SUFFIXES, split_in
 
-_NO_IMAGES = re.compile(r"(?i)mask|label|annot|boundar|(?<![a-z])(gt|seg)")  # words in names of folders without images
+_NO_IMAGES = re.compile(  # words in names of folders without images
+    r"(?i)mask|label|annot|boundar|overlay|visuali|preview|(?<![a-z])(gt|seg|vi[sz](?![a-z]))"
+)
 _BETWEEN = re.compile(r"\.\w+#|[_\-. ]")  # separators between an image's name and a class
 _OF_IMAGES = re.compile(r"(?i)(\.\w+#|[_\-. ])(images?|img|photo|picture|rgb|orig(inal)?|raw|input|scan|sat|x|data)$")
 _COUNTED = re.compile(r"(?i)(?<!class)(?<!label)[\W_]*\d+$")  # the number of an object within its class

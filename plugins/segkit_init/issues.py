@@ -77,10 +77,11 @@ def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
             ways = {"leave these files out": {"data.on_bad": "skip"}, **ways}
         if ways:
             found.setdefault(repr(ways), (ways, []))[1].append(issue)
-    for ways, issues in found.values():
+    for ways, issues in sorted(found.values(), key=lambda each: len(each[0]) == 1):  # its answer may be one of others
         text, answers = "; ".join(map(str, issues)), [*starmap(Answer, ways.items())]
-        if [*ways] == [""]:
-            yield Question(f"{text}; taken: {options_text(ways[''])}", answers)
+        are_masks = {issue.kind for issue in issues} == {"mask_without_image"}  # a few such masks are of no use
+        if [*ways] == [""] or (are_masks and 10 * sum(len(issue.files) for issue in issues) <= total):
+            yield Question(f"{text}; taken: {options_text(next(iter(ways.values())))}", answers[:1])
         else:
             yield Question(text, [*answers, Answer("correct that first, and run init again")])
 

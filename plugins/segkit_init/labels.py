@@ -116,7 +116,12 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
     if void == [VOID] and min(steps) > 1 and (is_near or not rest[0]):
         ways = [(f"{len(labels)} classes, whose greys are spread for viewing", every)]
         ways.insert(is_near, (f"{len(rest)} classes, and {VOID} marks unlabelled pixels", plain))
-        yield ask(f"the masks hold {_listed(labels)}: is {VOID} a class?", *ways)
+        even = [VOID * at / len(rest) for at in range(len(rest))]  # of no codes of classes, beside a 255 for void
+        text = f"the masks hold {_listed(labels)}"
+        if len(rest) > 2 and all(abs(label - at) < 1 for label, at in zip(rest, even, strict=True)):
+            unnamed = "; what are the classes called?" * (len(names) != len(labels))
+            yield ask(f"{text}, greys that are spread for viewing{unnamed}", ways[0])
+        yield ask(f"{text}: is {VOID} a class?", *ways)
     if void == [VOID] and stored.black_and_white:
         text = f"{stored.black_and_white} masks hold only 0 and {VOID}, and no mask with other labels holds {VOID}"
         same = [("the same as 1", plain | {VOID: 1})] * (rest == [0, 1])
@@ -145,6 +150,11 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
         is_rare = stored.pixels[rest[-1]] < _RARE * stored.pixels.total()
         answers = [last, *asked.answers] if is_rare else [*asked.answers, last]
         yield asked if from_1 else Question(asked.text, answers)
+    if from_1 and len(names) + 1 == len(rest) and rest[0] == 0 and "background" in names:
+        text = (
+            f"{len(names)} names for {len(rest)} labels count from 1 and hold a background: 0 marks unlabelled pixels"
+        )
+        yield ask(text, ("", itself(rest[1:], [0, *void])))
 
 
 def _with_numbers(labels: Sequence[int]) -> dict[int, int]:

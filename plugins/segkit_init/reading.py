@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,9 @@ import segkit
 from segkit.compose import build_splits
 from segkit.config import Config, read_config
 from segkit.data.sample import Dataset
-from segkit.errors import LabelError
+from segkit.errors import LabelError, SegkitError
 from segkit.options import options_of
+from segkit_folder.lists import candidates
 from segkit_init.stored import Labels, StoredLabels, read_labels, some_of, stored_labels, threshold_of
 from segkit_init.text import options_text
 
@@ -56,6 +58,17 @@ class Reading:
         """Whether pictures are split at random: another seed gives another train split."""
         train = self._splits(split_seed=1)["train"]
         return [train.files(index) for index in range(len(train))] != self.files["train"]
+
+    def with_lists(self) -> Reading:
+        """Return a copy with the lists that assign most images to splits, where nothing else does; else itself."""
+        known = {each.name for each in options_of(segkit.datasets.find(self.dataset))}
+        is_dealt = {"lists", "split_seed"} <= known and self.is_dealt
+        for lists in candidates(Path(self.options["root"]).expanduser()) if is_dealt else ():
+            other = replace(self, options={**self.options, "lists": lists})
+            with suppress(SegkitError):  # it lists other files
+                if 2 * len(other.images) > len(self.images) and "train" in other.files and len(other.files) > 1:
+                    return other
+        return self
 
     def with_masks(self, number: int) -> Reading:
         """Return a copy with the same files, some of whose masks are loaded, with a threshold where they need one.

@@ -52,7 +52,7 @@ def readings_of(root: Path, asked: list[Question]) -> list[Reading]:
                     raise DataError(f"{error}{_shapes(root)}") from error
                 continue
         elif not asks_for_classes:
-            found = [each for each in found if _is_readable(each, errors, unreadable)]
+            found = [each.with_lists() for each in found if _is_readable(each, errors, unreadable)]
         if found:
             asked += [Question(f"not read: {error}") for error in dict.fromkeys(errors)]
             return found

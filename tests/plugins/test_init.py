@@ -96,11 +96,20 @@ def test_greys_that_are_spread_to_be_seen_may_hold_void(place: Path, grey: int, 
     assert answers[1 - likelier]["value_map"] == {"0": 0, str(grey): 1, "255": 255}
 
 
-@pytest.mark.parametrize(("greys", "likelier"), [((0, 100, 200, 255), 3), ((0, 85, 170, 255), 4)])
-def test_255_beside_greys_of_another_step_is_not_labelled(place: Path, greys: tuple[int, ...], likelier: int) -> None:
+@pytest.mark.parametrize(
+    ("greys", "classes"), [((0, 100, 200, 255), [3, 4]), ((0, 80, 160, 255), [4, 3]), ((0, 85, 170, 255), [4])]
+)
+def test_255_beside_greys_of_another_step_is_not_labelled(
+    place: Path, greys: tuple[int, ...], classes: list[int]
+) -> None:
     bands = [np.roll(np.array(greys, np.uint8).repeat(200).reshape(20, 40), 3 * step, 1) for step in range(6)]
     answers = options(place, bands)
-    assert [len(each["classes"]) for each in answers] == [likelier, 7 - likelier]
+    assert [len(each["classes"]) for each in answers] == classes
+
+
+def test_0_beside_names_that_count_a_background_from_1_is_not_labelled(place: Path) -> None:
+    (answer,) = options(place, masks(0, 1, 2), "1: background", "2: cat")
+    assert answer == {"classes": ["background", "cat"], "value_map": {"1": 0, "2": 1, "0": 255}}
 
 
 def test_255_beside_254_may_be_the_same_or_not_labelled(place: Path) -> None:
@@ -1407,6 +1416,14 @@ def test_a_name_that_stands_twice_in_a_file_of_names_is_told(place: Path, capsys
     assert "class names not read: data/classes.txt has road more than once" in printed
 
 
+def test_a_mask_without_an_image_is_left_out_and_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(12)
+    save(scene(0)[1], Path("data/masks/none.png"))
+    status, printed = init(capsys)
+    assert (status, dataset(place)["skip_unpaired"]) == (0, True)
+    assert "mask without an image; add the image or remove it; taken: skip_unpaired = true" in " ".join(printed.split())
+
+
 def test_files_without_a_partner_and_damaged_ones_are_asked_about(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -2263,6 +2280,17 @@ def a_table_of_patients_and_a_file_a_class(number: int) -> None:
         file.write(f"s{number:04};50;{'train' if number < 7 else 'val' if number < 10 else 'test'}\n")
 
 
+def lists_and_a_folder_a_class(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/images/{number:03}.png"))
+    save(picture // 2, Path(f"data/vis/{number:03}.png"))
+    for label, name in enumerate(("hair", "skin"), 1):
+        save((labels == label) * np.uint8(255), Path(f"data/masks/{name}/{number:03}.png"))
+    Path("data/sets").mkdir(exist_ok=True)
+    with Path(f"data/sets/{'train' if number < 7 else 'val'}.txt").open("a") as file:
+        file.write(f"{number:03}\n")
+
+
 def trained_ids_in_folders_of_splits(number: int) -> None:
     picture, labels = scene(number)
     split = "train" if number < 8 else "val"
@@ -2425,6 +2453,7 @@ def names_with_and_without_a_word(number: int) -> None:
         (names_with_and_without_a_word, {"masks": "masks/{id}_mask.png", "skip_unpaired": True}, 2),
         (val_and_test_alone, {"images": "images/*/{id}", "fractions": [0.7, 0.15, 0.15]}, 0),
         (a_table_of_patients_and_a_file_a_class, {"name": "layers", "lists": "set/meta.csv"}, 0),
+        (lists_and_a_folder_a_class, {"name": "layers", "lists": "sets/{split}.txt"}, 0),
         (volumes_in_parts, {"images": "part*/vol-{id}.png", "masks": "truth/seg-{id}.png"}, 0),
         (splits_of_masks, {"images": "frames/{id}.png", "masks": "labels/{split}/{id}.png", "val": 0.15}, 0),
         (masks_of_another_kind, {"masks": "video/{id}_mask.png"}, 0),
