@@ -106,13 +106,19 @@ def few_asked(total: int, options: Mapping[str, Any]) -> Iterator[Question]:
         yield Question(text, answers)
 
 
-def images_asked(images: Sequence[Path]) -> Iterator[Question]:
-    """Ask whether pictures of a few colours are the images: a folder of masks alone may pair with itself."""
+def images_asked(images: Sequence[Path], masks: str) -> Iterator[Question]:
+    """Ask whether pictures of a few colours are the images: a folder of masks alone may pair with itself.
+
+    Ask also whether masks are to be learned that a network has predicted, by the option ``masks``.
+    """
     colours = [colours_in(path) for path in images[:_LOOKED_AT]]
     if all(number and number <= _OF_A_MASK for number in colours):
         text = f"the images, such as {images[0]}, hold at most {max(filter(None, colours))} colours, as masks do: "
         mend = Answer("no: put the photographs and their masks into one folder, and run init again")
         yield Question(f"{text}are these the images?", [Answer("yes"), mend])
+    if re.search("(?i)predict", masks):  # drawn ones come before
+        mend = Answer("no: name the drawn masks as their images, and run init again")
+        yield Question(f'masks = "{masks}" may be of a network: are these to be learned?', [Answer("yes"), mend])
 
 
 def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator[Question]:

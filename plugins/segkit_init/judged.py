@@ -31,7 +31,7 @@ _DERIVED = re.compile(
     "scribble|(?<![a-z])(roi|parts?_\\d|edge(?![a-z]))"
 )
 _DERIVED_IMAGES = re.compile(
-    "(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)|"
+    "(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)|heat.?map|boundar|contour|predict|"
     "thumb|quick.?look|superpix|box|probab|mask|label|annot|"
     "(?<![a-z])([fb]g|(fore|back)ground|viz|vis|ref|right(?!.*left))(?![a-z])"
 )

@@ -82,7 +82,7 @@ def look(root: Path) -> Findings:
         found.ask(groups_asked(found.scan, Path(options["root"]).expanduser(), options, is_dealt))
     for _ in range(2):  # one issue of a file may hide another
         found.ask(issues_asked(found.scan, known))
-    found.ask(images_asked(first.images) if masks else ())
+    found.ask(images_asked(first.images, str(options.get("masks"))) if masks else ())
     found.ask(placed(found.scan) if found.scan.statistics["train"] else ())
     channels, images = found.scan.splits["train"].channels, options.get("images")
     found.ask(bands_asked(images if isinstance(images, list) and len(images) == len(channels) else channels))

@@ -1163,6 +1163,12 @@ def test_what_a_network_has_predicted_comes_last(place: Path, capsys: pytest.Cap
     assert other in printed
 
 
+def test_what_a_network_has_predicted_is_asked_about_if_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(12, mask="predictions/{}.png")
+    status, printed = init(capsys)
+    assert (status, printed.count('? masks = "predictions" may be of a network: are these to be learned?')) == (1, 1)
+
+
 def test_what_is_found_as_json(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs(12)
     Path("data/train.txt").write_text("0.31\n0.29\n")
@@ -2007,6 +2013,7 @@ def overlays(number: int) -> None:
     picture, labels = scene(number)
     save(picture, Path(f"data/images/{number}.png"))
     save(picture // 2, Path(f"data/overlay/{number}.png"))
+    save(picture // 3, Path(f"data/heatmaps/{number}.png"))
     save(labels, Path(f"data/labels/{number}.png"))
 
 
