@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 
+from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, DataWarning, Issue, first_few
-from segkit_folder.pairs import Found, Pattern
+from segkit_folder.pairs import Found, Pattern, natural
 from segkit_folder.pictures import folders_in
-from segkit_folder.rows import Line, lines_of, without_suffix
+from segkit_folder.records import RECORDS
+from segkit_folder.rows import SPLIT_FILE, Line, lines_of, without_suffix
 from segkit_folder.rows import Lists as Lists
 from segkit_folder.splits import (
     ANY_SPLIT,
@@ -25,7 +27,8 @@ from segkit_folder.splits import (
 )
 
 _LIST = re.compile(
-    rf"(?:lists?[-_])?(?:{ANY_SPLIT}|trainval|splits?)\d*(?:[-_](?:lists?|ids?|files?|names?|set|final))?\.(?:txt|csv|lst|json)",
+    rf"(?:lists?[-_])?(?:{ANY_SPLIT}|trainval|splits?)\d*"
+    r"(?:[-_](?:lists?|ids?|files?|names?|set|final|id?x|ind(?:ex|ices)))?(?:\.(?:txt|csv|f?lst|f?list|jsonl?|ya?ml))?",
     re.IGNORECASE,
 )
 _OF_A_RUN = re.compile(r"(?i)(?<![^\W_])(logs?|loss(es)?|metrics?|history|results?|scores?)(?![^\W_])")
@@ -37,6 +40,10 @@ _COLUMN = re.compile(
 _DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
 _MOST_TABLES = 20  # files that are searched for splits inside
 _MOST_BYTES = 4 << 20
+_CLOSED = (".pkl", ".pickle", ".mat", ".xls", ".xlsx", ".ods", ".parquet", ".feather", ".npy", ".npz")
+_TEXTS = ("", ".txt", ".lst", ".list", ".csv", ".tsv", ".xml", ".toml", ".json", ".yaml", ".yml")
+_MOST_TEXTS = 100  # more may be annotations
+_MARKS = r"[\s,;:|\"'<>\[\](){}=]+"
 
 
 def listed(
@@ -57,18 +64,21 @@ def listed(
         folders = each.path.relative_to(root).parts[:-1] if each.path.is_relative_to(root) else ()
         for word in {*folders, *(word for name, word in each.values.items() if name not in ("id", "split"))} - {*known}:
             several.setdefault(composed(word), []).append(each)
-    known |= several
+        parts = re.split(r"([_\-. ])", each.name.rpartition("/")[2])
+        for word in {"".join(parts[:end]) for end in range(1, len(parts) - 1, 2)} - {*known}:  # of one patient or film
+            several.setdefault(word, []).append(each)
     found: dict[Path, tuple[Found, Line]] = {}
     missing: list[tuple[str | None, Issue]] = []
-    for line in lines_of(root, lists, fold):
+    twice: list[str] = []
+    for line in _by_number([*lines_of(root, lists, fold)], images, known):
         cells = sorted(  # pictures first, then paths, because a row number may look like a name
             (line.text.split()[0], *line.cells), key=lambda cell: (not cell.lower().endswith(SUFFIXES), "/" not in cell)
         )
         names = [without_suffix(composed(text.strip(' "/'))) for text in (line.text, *cells)]
         names = [name for name in names if name] or [""]
-        name = next((each for name in names for each in (name, name.rpartition("/")[2]) if each in known), "")
-        selected = known.get(name, [])
-        if len(selected) > 1 and name not in several:
+        names = [each for name in names for each in (name, name.rpartition("/")[2])]
+        selected = next((those[each] for those in (known, several) for each in names if each in those), [])
+        if len(selected) > 1 and selected not in several.values():
             raise DataError(f"{line} may be {first_few([str(each.path) for each in selected])}; list the path")
         if not selected and line.number == 1 and any(map(_HEADING.fullmatch, line.cells)):
             continue
@@ -79,7 +89,11 @@ def listed(
         for each in selected:
             _, other = found.setdefault(each.path, (each, line))
             if other.split != line.split:
-                raise DataError(f"{line} is in {other.place}, too; a sample is in one split")
+                twice.append(f"{line} is in {other.place}, too")
+                found[each.path] = each, max(line, other, key=lambda each: [*SPLITS].index(each.split or "train"))
+    if twice:
+        text = f"{len(twice)} images are in two splits, of which each stays in the last one: {first_few(twice)}"
+        warnings.warn(DataWarning(text, {"leave them out of train, or of val if they are in test": {}}), stacklevel=4)
     named = {path: line.split for path, (_, line) in found.items()}
     chosen = [each for each, _ in found.values()]
     if named and not {None, "train"} & {*named.values()}:
@@ -88,6 +102,30 @@ def listed(
         chosen += rest
         named |= dict.fromkeys((each.path for each in rest), "train")
     return chosen, named, missing
+
+
+def _by_number(lines: list[Line], images: Sequence[Found], known: Mapping[str, object]) -> list[Line]:
+    """Return lines of numbers that are no names with the images of these numbers or, else, at these positions.
+
+    Positions count from 0 or 1 in the order of names, if names have one order and the numbers leave no doubt.
+    """
+    texts = [line.cells[0] for line in lines]
+    names = sorted(composed(each.path.as_posix()) for each in images)
+    if known.keys() >= {*texts} or not all(cell.isdecimal() for line in lines for cell in line.cells):
+        return lines
+    numbers, stems = {*map(int, texts)}, [each.name.rpartition("/")[2] for each in images]
+    if all(map(str.isdecimal, stems)):
+        called = {int(stem): each.path.as_posix() for stem, each in zip(stems, images, strict=True)}
+    elif names == sorted(names, key=natural) and (0 in numbers or max(numbers, default=0) == len(names)):
+        called = dict(enumerate(names, 0 if 0 in numbers else 1))
+        what = f"lists hold numbers, which are taken as positions of images in the order of names, from {min(called)}"
+        warnings.warn(what, stacklevel=5)
+    else:
+        return lines
+    is_whole = numbers <= called.keys() and len(called) == len(images)
+    return (
+        [line._replace(text=called[int(text)]) for line, text in zip(lines, texts, strict=True)] if is_whole else lines
+    )
 
 
 def warn_of_lists(root: Path) -> None:
@@ -117,7 +155,7 @@ def candidates(root: Path) -> Iterator[Lists]:
     If there is no list of train alone, a list such as ``trainval`` is used for train.
     """
     every = [folder / name for folder, names in folders_in(root, _DEPTH) for name in names]
-    texts = [path for path in every if path.suffix in (".txt", ".csv", ".lst") and SPLIT_WORD.search(path.stem)]
+    texts = [path for path in every if path.suffix in (".txt", ".csv", ".lst", ".npy") and SPLIT_WORD.search(path.stem)]
     texts = [path for path in texts if not _OF_A_RUN.search(path.stem)]  # whose epochs may be names of images
     alike = Counter(map(_pattern, texts)) if len(texts) <= _MOST_TABLES else {}  # more may be annotations
     called = [
@@ -137,7 +175,8 @@ def candidates(root: Path) -> Iterator[Lists]:
             lists = {split: file.relative_to(root).as_posix() for split, file in files.items()}
         if files and (files.keys() >= {"train", "val"} or not _is_table(root, files.values())):
             yield lists
-    for file in [*dict.fromkeys((*called, *_tables(root, "csv", "tsv", "json")))][:_MOST_TABLES]:
+    others = [path for path in _tables(root, "txt") if SPLIT_FILE.search(path.stem)]
+    for file in [*dict.fromkeys((*called, *_tables(root, "csv", "tsv", *RECORDS), *others))][:_MOST_TABLES]:
         name = file.relative_to(root).as_posix()
         with suppress(DataError, ConfigError):  # it is no list; ConfigError: an empty JSON list has no fold
             lines = [*lines_of(root, name)] if file.stat().st_size < _MOST_BYTES else []
@@ -159,8 +198,34 @@ def unread_columns(root: Path, names: Collection[str]) -> Iterator[str]:
             cells = {cell.replace("\\", "/").rpartition("/")[2] for row in rows for cell in row}
             if 2 * len({*names} & {*map(without_suffix, cells)}) > len(names):
                 for each, column in zip(heading, zip_longest(*rows), strict=False):
-                    if _COLUMN.fullmatch(each) and 1 < len({*column}) <= len(rows) / 2:  # else measurements
+                    good = sum(cell in ("1", "True", "true") for cell in column) * ("val" in each.lower())
+                    is_coarse = 1 < len({*column}) <= len(rows) / 2  # else measurements
+                    if _COLUMN.fullmatch(each) and is_coarse and 2 * good < len(rows):  # else valid means good
                         yield f"the column '{each}' of {file}"
+
+
+def unread_files(root: Path, names: Collection[str]) -> Iterator[str]:
+    """Yield text about files that may assign the images ``names`` to splits, but are not read.
+
+    They are called after splits and have other formats or name most images, or are texts that name different images.
+    """
+    every = [folder / name for folder, held in folders_in(root, _DEPTH) for name in held]
+    texts = [path for path in every if path.suffix.lower() in _TEXTS and path not in split_lists(root)]
+    texts = [path for path in texts if path.stat().st_size < _MOST_BYTES] if len(texts) < _MOST_TEXTS else []
+    alike: dict[tuple[Path, str], dict[Path, set[str]]] = defaultdict(dict)
+    for file in texts:
+        with suppress(DataError):
+            words = {without_suffix(word.rpartition("/")[2]) for word in re.split(_MARKS, read_text(file))} & {*names}
+            if len(words) > 1:
+                alike[file.parent, file.suffix][file] = alike[file.parent.parent, file.name][file] = words
+    found = [[file] for those in alike.values() for file in those if 2 * len(those[file]) > len(names)]
+    found += [[file] for file in every if file.suffix.lower() in _CLOSED]
+    found = [files for files in found if SPLIT_FILE.search(files[0].stem) or SPLIT_WORD.search(files[0].stem)]
+    for those in alike.values():
+        number = len(set().union(*those.values()))
+        if len(those) > 1 and 2 * number > len(names) and number == sum(map(len, those.values())):
+            found.append([*those])
+    yield from dict.fromkeys(first_few([*map(str, files)]) for files in found)
 
 
 def _is_table(root: Path, files: Iterable[Path]) -> bool:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError
 from segkit_folder.pairs import NoFiles
-from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES, is_train_and_val, read_text, split_called
+from segkit_folder.records import FOLD, MOST_FOLDS, RECORDS, entries_of, fold_of
+from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SPLIT_WORD, SUFFIXES, read_text, split_called, split_in
 
 Lists = str | Mapping[str, str] | Mapping[str, Sequence[str]]
 """One file for all splits, a pattern of files with ``{split}``, or for each split a file or the lines themselves."""
+SPLIT_FILE = re.compile(r"(?i)(?<![^\W_])(splits?|partitions?|(k|cv)?folds?)\d*(?![^\W_])")
+"""Words in the names of files that assign splits."""
+_CODED = re.compile(r"(?i)(data)?[-_ ]?(split\w*|partition|subset|phase|set)")  # columns that may number the splits
+_SHORT = dict(zip(("tr", "va", "te"), SPLITS, strict=True))
 
 
 class Line(NamedTuple):
@@ -46,7 +50,7 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
 
     Args:
         root: the folder that the lists are relative to.
-        lists: see :data:`Lists`. One file for all splits may be JSON, {"train": [...], "val": [...]} or nnU-Net's list
+        lists: see :data:`Lists`. One file for all splits may be JSON or YAML, {"train": [...], "val": [...]} or nnU-Net's list
             of such folds, or a table with a column that holds train, val or test in every line.
         fold: the index of the fold to read, where the file has several.
 
@@ -80,21 +84,22 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
 
 
 def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
-    """Return split, number and text of each line of a file, or of each entry of a JSON file."""
+    """Return split, number and text of each line of a file, or of each entry of a JSON or YAML file or an array."""
+    if path.suffix[1:].lower() in RECORDS:
+        return entries_of(path, fold)
     text = read_text(path)
-    if path.suffix.lower() == ".json":
-        return _entries(path, text, fold)
     rows = [*enumerate(text.splitlines(), 1)]
     cells = [Line(None, "", number, line).cells for number, line in rows if line.strip()]
     columns = [*zip_longest(*cells, fillvalue="")]  # short rows are padded with empty cells
-    columns += [*_of_flags(columns)]
+    columns += [*_of_flags(columns), *_of_codes(path, columns), *_of_folds(columns, fold)]
     split_at = [at for at, column in enumerate(columns) if len(columns) > 1 and _holds_splits(column[1:])]
     if len(cells) < 3 or not split_at:
-        return [(None, number, line.strip()) for number, line in rows]
+        return _side_by_side(columns) or [(None, number, line.strip()) for number, line in rows]
     numbers = [number for number, line in rows if line.strip()]
     found = [
         (split_called(row[split_at[0]]), number, "\t".join(cell for at, cell in enumerate(row) if at != split_at[0]))
         for number, row in zip(numbers, zip(*columns, strict=True), strict=True)
+        if row[split_at[0]]
     ]
     first = cells[0]
     if (
@@ -107,13 +112,62 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
         word = columns[split_at[0]][numbers.index(odd)]
         advice = "write one of these, or take the line out to leave its image out"
         raise DataError(f"{path}, line {odd}: '{word}' where other lines say train, val or test; {advice}")
-    return found
+    return _named_by_id(path, found)
 
 
 def _holds_splits(column: Sequence[str]) -> bool:
     """Whether a column holds only names of splits, or at least two splits beside other words."""
     splits = {*map(split_called, column)}
     return None not in splits or len(splits) > 2
+
+
+def _of_codes(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
+    """Yield a column of splits for one of other words, TR or train_set, or of numbers: 0 train, 1 val, 2 test.
+
+    CelebA and WILDS number them so. In a file that is called after two splits, as CUB's train_test_split.txt, 1 is the
+    first of these.
+    """
+    called = [*map(split_called, SPLIT_WORD.findall(path.stem))]
+    for heading, *cells in columns:
+        is_headed = not heading.isdecimal()
+        cells, name = (cells, heading) if is_headed else ([heading, *cells], path.stem)
+        codes: dict[str, str | None] = {}
+        if {*cells} == {"0", "1"} and len(columns) == len({*called}) == 2:
+            codes = dict(zip("10", called, strict=True))
+        elif {*cells} == {*"012"} and (_CODED.fullmatch(name) or SPLIT_FILE.search(name)):
+            codes = dict(zip("012", SPLITS, strict=True)) if 2 * cells.count("0") >= len(cells) else {}
+        elif is_headed and _CODED.fullmatch(name):
+            codes = {cell: split_in(cell) or _SHORT.get(cell.casefold()) for cell in {*cells} - {""}}
+        if "train" in codes.values() and None not in codes.values():
+            yield ("split",) * is_headed + tuple(codes.get(cell) or "" for cell in cells)
+
+
+def _of_folds(columns: Sequence[Sequence[str]], fold: int) -> Iterator[tuple[str, ...]]:
+    """Yield a column of splits for one of folds, of which one is val and the others are train."""
+    for heading, *cells in columns:
+        folds = sorted({*cells}, key=lambda each: (len(each), each))
+        if FOLD.fullmatch(heading) and 1 < len(folds) <= min(MOST_FOLDS, len(cells) / 2) and all(folds):
+            yield ("split", *("val" if cell == fold_of(folds, fold, heading) else "train" for cell in cells))
+
+
+def _side_by_side(columns: Sequence[Sequence[str]]) -> list[tuple[str | None, int, str]]:
+    """Return the cells of columns headed train, val and test that hold names, as CLAM writes them; else nothing."""
+    named: dict[str | None, Sequence[str]] = {split_called(heading): cells for heading, *cells in columns}
+    named.pop(None, None)
+    are_names = len({cell for cells in named.values() for cell in cells if cell}) > len(named) > 1 and "train" in named
+    found = [(split, number, cell) for split, cells in named.items() for number, cell in enumerate(cells, 2) if cell]
+    return found if are_names and len({cell for *_, cell in found}) == len(found) else []
+
+
+def _named_by_id(path: Path, found: Sequence[tuple[str | None, int, str]]) -> list[tuple[str | None, int, str]]:
+    """Return lines whose names are numbers with the names that a list beside gives these: CUB's images.txt."""
+    ids = [text.split("\t")[0] for *_, text in found]
+    for file in islice(sorted(path.parent.glob("*.txt")), MOST_FOLDS) if all(map(str.isdecimal, ids)) else ():
+        rows = [line.split() for line in read_text(file).splitlines()] if file != path else []
+        name_of = {row[0]: row[1] for row in rows if len(row) == 2 and row[1].lower().endswith(SUFFIXES)}
+        if name_of.keys() >= {*ids}:
+            return [(split, number, name_of[each]) for (split, number, _), each in zip(found, ids, strict=True)]
+    return [*found]
 
 
 def _of_flags(columns: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
@@ -130,38 +184,6 @@ def _of_flags(columns: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
         other = next((split for split in ("train", "test", "val") if split not in flags), "")
         splits = [next((split for split, own in flags.items() if own[at]), other) for at in range(len(columns[0]) - 1)]
         yield from [("split", *splits)] * (2 * splits.count("train") >= len(splits))  # else valid may mean good
-
-
-def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, str]]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON, or cut short: {error}") from None
-    are_words = isinstance(content, dict) and all(isinstance(each, str) for each in content.values())
-    if are_words and not all(map(split_called, content)) and all(map(split_called, content.values())):
-        content = [{"name": name, "split": split} for name, split in content.items()]  # of each image
-    if isinstance(content, list) and all(isinstance(each, dict) for each in content):
-        words = [[each for each in record.values() if isinstance(each, str)] for record in content]
-        splits = [next(filter(None, map(split_called, those)), None) for those in words]
-        if splits and all(splits):
-            names = ["\t".join(word for word in those if not split_called(word)) for those in words]
-            return [(split, number, name) for number, (split, name) in enumerate(zip(splits, names, strict=True), 1)]
-        if not 0 <= fold < len(content):
-            raise ConfigError(f"fold = {fold}: {path} has {len(content)} folds, from 0")
-        content = content[fold]
-    lists = content if isinstance(content, dict) else {"": content}
-    has_train = any(split_called(name) == "train" and not is_train_and_val(name) for name in lists)
-    names = [name for name in lists if not name or (split_called(name) and not (has_train and is_train_and_val(name)))]
-    found = []
-    for name in names:
-        for number, entry in enumerate(lists[name] if isinstance(lists[name], list) else [lists[name]], 1):
-            cells = [*entry.values()] if isinstance(entry, dict) else entry if isinstance(entry, list) else [entry]
-            if not all(isinstance(cell, str) for cell in cells):
-                raise DataError(f"{path}: {entry!r:.60} is no name; lists are as {{'train': ['a', 'b'], 'val': ['c']}}")
-            found.append((split_called(name), number, "\t".join(cells)))
-    if not found:
-        raise DataError(f"{path} lists no names under train, val or test")
-    return found
 
 
 def without_suffix(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from itertools import permutations, starmap
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 from segkit.data.read import file_of
 from segkit.data.sample import RGB
 from segkit.data.scan import Scan
-from segkit.errors import Issue, first_few
-from segkit_folder.lists import unread_columns
+from segkit.errors import Issue, SegkitError, first_few
+from segkit_folder.lists import unread_columns, unread_files
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import colours_in
+from segkit_folder.rows import lines_of
 from segkit_folder.splits import split_called, split_in
 from segkit_init.placed import are_upright
 from segkit_init.questions import Answer, Question
@@ -35,16 +37,24 @@ def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Questio
 
     Ask whether folders with names of splits, which do not divide the images, are splits.
     """
+    root, lists = Path(reading.options["root"]).expanduser(), reading.options.get("lists")
+    with suppress(SegkitError):  # there is one fold
+        if isinstance(lists, str) and [*lines_of(root, lists)] != [*lines_of(root, lists, 1)]:
+            yield Question(f"{lists} holds folds, of which the first is val: fold = 1 and so on make others val")
     if "val" in known - reading.options.keys() and [*reading.files] in _WITHOUT_VAL:
         yield Question("no list or folder defines val: it is taken from train at random", [Answer("", {"val": 0.15})])
     elif {"fractions", "split_seed"} <= {*known} and reading.is_dealt:
         text = "no list or folder assigns images to splits: they are split at random, the same way every time"
         yield Question(text, [Answer("", {"fractions": [0.7, 0.15, 0.15]})])
-        root = Path(reading.options["root"]).expanduser()
         paths = [path.relative_to(root) for path in reading.images if path.is_relative_to(root)]
-        for column in unread_columns(root, {path.stem for path in paths}):
+        names = {path.stem for path in paths}
+        columns = [*unread_columns(root, names)]
+        for column in columns:
             mend = Answer("yes: write train, val or test into this column, and run init again")
             yield Question(f"{column} is not read: does it assign images to splits?", [Answer("no"), mend])
+        for files in () if columns else unread_files(root, names):
+            mend = Answer("yes: list the images of each split in train.txt, val.txt and test.txt, and run init again")
+            yield Question(f"not read: {files}; does this assign images to splits?", [Answer("no"), mend])
         beside: dict[Path, set[str]] = {}
         for folder in {folder for path in paths for folder in path.parents[:-1]}:
             beside.setdefault(folder.parent, set()).add(folder.name)

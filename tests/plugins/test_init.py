@@ -648,17 +648,44 @@ def test_folders_that_lists_assign_to_splits_are_films_and_no_classes(
     assert (dataset(place)["name"], dataset(place)["lists"]) == ("folder", "{split}.txt")
 
 
-def test_a_column_of_folds_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_column_that_may_hold_splits_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs()
     paths = sorted(Path("data/images").iterdir())
     Path("data/a.csv").write_text(
-        "image,fold,value,test,set\n"
-        + "\n".join(f"{path.name},{at % 3},{at % 2},{at},a" for at, path in enumerate(paths))
+        "image,usage,value,test,set,is_valid\n"
+        + "\n".join(f"{path.name},{'ab'[at % 2]},{at % 2},{at},a,{int(at > 2)}" for at, path in enumerate(paths))
     )
     status, printed = init(capsys)
     printed = " ".join(printed.split())
     assert (status, printed.count("? the column")) == (1, 1)
-    assert "? the column 'fold' of data/a.csv is not read: does it assign images to splits?" in printed
+    assert "? the column 'usage' of data/a.csv is not read: does it assign images to splits?" in printed
+
+
+def test_files_of_splits_that_are_not_read_are_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs()
+    stems = [path.stem for path in sorted(Path("data/images").iterdir())]
+    Path("data/split.xlsx").write_bytes(b"PK")
+    Path("data/easy.txt").write_text("\n".join(stems[:2]))
+    assert "? not read: data/split.xlsx; does this assign images to splits?" in init(capsys)[1]
+    Path("data/split.xlsx").unlink()
+    for name in ("learn", "exam"):
+        Path(f"data/{name}").mkdir()
+        Path(f"data/{name}/ids.txt").write_text("\n".join(stems[name == "exam" :: 2]))
+    printed = " ".join(init(capsys)[1].split())
+    assert "? not read: data/exam/ids.txt, data/learn/ids.txt; does this assign images to splits?" in printed
+    Path("data/learn/ids.txt").write_text("\n".join(stems))  # what others hold too
+    assert "? not read" not in init(capsys)[1]
+
+
+def test_a_table_of_folds_is_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs()
+    rows = [f"{path.name},{at % 3}" for at, path in enumerate(sorted(Path("data/images").iterdir()))]
+    Path("data/a.csv").write_text("\n".join(["image,fold", *rows]))
+    status, printed = init(capsys)
+    assert (status, dataset(place)["lists"]) == (0, "a.csv")
+    assert "a.csv holds folds, of which the first is val: fold = 1 and so on make others val" in " ".join(
+        printed.split()
+    )
 
 
 def test_images_that_exif_turns_and_masks_without_it_are_asked_about(

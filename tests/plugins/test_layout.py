@@ -181,8 +181,8 @@ def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
     assert (names(tmp_path, **of_both), names(tmp_path, "val", **of_both)) == (["1", "3"], ["2"])
     assert FolderDataset(tmp_path, "train", ["a", "b"], **of_both).splits == ("train", "val")
     (lists / "all.json").write_text('{"trainval": ["1", "2", "3"], "val": ["2"]}')
-    with pytest.raises(DataError, match=r"entry 1: '2' is in .*all\.json, entry 2, too; a sample is in one split"):
-        names(tmp_path, lists="ImageSets/all.json", **sides)
+    with pytest.warns(UserWarning, match=r"1 images are in two splits, .*entry 1: '2' is in .*all\.json, entry 2, too"):
+        assert names(tmp_path, lists="ImageSets/all.json", **sides) == ["1", "3"]
     (lists / "all.json").write_text('{"trainval": ["1", "3"], "val": ["2"]}')
     of_json = {"lists": "ImageSets/all.json", **sides}
     assert (names(tmp_path, **of_json), names(tmp_path, "val", **of_json)) == (["1", "3"], ["2"])
@@ -197,10 +197,11 @@ def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
     ):
         names(tmp_path, lists="none/{split}.txt", **sides)
     (lists / "train.txt").write_text("1\nnine\n7\n2\n")
-    with pytest.raises(
-        DataError, match=r"validation\.txt, line 1: 'JPEGImages/2\.jpg' is in .*train\.txt, line 4, too"
+    with (
+        gathered(),
+        pytest.warns(UserWarning, match=r"txt, line 1: 'JPEGImages/2\.jpg' is in .*train\.txt, line 4, too"),
     ):
-        names(tmp_path, **of_both)
+        assert names(tmp_path, "val", **of_both) == ["2"]
     (lists / "validation.txt").write_text("4\n")
     with gathered() as issues:
         assert names(tmp_path, **of_both) == ["1", "2"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 import unicodedata
 from pathlib import Path
@@ -386,6 +387,31 @@ TWO_FOLDERS = {"images": "images", "masks": "masks"}
         ("trainval.txt", "021 1\n022 1\n", {"lists": {"train": "trainval.txt"}}),
         ("train.txt", "/there/train/021.png /there/gt/021.png\n/there/022.png /x/022.png\n", {"lists": "{split}.txt"}),
         ("train.csv", "filename\n021\n022.png\n", {"lists": "{split}.csv"}),
+        ("split.yaml", "name: x\nparts:\n  train: [021, '022']\n  val: [030]\n", {"lists": "split.yaml"}),
+        (
+            "all.json",
+            '{"images": [{"file": "021.png", "n": 1, "split": "train"}, {"file": "022.png", "split": "train"}, '
+            '{"file": "030.png", "split": "val"}]}',
+            {"lists": "all.json"},
+        ),
+        ("parts.json", '{"n": 3, "train_ids": ["021", "022"], "val_ids": ["030"]}', {"lists": "parts.json"}),
+        (
+            "metadata.jsonl",
+            "\n".join(
+                f'{{"file_name": "images/{name}.png", "mask": "masks/{name}.png", "split": "{split}"}}'
+                for name, split in (("021", "train"), ("022", "train"), ("030", "validation"))
+            ),
+            {"pairs": "metadata.jsonl"},
+        ),
+        ("partition.txt", "021.png train\n022.png train\n030.png val\n", {"lists": "partition.txt"}),
+        ("split.csv", "image,partition\n021,0\n022,0\n030,1\n099,2\n", {"lists": "split.csv"}),
+        ("meta.csv", "image,set\n021,TR\n022,TR\n030,VA\n099,\n", {"lists": "meta.csv"}),
+        ("a.csv", "image,split\n021,train_set\n022,train_set\n030,val_set\n", {"lists": "a.csv"}),
+        ("split.csv", ",train,val\n0,021,030\n1,022,\n", {"lists": "split.csv"}),
+        ("lists/train", "021\n022\n", {"lists": "lists/{split}"}),
+        ("train.flist", "/there/021.png\n/there/022.png\n", {"lists": "{split}.flist"}),
+        ("train_val_split.txt", "021.png 1\n022.png 1\n030.png 0\n", {"lists": "train_val_split.txt"}),
+        ("split.json", '{"train": [21, 22], "val": [30]}', {"lists": "split.json"}),
     ],
 )
 def test_lists_of_all_kinds(tmp_path: Path, file: str, content: str, options: dict[str, Any]) -> None:
@@ -396,7 +422,7 @@ def test_lists_of_all_kinds(tmp_path: Path, file: str, content: str, options: di
     expected = options if "pairs" in options else {**TWO_FOLDERS, **options}
     assert found[0] == expected
     assert [*FolderDataset(tmp_path, "train", ["a", "b"], **found[0]).names] == ["021", "022"]
-    if "train" not in file:
+    if "train" not in file or "_val" in file:
         assert [*FolderDataset(tmp_path, "val", ["a", "b"], **found[0]).names] == ["030"]
 
 
@@ -431,6 +457,58 @@ def test_a_fold_of_several_and_folders_in_a_list(tmp_path: Path) -> None:
     assert [path.parent.name for path, _ in train.pairs] == ["022"]
     with pytest.raises(ConfigError, match=r"fold = 2: .*folds.json has 2 folds, from 0"):
         FolderDataset(tmp_path, "train", ["a", "b"], **options, fold=2)
+
+
+def test_folds_of_tables_and_of_json_are_read_one_at_a_time(tmp_path: Path) -> None:
+    numbers = tuple("abcdef")
+    both(tmp_path, "images/{}.png", "masks/{}.png", numbers)
+    folds = {fold: [*numbers[fold::3]] for fold in range(3)}
+    for file, content in (
+        ("a.csv", "image,k_fold\n" + "\n".join(f"{name},{at % 3 + 1}" for at, name in enumerate(numbers))),
+        ("a.json", json.dumps([{"image": name, "fold": at % 3} for at, name in enumerate(numbers)])),
+        ("b.json", json.dumps({f"fold_{fold}": those for fold, those in folds.items()})),
+        ("c.json", json.dumps({f"x{fold}": {"train": folds[(fold + 1) % 3], "val": folds[fold]} for fold in folds})),
+    ):
+        (tmp_path / file).write_text(content)
+        options, _ = FolderDataset.recognise(tmp_path)
+        assert options == {**TWO_FOLDERS, "lists": file}
+        assert FolderDataset(tmp_path, "val", ["a", "b"], **options).names == ["a", "d"]
+        assert FolderDataset(tmp_path, "val", ["a", "b"], **options, fold=2).names == ["c", "f"]
+        with pytest.raises(ConfigError, match=r"fold = 3: .* has 3 folds, from 0"):
+            FolderDataset(tmp_path, "val", ["a", "b"], **options, fold=3)
+        (tmp_path / file).unlink()
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_positions_are_read_where_they_leave_no_doubt(tmp_path: Path, start: int) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png", ("a03", "a07", "a11", "a20"))
+    np.save(tmp_path / "train_idx.npy", np.array([0, 2]) + start)
+    np.save(tmp_path / "val_idx.npy", np.array([[1], [3]]) + start)
+    options, _ = FolderDataset.recognise(tmp_path)
+    assert options["lists"] == "{split}_idx.npy"
+    with pytest.warns(UserWarning, match=f"taken as positions of images in the order of names, from {start}"):
+        assert FolderDataset(tmp_path, "val", ["a", "b"], **options).names == ["a07", "a20"]
+    for name in ("a03", "a11"):
+        for folder in ("images", "masks"):
+            (tmp_path / folder / f"{name}.png").rename(tmp_path / folder / f"{name.replace('0', '')}.png")
+    assert FolderDataset.recognise(tmp_path) == [TWO_FOLDERS]  # a3, a11: the order may be another
+
+
+def test_numbers_in_a_list_are_named_by_another_list(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png", ("owl/a", "owl/b", "tit/a"))
+    (tmp_path / "images.txt").write_text("1 tit/a.png\n2 owl/a.png\n3 owl/b.png\n")
+    (tmp_path / "train_test_split.txt").write_text("1 1\n2 0\n3 1\n")
+    options, _ = FolderDataset.recognise(tmp_path)
+    assert options["lists"] == "train_test_split.txt"
+    assert FolderDataset(tmp_path, "test", ["a", "b"], **options).names == ["owl/a"]
+
+
+def test_a_list_may_name_what_begins_the_names_of_images(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png", ("p1_0", "p1_1", "p2_0", "p11_0", "p11"))
+    (tmp_path / "patients.csv").write_text("patient,split\np1,train\np2,train\np11,val\n")
+    options, _ = FolderDataset.recognise(tmp_path)
+    assert FolderDataset(tmp_path, "train", ["a", "b"], **options).names == ["p1_0", "p1_1", "p2_0"]
+    assert FolderDataset(tmp_path, "val", ["a", "b"], **options).names == ["p11"]
 
 
 def test_json_that_names_a_folder_for_each_split_or_nothing(tmp_path: Path) -> None:
