@@ -51,7 +51,7 @@ class FolderDataset(PairedFiles):
         fractions: shares of train, val and test, used if no folder and no list assigns splits.
         val: the share of train that becomes val, if there is no val split.
         folds: instead of ``val``: the number of parts of train for cross-validation, one of which becomes val.
-        fold: the index of that part, from 0; or of a fold in the file of ``lists``, a table or JSON as nnU-Net writes it.
+        fold: the index of that part, from 0; or of a fold in ``lists``, a table or JSON as nnU-Net's.
         split_seed: a different seed gives a different split by ``fractions``, ``val`` or ``folds``.
         train_on_val: whether train includes the images of val, for a final training on all data with a length chosen
             before; val scores are then scores of training images, so this needs ``data.allow_leaks = true``.

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few, refuse
 from segkit_folder.lists import listed
 from segkit_folder.pairs import Found, NoFiles, Pattern, both_sides, joined, pair
+from segkit_folder.pictures import pictures_in
 from segkit_folder.rows import Lists, lines_of, without_suffix
 from segkit_folder.splits import SUFFIXES, composed, split_by_fraction, split_called, split_into_folds
 from segkit_readers.joined import places_of
@@ -209,16 +211,21 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
     masks: dict[Path, Path] = {}
     issues: list[tuple[str | None, Issue]] = []
     base: Path | None = None
+    every: dict[str, list[Path]] = {}
     for line in lines_of(root, pairs, fold):
         cells = [cell.lstrip("/") for cell in line.cells]
         pictures = [cell for cell in cells if cell.lower().endswith(SUFFIXES)]
         if line.number == 1 and not pictures:  # a heading
             continue
         cells = pictures if len(pictures) == 2 else cells
-        if len(cells) != 2 or any(".." in cell.split("/") for cell in cells):
-            raise DataError(f"{line}; a line is an image and its mask, as paths below {root}")
         above = [folder for folder in Path(line.file).parents if folder.is_relative_to(root)]
         base = base or next((folder for folder in (root, *above) if all((folder / x).is_file() for x in cells)), None)
+        if base is None:  # paths of another computer
+            every = every or _by_name(root)
+            ends = [_with_end(cell, every.get(cell.rpartition("/")[2], ())) for cell in cells]
+            cells = [path.relative_to(root).as_posix() for path in ends if path] if all(ends) else cells
+        if len(cells) != 2 or any(".." in cell.split("/") for cell in cells):
+            raise DataError(f"{line}; a line is an image and its mask, as paths below {root}")
         image, mask = ((base or root) / cell for cell in cells)
         if image in masks:
             raise DataError(f"{line}: {cells[0]} has a mask already, {masks[image]}; give one line an image")
@@ -238,13 +245,28 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
     return Layout(images, {each.path: masks[each.path] for each in images}, issues)
 
 
+def _by_name(root: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in pictures_in(root):
+        found.setdefault(path.name, []).append(path)
+    return found
+
+
+def _with_end(text: str, paths: Sequence[Path]) -> Path | None:
+    """Return the path that has the most last folders in common with a text; None if several have."""
+    pairs = [zip(text.split("/")[-2::-1], path.parts[-2::-1], strict=False) for path in paths]
+    common = [len([*takewhile(lambda pair: pair[0] == pair[1], each)]) for each in pairs]
+    return paths[common.index(max(common))] if common and common.count(max(common)) == 1 else None
+
+
 def group_in(group: str) -> re.Pattern[str]:
     """Return the regular expression whose first group is the value of ``{group}`` in a path."""
     before, after = (
         re.sub(r"\\\[(.+?)\\\]", r"[\1]", re.escape(part)).replace(r"\*", "[^/]*?").replace(r"\?", "[^/]")
         for part in composed(group).split("{group}")
     )
-    return re.compile(f"{before}([^/]+{'?' if after else ''}){after}")
+    apart = re.search(r"\[([^\[]*/[^\[]*)\]$", before)  # letters that separate words as / does
+    return re.compile(f"{before}([^{apart[1] if apart else '/'}]+{'?' if after else ''}){after}")
 
 
 def _grouped(root: Path, images: Sequence[Found], group: str) -> list[Found]:

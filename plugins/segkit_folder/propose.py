@@ -89,19 +89,22 @@ def without_splits(root: Path) -> list[Proposal]:
 
 
 def _split_by_names(root: Path, way: Proposal) -> Proposal:
-    """Return a way with the splits that begin the names of all images, such as train_1 and testA_1; else itself."""
+    """Return a way with the splits in the names of all images, after one text or before one; else itself."""
     names = [each.values.get("id", "") for each in way.layout.images]
-    if way.splits or len({*map(_split_before, names)}) == 1 or None in map(_split_before, names):
+    found = [match for name in names if (match := SPLIT_IN_A_NAME.search(name))]
+    if way.splits or len(found) < len(names) or len({split_called(each[0]) for each in found}) < 2:
+        return way
+    before, after = ({*texts} for texts in zip(*(each.string.split(each[0], 1) for each in found), strict=True))
+    marks = {text[-1:] for text in before}
+    if len(before) == 1:
+        name = f"{before.pop()}{{split}}{{id}}"
+    elif len(after) == len(marks) == 1:
+        name = f"{{id}}{marks.pop()}{{split}}{after.pop()}"
+    else:
         return way
     sides = {side: text if "{id}" in text else f"{text}/{{id}}" for side, text in way.options.items()}
-    read = _read(root, {side: text.replace("{id}", "{split}{id}") for side, text in sides.items()})
+    read = _read(root, {side: text.replace("{id}", name) for side, text in sides.items()})
     return read if read and "train" in read.splits and read.layout.masks == way.layout.masks else way
-
-
-def _split_before(name: str) -> str | None:
-    """Return the split whose word begins a name, before a number, a capital or another word."""
-    match = SPLIT_IN_A_NAME.match(name)
-    return split_called(match[0]) if match else None
 
 
 def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
@@ -267,7 +270,7 @@ def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
         ways: list[dict[str, Any]] = [{"pairs": lists}, *({**each.options, "lists": lists} for each in found)]
         read = [one for options in ways if (one := _read(root, options)) and "train" in one.splits]
         alone = _read(root, ways[0])
-        if alone and not alone.splits and alone.pairs > (found[0].pairs if found else 0):
+        if alone and not alone.splits and not right and alone.pairs > (found[0].pairs if found else 0):
             read = [alone]  # a table of pairs without splits
         read = [one for one in read if sum(each.kind == "missing" for _, each in one.layout.issues) < one.pairs]
         usable = [one for one in read if not any(one.splits.keys() < way.splits.keys() for way in found)]

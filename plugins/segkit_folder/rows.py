@@ -50,8 +50,8 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
 
     Args:
         root: the folder that the lists are relative to.
-        lists: see :data:`Lists`. One file for all splits may be JSON or YAML, {"train": [...], "val": [...]} or nnU-Net's list
-            of such folds, or a table with a column that holds train, val or test in every line.
+        lists: see :data:`Lists`. One file for all splits may be JSON or YAML, {"train": [...], "val": [...]} or
+            nnU-Net's list of such folds, or a table with a column that holds train, val or test in every line.
         fold: the index of the fold to read, where the file has several.
 
     Raises:

@@ -176,6 +176,8 @@ def _patterns(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     for at in (*range(2, short - 2, 2), *range(-3, 1 - short, -2)):
         middle = {"".join(name[at - 1 : at + 2]) for name in names}
         others += [f"{start}{{group}}{text}" for text in middle if len(middle) == 1]
+    marks = "".join(sorted({name[-4] for name in names if len(name) > 4}))
+    others += [f"[/{marks}]{{group}}{suffix}"] if marks else []  # aug1_0001 beside 0001
     return simple, others + [f"{start}{{group}}{'?' * cut}." for cut in range(1, _MOST_CUT + 1)]
 
 

@@ -583,6 +583,7 @@ def test_parts_of_numbered_things_stay_together(
         ("{2}/{0:04}", "/{group}.png"),
         ("IMG_{0:04}{3}", "images/IMG_{group}[._]"),
         ("{4:03}", "images/{group}?."),
+        ("{5}{0:04}", "[/_]{group}.png"),
     ],
 )
 def test_pictures_that_are_alike_stay_together(
@@ -592,7 +593,8 @@ def test_pictures_that_are_alike_stay_together(
         group, at = divmod(number, 2) if pattern != "images/{group}?." else (0, number)
         wide = np.hstack([scene(100 + group)[0], scene(200 + group)[0]])  # [48,128,3]
         picture, labels = wide[:, 2 * at : 2 * at + 64], scene(number)[1]
-        file = name.format(group, at, ("left", "right")[at % 2], ("", "_aug")[at % 2], number)
+        words = [pair[at % 2] for pair in (("left", "right"), ("", "_aug"), ("", "aug1_"))]
+        file = name.format(group, at, *words[:2], number, words[2])
         for side, pixels in (("images", picture), ("masks", labels)):
             save(pixels, Path("data", side, f"{file}.png"))
     status, printed = init(capsys, "--yes")

@@ -201,6 +201,14 @@ def test_splits_are_named_beside_other_words(tmp_path: Path, called: str) -> Non
     assert found.splits == {"train": 3, "val": 3}
 
 
+@pytest.mark.parametrize("name", ["road_{}_{{}}", "{{}}-{}", "{}{{}}"])
+def test_splits_are_named_in_the_names_of_files(tmp_path: Path, name: str) -> None:
+    for split in ("train", "val"):
+        both(tmp_path, f"images/{name.format(split)}.jpg", f"masks/{name.format(split)}.png")
+    (found,) = propose_layout(tmp_path)
+    assert found.splits == {"train": 3, "val": 3}
+
+
 def test_splits_are_named_between_other_words_of_folders(tmp_path: Path) -> None:
     for state in ("de", "md"):
         for split in ("train", "val"):
@@ -259,6 +267,24 @@ def test_a_table_of_pairs_without_splits(tmp_path: Path) -> None:
     rows = [f"{one},pics/{one}.jpg,segs/{other}.png,sunny" for one, other in zip("abc", "xyz", strict=True)]
     (tmp_path / "set/all.csv").write_text("\n".join(["id,image,mask,weather", *rows]))
     assert [each.options for each in propose_layout(tmp_path)] == [{"pairs": "set/all.csv"}]
+
+
+@pytest.mark.parametrize("place", ["C:\\data\\x\\", "/home/me/x/", "../", ""])
+def test_pairs_of_another_computer(tmp_path: Path, place: str) -> None:
+    numbers = ("021", "022", "030", "099")
+    photographs(tmp_path, *(f"pics/{number}.jpg" for number in numbers))
+    masks(tmp_path, *(f"{folder}/m{number}.png" for folder in ("segs", "old")[: 1 + bool(place)] for number in numbers))
+    folders = ("pics/", "segs/") if place else ("", "")
+    mask_of = dict(zip(numbers, reversed(numbers), strict=True))
+    rows = [f"{place}{folders[0]}{one}.jpg,{place}{folders[1]}m{other}.png" for one, other in mask_of.items()]
+    for split, lines in (("train", rows[:3]), ("val", rows[3:])):
+        (tmp_path / f"{split}.csv").write_text("\n".join(["image,mask", *lines]))
+    found = propose_layout(tmp_path)[0]
+    assert (found.options, found.splits) == ({"pairs": "{split}.csv"}, {"train": 3, "val": 1})
+    assert {mask.relative_to(tmp_path).as_posix() for mask in found.layout.masks.values()} == {
+        f"segs/m{number}.png" for number in numbers
+    }
+    assert found.layout.masks[tmp_path / "pics/021.jpg"].name == "m099.png"
 
 
 def test_photographs_alone_are_no_layout(tmp_path: Path) -> None:
