@@ -45,7 +45,8 @@ class FolderDataset(PairedFiles):
             one file, JSON such as {"train": ["a", "b"], "val": ["c"]} or a CSV with train, val or test in a column. A
             name selects an image, or all images of a ``group`` or of a folder that is a placeholder in ``images``.
         group: pattern of the part of the images' paths that must stay in one split: "patient{group}_", with ``*`` for a
-            text, ``?`` for a letter and ``[LR]`` for one of several; or write ``{group}`` in ``images`` instead.
+            text, ``?`` for a letter and ``[LR]`` for one of several; or write ``{group}`` in ``images``. Or
+            a table's column of groups: "table.csv#patient".
         skip_unpaired: whether images without a mask, and masks without an image, are left out.
         blank_unpaired: whether images without a mask are entirely of the first class, such as those without a defect.
         fractions: shares of train, val and test, used if no folder and no list assigns splits.

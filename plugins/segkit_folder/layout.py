@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few, refuse
-from segkit_folder.lists import listed
+from segkit_folder.lists import groups_in, listed
 from segkit_folder.pairs import Found, NoFiles, Pattern, both_sides, joined, pair
 from segkit_folder.pictures import pictures_in
 from segkit_folder.rows import Lists, lines_of, without_suffix
@@ -270,19 +270,20 @@ def group_in(group: str) -> re.Pattern[str]:
 
 
 def _grouped(root: Path, images: Sequence[Found], group: str) -> list[Found]:
-    """Add to each image's ``values`` the group that its path contains."""
-    if group.count("{group}") != 1:
+    """Add to each image's ``values`` the group that its path contains, or that a table names."""
+    if "#" in group and "{group}" not in group:
+        stems = [without_suffix(each.path.name) for each in images]
+        named = groups_in(root, group, {*stems})
+        found, what = [named.get(stem, "") for stem in stems], "the table names no group for"
+    elif group.count("{group}") != 1:
         raise ConfigError(f'group = "{group}": it must hold {{group}} once, as "patient{{group}}_"')
-    expression = group_in(group)
-    matches = [expression.search(composed(each.path.as_posix()).removeprefix(f"{root.as_posix()}/")) for each in images]
-    if without := [str(each.path) for each, match in zip(images, matches, strict=True) if not match]:
-        what = f"nothing in the paths of {len(without)} images matches"
-        raise DataError(f'group = "{group}": {what}: {first_few(without)}')
-    return [
-        each._replace(values={**each.values, "group": match[1]})
-        for each, match in zip(images, matches, strict=True)
-        if match
-    ]
+    else:
+        paths = [composed(each.path.as_posix()).removeprefix(f"{root.as_posix()}/") for each in images]
+        matches = [*map(group_in(group).search, paths)]
+        found, what = [match[1] if match else "" for match in matches], "nothing matches in the paths of"
+    if without := [str(each.path) for each, value in zip(images, found, strict=True) if not value]:
+        raise DataError(f'group = "{group}": {what} {len(without)} images: {first_few(without)}')
+    return [each._replace(values={**each.values, "group": value}) for each, value in zip(images, found, strict=True)]
 
 
 def divided(root: Path, layout: Layout, lists: Lists | None, group: str | None, shares: Shares) -> Layout:

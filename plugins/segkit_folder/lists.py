@@ -37,6 +37,10 @@ _COLUMN = re.compile(
     r"(?i)(is[-_ ]?)?(train(ing)?|val(id(ation)?)?|test(ing)?|k?[-_ ]?folds?|split\w*|subset|partition|usage|phase|set)"
     r"([-_ ]?id)?"
 )
+_OF_GROUPS = re.compile(
+    r"(?i)(patient|subject|person|participant|case|animal|slide|specimen|study|scene|video|sequence|volume|series)s?"
+    r"([-_ ]?(id|no|number|name|code|key|uid|instanceuid))?"
+)
 _DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
 _MOST_TABLES = 20  # files that are searched for splits inside
 _MOST_BYTES = 4 << 20
@@ -191,17 +195,49 @@ def _tables(root: Path, *suffixes: str) -> list[Path]:
 
 def unread_columns(root: Path, names: Collection[str]) -> Iterator[str]:
     """Yield text about each table with a column such as fold or usage, if it names most of the images ``names``."""
+    for file, columns, _ in _tables_of(root, names):
+        for heading, *cells in columns:
+            good = sum(cell in ("1", "True", "true") for cell in cells) * ("val" in heading.lower())
+            is_coarse = 1 < len({*cells}) <= len(cells) / 2  # else measurements
+            if _COLUMN.fullmatch(heading) and is_coarse and 2 * good < len(cells):  # else valid means good
+                yield f"the column '{heading}' of {file}"
+
+
+def columns_of_groups(root: Path, names: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Yield each column of patients, films or the like, as the option ``group`` takes it, and the number of groups."""
+    for file, columns, named in _tables_of(root, names):
+        for heading, *cells in columns:
+            number = len({cell for cell, name in zip(cells, named, strict=True) if name in names})
+            if _OF_GROUPS.fullmatch(heading) and all(cells) and 2 < number <= len(names) / 2:
+                yield f"{file.relative_to(root).as_posix()}#{heading}", number
+
+
+def groups_in(root: Path, text: str, names: Collection[str]) -> dict[str, str]:
+    """Return image -> group for "table.csv#column".
+
+    Raises:
+        DataError: there is no such table that names most images, or no such column.
+    """
+    place, _, heading = text.rpartition("#")
+    for file, columns, named in _tables_of(root, names):
+        if file == root / place and (cells := [column[1:] for column in columns if column[0] == heading]):
+            return dict(zip(named, cells[0], strict=True))
+    raise DataError(f'group = "{text}": no table {root / place} with a column {heading} that names most images')
+
+
+def _tables_of(root: Path, names: Collection[str]) -> Iterator[tuple[Path, list[tuple[str, ...]], list[str]]]:
+    """Yield each table that names most of the images ``names``, with its columns, and the name of each row."""
     for file in _tables(root, "csv", "tsv")[:_MOST_TABLES]:
         with suppress(DataError):
             lines = read_text(file).splitlines() if file.stat().st_size < _MOST_BYTES else []
-            heading, *rows = [Line(None, "", 0, line).cells for line in lines if line.strip()] or [[]]
-            cells = {cell.replace("\\", "/").rpartition("/")[2] for row in rows for cell in row}
-            if 2 * len({*names} & {*map(without_suffix, cells)}) > len(names):
-                for each, column in zip(heading, zip_longest(*rows), strict=False):
-                    good = sum(cell in ("1", "True", "true") for cell in column) * ("val" in each.lower())
-                    is_coarse = 1 < len({*column}) <= len(rows) / 2  # else measurements
-                    if _COLUMN.fullmatch(each) and is_coarse and 2 * good < len(rows):  # else valid means good
-                        yield f"the column '{each}' of {file}"
+            rows = [Line(None, "", 0, line).cells for line in lines if line.strip()]
+            columns = [*zip_longest(*rows, fillvalue="")]
+            named = [
+                [without_suffix(cell.replace("\\", "/").rpartition("/")[2]) for cell in own[1:]] for own in columns
+            ]
+            found = max(named, key=lambda own: len({*own} & {*names}), default=[])
+            if 2 * len({*found} & {*names}) > len(names):
+                yield file, columns, found
 
 
 def unread_files(root: Path, names: Collection[str]) -> Iterator[str]:

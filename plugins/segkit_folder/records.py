@@ -103,8 +103,10 @@ def _divisions(content: Any) -> list[_Entries]:
         return [[(split_in(name), *each) for name in called for each in enumerate(lists[name], 1)]]
     if content and all(isinstance(each, str) and split_called(each) for each in content.values()):
         return [[(split_called(split), number, name) for number, (name, split) in enumerate(content.items(), 1)]]
-    if 1 < len(content) == len(lists) <= MOST_FOLDS and all(FOLD.fullmatch(name) or name.isdecimal() for name in lists):
-        return _of_folds([(name, each) for name, those in lists.items() for each in those])
+    are_folds = all(FOLD.fullmatch(name) or name.isdecimal() for name in lists) and 1 < len(lists) <= MOST_FOLDS
+    named = [(name, each) for name, those in lists.items() for each in those]
+    if are_folds and len(lists) == len(content) and not any(isinstance(each, int | float) for _, each in named):
+        return _of_folds(named)
     return [way for each in content.values() for way in _divisions(each)]
 
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from itertools import permutations, starmap
+from itertools import islice, permutations, starmap
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from segkit.data.read import file_of
 from segkit.data.sample import RGB
 from segkit.data.scan import Scan
 from segkit.errors import Issue, SegkitError, first_few
-from segkit_folder.lists import unread_columns, unread_files
+from segkit_folder.lists import columns_of_groups, unread_columns, unread_files
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import colours_in
 from segkit_folder.rows import lines_of
@@ -41,13 +41,18 @@ def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Questio
     with suppress(SegkitError):  # there is one fold
         if isinstance(lists, str) and [*lines_of(root, lists)] != [*lines_of(root, lists, 1)]:
             yield Question(f"{lists} holds folds, of which the first is val: fold = 1 and so on make others val")
+    paths = [path.relative_to(root) for path in reading.images if path.is_relative_to(root)]
+    names = {path.stem for path in paths}
+    is_random = "split_seed" in known and ("val" not in reading.files or reading.is_dealt)
+    if is_random and "group" in known - reading.options.keys() and len(names) == len(paths):
+        for group, number in islice(columns_of_groups(root, names), 1):
+            text = f"{group} names {number} groups of images: every group stays in one split"
+            yield Question(text, [Answer("", {"group": group})])
     if "val" in known - reading.options.keys() and [*reading.files] in _WITHOUT_VAL:
         yield Question("no list or folder defines val: it is taken from train at random", [Answer("", {"val": 0.15})])
-    elif {"fractions", "split_seed"} <= {*known} and reading.is_dealt:
+    elif is_random and "fractions" in known:
         text = "no list or folder assigns images to splits: they are split at random, the same way every time"
         yield Question(text, [Answer("", {"fractions": [0.7, 0.15, 0.15]})])
-        paths = [path.relative_to(root) for path in reading.images if path.is_relative_to(root)]
-        names = {path.stem for path in paths}
         columns = [*unread_columns(root, names)]
         for column in columns:
             mend = Answer("yes: write train, val or test into this column, and run init again")

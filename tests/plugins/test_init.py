@@ -663,6 +663,15 @@ def test_a_column_that_may_hold_splits_is_asked_about(place: Path, capsys: pytes
     assert "? the column 'usage' of data/a.csv is not read: does it assign images to splits?" in printed
 
 
+def test_a_column_of_patients_keeps_their_pictures_together(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs()
+    rows = [f"{path.name},P{at // 2},{at}" for at, path in enumerate(sorted(Path("data/images").iterdir()))]
+    Path("data/meta.csv").write_text("\n".join(["image,patient_id,case", *rows]))
+    status, printed = init(capsys)
+    assert (status, dataset(place)["group"]) == (0, "meta.csv#patient_id")
+    assert f"meta.csv#patient_id names {len(rows) // 2} groups of images: every group" in " ".join(printed.split())
+
+
 def test_files_of_splits_that_are_not_read_are_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs()
     stems = [path.stem for path in sorted(Path("data/images").iterdir())]

@@ -135,6 +135,18 @@ def test_a_group_ends_where_the_text_after_it_begins(tmp_path: Path) -> None:
     assert sorted(val) == [["patient1_a_1", "patient1_b_1"], ["patient2_a_1"], ["patient3_a_1"]]
 
 
+def test_a_group_may_be_in_a_table(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{side}/{name}.png" for side in ("images", "masks") for name in "abcd"))
+    (tmp_path / "meta.csv").write_text("n,file,patient\n1,images/a.png,P1\n2,b.png,P2\n3,c.png,P1\n4,d.png,P3\n")
+    val = [names(tmp_path, "val", group="meta.csv#patient", folds=3, fold=fold) for fold in range(3)]
+    assert sorted(val) == [["a", "c"], ["b"], ["d"]]
+    with pytest.raises(DataError, match=r'group = "meta.csv#who": no table .*meta.csv with a column who that names'):
+        names(tmp_path, group="meta.csv#who")
+    (tmp_path / "meta.csv").write_text("n,file,patient\n1,images/a.png,P1\n2,b.png,P2\n3,c.png,P1\n")
+    with pytest.raises(DataError, match=r"the table names no group for 1 images: .*d\.png"):
+        names(tmp_path, group="meta.csv#patient")
+
+
 def test_a_list_in_another_form_of_unicode_names_the_same(tmp_path: Path) -> None:
     put(
         tmp_path,

@@ -456,7 +456,7 @@ def test_lists_differ_in_the_name_of_the_split_between_other_words(tmp_path: Pat
     both(tmp_path, "S1/{}_S1.png", "gt/{}_gt.png")
     (tmp_path / "splits").mkdir()
     for split, names in (("train", "021 022"), ("valid", "030")):
-        lines = [f"{name}_S1.png,{name}_gt.png" for name in names.split()]
+        lines = [f"{name}_S1.png,{len(name)}" for name in names.split()]
         (tmp_path / f"splits/flood_{split}_data.csv").write_text("\n".join(lines))
     assert propose_layout(tmp_path)[0].options["lists"] == "splits/flood_{split}_data.csv"
 
