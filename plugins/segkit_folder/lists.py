@@ -73,7 +73,7 @@ def listed(
             several.setdefault(word, []).append(each)
     found: dict[Path, tuple[Found, Line]] = {}
     missing: list[tuple[str | None, Issue]] = []
-    twice: list[str] = []
+    twice: dict[Path, str] = {}
     for line in _by_number([*lines_of(root, lists, fold)], images, known):
         cells = sorted(  # pictures first, then paths, because a row number may look like a name
             (line.text.split()[0], *line.cells), key=lambda cell: (not cell.lower().endswith(SUFFIXES), "/" not in cell)
@@ -93,10 +93,11 @@ def listed(
         for each in selected:
             _, other = found.setdefault(each.path, (each, line))
             if other.split != line.split:
-                twice.append(f"{line} is in {other.place}, too")
+                twice[each.path] = f"{line} is in {other.place}, too"
                 found[each.path] = each, max(line, other, key=lambda each: [*SPLITS].index(each.split or "train"))
     if twice:
-        text = f"{len(twice)} images are in two splits, of which each stays in the last one: {first_few(twice)}"
+        where = first_few([*twice.values()])
+        text = f"{len(twice)} images are in two splits, of which each stays in the last one: {where}"
         warnings.warn(DataWarning(text, {"leave them out of train, or of val if they are in test": {}}), stacklevel=4)
     named = {path: line.split for path, (_, line) in found.items()}
     chosen = [each for each, _ in found.values()]
