@@ -210,7 +210,7 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
     images: list[Found] = []
     masks: dict[Path, Path] = {}
     issues: list[tuple[str | None, Issue]] = []
-    base: Path | None = None
+    bases: dict[str, Path] = {}
     every: dict[str, list[Path]] = {}
     for line in lines_of(root, pairs, fold):
         cells = [cell.lstrip("/") for cell in line.cells]
@@ -219,7 +219,8 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
             continue
         cells = pictures if len(pictures) == 2 else cells
         above = [folder for folder in Path(line.file).parents if folder.is_relative_to(root)]
-        base = base or next((folder for folder in (root, *above) if all((folder / x).is_file() for x in cells)), None)
+        base = bases.get(line.file) or next((x for x in (root, *above) if all((x / y).is_file() for y in cells)), None)
+        bases |= {line.file: base} if base else {}
         if base is None:  # paths of another computer
             every = every or _by_name(root)
             ends = [_with_end(cell, every.get(cell.rpartition("/")[2], ())) for cell in cells]
@@ -274,15 +275,15 @@ def _grouped(root: Path, images: Sequence[Found], group: str) -> list[Found]:
     if "#" in group and "{group}" not in group:
         stems = [without_suffix(each.path.name) for each in images]
         named = groups_in(root, group, {*stems})
-        found, what = [named.get(stem, "") for stem in stems], "the table names no group for"
+        found, what = [named.get(stem, "") for stem in stems], "the table names no group for {} images"
     elif group.count("{group}") != 1:
         raise ConfigError(f'group = "{group}": it must hold {{group}} once, as "patient{{group}}_"')
     else:
         paths = [composed(each.path.as_posix()).removeprefix(f"{root.as_posix()}/") for each in images]
         matches = [*map(group_in(group).search, paths)]
-        found, what = [match[1] if match else "" for match in matches], "nothing matches in the paths of"
+        found, what = [match[1] if match else "" for match in matches], "nothing in the paths of {} images matches"
     if without := [str(each.path) for each, value in zip(images, found, strict=True) if not value]:
-        raise DataError(f'group = "{group}": {what} {len(without)} images: {first_few(without)}')
+        raise DataError(f'group = "{group}": {what.format(len(without))}: {first_few(without)}')
     return [each._replace(values={**each.values, "group": value}) for each, value in zip(images, found, strict=True)]
 
 

@@ -172,6 +172,10 @@ def candidates(root: Path) -> Iterator[Lists]:
             named[_pattern(file.relative_to(root))][split_called(word[0]) or ""] = file
         elif file.stem.lower().startswith("trainval"):
             named[file.relative_to(root).with_name("{split}" + file.suffix).as_posix()]["trainval"] = file
+    inside = [path for path in every if path.suffix[1:] in ("txt", "csv", *RECORDS) and split_called(path.parent.name)]
+    for file in inside if len(inside) <= _MOST_TABLES else ():  # more may be annotations
+        place = file.relative_to(root).parent.with_name("{split}") / file.name
+        named[place.as_posix()][split_called(file.parent.name) or ""] = file
     for pattern, files in named.items():
         both = files.pop("trainval", None)
         lists: Lists = pattern
@@ -256,8 +260,9 @@ def unread_files(root: Path, names: Collection[str]) -> Iterator[str]:
             if len(words) > 1:
                 alike[file.parent, file.suffix][file] = alike[file.parent.parent, file.name][file] = words
     found = [[file] for those in alike.values() for file in those if 2 * len(those[file]) > len(names)]
-    found += [[file] for file in every if file.suffix.lower() in _CLOSED]
-    found = [files for files in found if SPLIT_FILE.search(files[0].stem) or SPLIT_WORD.search(files[0].stem)]
+    found = [files for files in found if SPLIT_FILE.search(files[0].stem)]
+    closed = [file for file in every if file.suffix.lower() in _CLOSED]
+    found += [[file] for file in closed if SPLIT_FILE.search(file.stem) or SPLIT_WORD.search(file.stem)]
     for those in alike.values():
         number = len(set().union(*those.values()))
         if len(those) > 1 and 2 * number > len(names) and number == sum(map(len, those.values())):

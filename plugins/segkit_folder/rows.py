@@ -65,10 +65,12 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
     elif "{split}" not in lists:
         named = [(None, lists)]
     else:
-        folder, _, name = lists.rpartition("/")
-        pattern = re.compile(re.escape(name).replace(r"\{split\}", f"({ANY_SPLIT})"), re.IGNORECASE)
+        before, _, after = lists.partition("{split}")
+        (folder, _, start), (end, slash, rest) = before.rpartition("/"), after.partition("/")
+        pattern = re.compile(f"{re.escape(start)}({ANY_SPLIT}){re.escape(end)}", re.IGNORECASE)
         there = sorted(each.name for each in (root / folder).iterdir()) if (root / folder).is_dir() else []
-        found = [(match[1], file) for file in there if (match := pattern.fullmatch(file))]
+        found = [(match[1], each + slash + rest) for each in there if (match := pattern.fullmatch(each))]
+        found = [(split, file) for split, file in found if (root / folder / file).is_file()]
         named = [(split_called(split), f"{folder}/{file}" if folder else file) for split, file in found]
         if not named:
             names = ", ".join(name for names in SPLIT_NAMES.values() for name in names[:3])

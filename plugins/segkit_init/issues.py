@@ -57,7 +57,7 @@ def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Questio
         for column in columns:
             mend = Answer("yes: write train, val or test into this column, and run init again")
             yield Question(f"{column} is not read: does it assign images to splits?", [Answer("no"), mend])
-        for files in () if columns else unread_files(root, names):
+        for files in () if columns or "annotations" in reading.options else unread_files(root, names):
             mend = Answer("yes: list the images of each split in train.txt, val.txt and test.txt, and run init again")
             yield Question(f"not read: {files}; does this assign images to splits?", [Answer("no"), mend])
         beside: dict[Path, set[str]] = {}

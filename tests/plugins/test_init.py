@@ -676,8 +676,11 @@ def test_files_of_splits_that_are_not_read_are_asked_about(place: Path, capsys: 
     pairs()
     stems = [path.stem for path in sorted(Path("data/images").iterdir())]
     Path("data/split.xlsx").write_bytes(b"PK")
+    Path("data/train_codes.csv").write_text("\n".join(f"{stem},1 2 3" for stem in stems))
     Path("data/easy.txt").write_text("\n".join(stems[:2]))
-    assert "? not read: data/split.xlsx; does this assign images to splits?" in init(capsys)[1]
+    printed = init(capsys)[1]
+    assert "? not read: data/split.xlsx; does this assign images to splits?" in printed
+    assert printed.count("? not read") == 1
     Path("data/split.xlsx").unlink()
     for name in ("learn", "exam"):
         Path(f"data/{name}").mkdir()
