@@ -270,14 +270,14 @@ def test_a_table_of_pairs_without_splits(tmp_path: Path) -> None:
 
 
 def test_lists_in_folders_of_splits(tmp_path: Path) -> None:
-    both(tmp_path, "images/{}.png", "masks/{}.png")
+    both(tmp_path / "own", "images/{}.png", "masks/{}.png")
     for split, names in (("train", "021\n022"), ("val", "030")):
-        (tmp_path / "splits" / split).mkdir(parents=True)
-        (tmp_path / "splits" / split / "ids.txt").write_text(names)
+        (tmp_path / "own/splits" / split).mkdir(parents=True)
+        (tmp_path / "own/splits" / split / "ids.txt").write_text(names)
         both(tmp_path / "other" / split, "x/{}.png", "y/9{}.png", tuple(names.split()))
         rows = [json.dumps({"image": f"x/{name}.png", "mask": f"y/9{name}.png"}) for name in names.split()]
         (tmp_path / "other" / split / "metadata.jsonl").write_text("\n".join(rows))
-    for place, option in (("", {**TWO_FOLDERS, "lists": "splits/{split}/ids.txt"}), ("other", None)):
+    for place, option in (("own", {**TWO_FOLDERS, "lists": "splits/{split}/ids.txt"}), ("other", None)):
         found = propose_layout(tmp_path / place)[0]
         assert (found.options, found.splits) == (option or {"pairs": "{split}/metadata.jsonl"}, {"train": 2, "val": 1})
 
