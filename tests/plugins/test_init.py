@@ -2494,7 +2494,7 @@ def names_with_and_without_a_word(number: int) -> None:
         (a_folder_a_person, {"images": "faces/*", "masks": "parts_of_faces"}, 0),
         (tasks_of_one_challenge, {"masks": "Task1_{split}_Truth/{id}_segmentation.png"}, 1),
         (splits_that_begin_names, {"images": "Released 2016/{split}{id}.bmp", "val": 0.15}, 0),
-        (splits_before_annot, {"images": "{split}", "masks": "{split}annot"}, 0),
+        (splits_before_annot, {"pairs": "{split}.txt"}, 0),
         (splits_in_an_order, {"annotations": "truth/*. {split} Set/{class}/{id}_D*.png", "val": 0.15}, 0),
         (two_masks_of_some, {"name": "layers", "annotations": "{id})_mask*.png"}, 1),
         (all_in_two_formats, {"name": "folder", "group": "/{group}."}, 0),
