@@ -15,8 +15,9 @@ from segkit.errors import ConfigError, DataError, DataWarning, Issue, first_few
 from segkit_folder.pairs import Found, Pattern, natural
 from segkit_folder.pictures import folders_in
 from segkit_folder.records import RECORDS
-from segkit_folder.rows import SPLIT_FILE, Line, lines_of, without_suffix
+from segkit_folder.rows import SPLIT_FILE, Line, without_suffix
 from segkit_folder.rows import Lists as Lists
+from segkit_folder.rows import lines_of as lines_of
 from segkit_folder.splits import (
     ANY_SPLIT,
     SPLIT_WORD,
