@@ -253,7 +253,8 @@ def unread_files(root: Path, names: Collection[str]) -> Iterator[str]:
     """
     every = [folder / name for folder, held in folders_in(root, _DEPTH) for name in held]
     texts = [path for path in every if path.suffix.lower() in _TEXTS and path not in split_lists(root)]
-    texts = [path for path in texts if path.stat().st_size < _MOST_BYTES] if len(texts) < _MOST_TEXTS else []
+    texts = texts if len(texts) < _MOST_TEXTS else []
+    texts = [path for path in texts if path.stat().st_size < _MOST_BYTES and not _OF_A_RUN.search(path.stem)]
     alike: dict[tuple[Path, str], dict[Path, set[str]]] = defaultdict(dict)
     for file in texts:
         with suppress(DataError):
