@@ -40,9 +40,10 @@ def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Questio
     with suppress(SegkitError):  # there is one fold
         if isinstance(lists, str) and [*lines_of(root, lists)] != [*lines_of(root, lists, 1)]:
             yield Question(f"{lists} holds folds, of which the first is val: fold = 1 and so on make others val")
-    paths = [path.relative_to(root) for path in reading.images if path.is_relative_to(root)]
-    names = {path.stem for path in paths}
     is_random = "split_seed" in known and ("val" not in reading.files or reading.is_dealt)
+    every = reading.images if is_random else []  # a data set of a plugin may have no files
+    paths = [path.relative_to(root) for path in every if path.is_relative_to(root)]
+    names = {path.stem for path in paths}
     if is_random and "group" in known - reading.options.keys() and len(names) == len(paths):
         for group, number in islice(columns_of_groups(root, names), 1):
             text = f"{group} names {number} groups of images: every group stays in one split"
