@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 _MULTIPLE = 16  # pixels: the U-Net halves four times
+_KEPT = 1 << 29  # bytes of decoded images of train: those of all splits should fit into any computer's memory
 _LARGE = 256  # pixels of the shorter side: from here on the deeper layers need only half of them
 
 
@@ -35,6 +36,9 @@ def plan(
     factor = chosen["data.resize"].value or 1
     sizes = [(round(height * factor), round(width * factor)) for height, width in sizes]
     chosen["augment.crop"] = crop = _crop(sizes, 512 if card else 256)
+    decoded = sum(height * width for height, width in sizes) * (channels * (1 if is_8_bit else 4) + 1)
+    keep = "ram" if not card and decoded <= _KEPT else None
+    chosen["data.cache"] = Choice(keep, f"decoded once, {max(1, decoded >> 20)} MiB of train; for a GPU leave this out")
     pixels = crop.value**2 if crop.value else max(height * width for height, width in sizes)
     most = 32 if card else 8
     fitting = max(2, min(most, round((16 * 512**2 if card else 4 * 256**2) / pixels)))

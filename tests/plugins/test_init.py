@@ -316,6 +316,7 @@ def test_forty_photographs_on_a_laptop_and_on_a_card() -> None:
     laptop = {key: choice.value for key, choice in plan(*facts).items()}
     assert laptop == {
         "data.resize": 0.13,
+        "data.cache": "ram",
         "augment.crop": 256,
         "train.batch_size": 4,
         "model.name": "unet",
