@@ -42,6 +42,7 @@ _OF_GROUPS = re.compile(
     r"(?i)(patient|subject|person|participant|case|animal|slide|specimen|study|scene|video|sequence|volume|series)s?"
     r"([-_ ]?(id|no|number|name|code|key|uid|instanceuid))?"
 )
+_FEW_GROUPS = 10  # fewer words without numbers may be kinds
 _DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
 _MOST_TABLES = 20  # files that are searched for splits inside
 _MOST_BYTES = 4 << 20
@@ -82,7 +83,10 @@ def listed(
         names = [without_suffix(composed(text.strip(' "/'))) for text in (line.text, *cells)]
         names = [name for name in names if name] or [""]
         names = [each for name in names for each in (name, name.rpartition("/")[2])]
-        selected = next((those[each] for those in (known, several) for each in names if each in those), [])
+        pictures = [cell for cell in cells if cell.lower().endswith(SUFFIXES)]  # then other words are of none
+        begun = {without_suffix(composed(cell)).rpartition("/")[2] for cell in pictures} or {*names}
+        ways = (known, {name: several[name] for name in begun & several.keys()})
+        selected = next((those[each] for those in ways for each in names if each in those), [])
         if len(selected) > 1 and selected not in several.values():
             raise DataError(f"{line} may be {first_few([str(each.path) for each in selected])}; list the path")
         if not selected and line.number == 1 and any(map(_HEADING.fullmatch, line.cells)):
@@ -129,6 +133,7 @@ def _by_number(lines: list[Line], images: Sequence[Found], known: Mapping[str, o
     else:
         return lines
     is_whole = numbers <= called.keys() and len(called) == len(images)
+    is_whole = is_whole and len({(line.split, line.cells[0]) for line in lines}) == len(lines)  # else labels
     return (
         [line._replace(text=called[int(text)]) for line, text in zip(lines, texts, strict=True)] if is_whole else lines
     )
@@ -136,12 +141,19 @@ def _by_number(lines: list[Line], images: Sequence[Found], known: Mapping[str, o
 
 def warn_of_lists(root: Path) -> None:
     """Warn about files that are named like a split: they may be lists, but are not read."""
-    if lists := split_lists(root):
+    if lists := [path for path in split_lists(root) if path.suffix not in (".yaml", ".yml") or _is_list(path)]:
         pattern = _pattern(lists[0].relative_to(root))
         text = f"not read, though named like a split: {first_few([str(path) for path in lists])}; if they list names, "
         text += f'set lists = "{pattern}"; if they list images with their masks, pairs = "{pattern}"'
         ways = {"they list no images": {}, "they list the names of each split": {"lists": pattern}}
         warnings.warn(DataWarning(text, ways), stacklevel=3)
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a file lists anything; YAML is rather the config of a program."""
+    with suppress(DataError, ConfigError):
+        return bool([*lines_of(path.parent, path.name)])
+    return False
 
 
 def _pattern(file: Path) -> str:
@@ -214,7 +226,9 @@ def columns_of_groups(root: Path, names: Collection[str]) -> Iterator[tuple[str,
     for file, columns, named in _tables_of(root, names):
         for heading, *cells in columns:
             number = len({cell for cell, name in zip(cells, named, strict=True) if name in names})
-            if _OF_GROUPS.fullmatch(heading) and all(cells) and 2 < number <= len(names) / 2:
+            match = _OF_GROUPS.fullmatch(heading)
+            are_kinds = number < _FEW_GROUPS and not all(re.search(r"\d", cell) for cell in cells)  # cat, dog, cow
+            if match and (match[2] or not are_kinds) and all(cells) and 2 < number <= len(names) / 2:
                 yield f"{file.relative_to(root).as_posix()}#{heading}", number
 
 
@@ -258,12 +272,14 @@ def unread_files(root: Path, names: Collection[str]) -> Iterator[str]:
     alike: dict[tuple[Path, str], dict[Path, set[str]]] = defaultdict(dict)
     for file in texts:
         with suppress(DataError):
-            words = {without_suffix(word.rpartition("/")[2]) for word in re.split(_MARKS, read_text(file))} & {*names}
-            if len(words) > 1:
+            held = {without_suffix(word.rpartition("/")[2]) for word in re.split(_MARKS, read_text(file))}
+            words = held & {*names}
+            if len(words) > 1 and (2 * len(words) > len(held) or not all(map(str.isdecimal, words))):  # else prose
                 alike[file.parent, file.suffix][file] = alike[file.parent.parent, file.name][file] = words
     found = [[file] for those in alike.values() for file in those if 2 * len(those[file]) > len(names)]
     found = [files for files in found if SPLIT_FILE.search(files[0].stem)]
-    closed = [file for file in every if file.suffix.lower() in _CLOSED]
+    of_data = {file.suffix for file in every if file.stem in names}  # arrays of images, or of masks of the same name
+    closed = [file for file in every if file.suffix.lower() in _CLOSED and file.suffix not in of_data]
     found += [[file] for file in closed if SPLIT_FILE.search(file.stem) or SPLIT_WORD.search(file.stem)]
     for those in alike.values():
         number = len(set().union(*those.values()))

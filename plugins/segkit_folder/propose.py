@@ -20,6 +20,7 @@ from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
 from segkit_folder.masks import AT_ENDS
 from segkit_folder.pictures import MOST_FILES, pictures_in
+from segkit_folder.records import RECORDS
 from segkit_folder.splits import SPLIT_IN_A_NAME, SPLIT_NAMES, split_called, split_in
 
 MOST_COLOURS = 4096  # colours that are counted in a picture
@@ -272,6 +273,9 @@ def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
         alone = _read(root, ways[0])
         if alone and not alone.splits and not right and alone.pairs > (found[0].pairs if found else 0):
             read = [alone]  # a table of pairs without splits
+        last = str(lists if isinstance(lists, str) else [*lists.values()][-1])
+        few = found[0].pairs / 2 if found and last.endswith(RECORDS) else 0  # numbers of other meanings may be names
+        read = [one for one in read if one.pairs > few]
         read = [one for one in read if sum(each.kind == "missing" for _, each in one.layout.issues) < one.pairs]
         usable = [one for one in read if not any(one.splits.keys() < way.splits.keys() for way in found)]
         right += usable[:1] if usable and "pairs" in usable[0].options else usable  # lists of pairs need no patterns

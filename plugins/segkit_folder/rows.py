@@ -134,7 +134,7 @@ def _of_codes(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[st
         is_headed = not heading.isdecimal()
         cells, name = (cells, heading) if is_headed else ([heading, *cells], path.stem)
         codes: dict[str, str | None] = {}
-        if {*cells} == {"0", "1"} and len(columns) == len({*called}) == 2:
+        if {*cells} == {"0", "1"} and len(columns) == len({*called}) == 2 and (not is_headed or _CODED.fullmatch(name)):
             codes = dict(zip("10", called, strict=True))
         elif {*cells} == {*"012"} and (_CODED.fullmatch(name) or SPLIT_FILE.search(name)):
             codes = dict(zip("012", SPLITS, strict=True)) if 2 * cells.count("0") >= len(cells) else {}

@@ -671,6 +671,12 @@ def test_a_column_of_patients_keeps_their_pictures_together(place: Path, capsys:
     status, printed = init(capsys)
     assert (status, dataset(place)["group"]) == (0, "meta.csv#patient_id")
     assert f"meta.csv#patient_id names {len(rows) // 2} groups of images: every group" in " ".join(printed.split())
+    rows = [
+        f"{path.name},{('cat', 'dog', 'cow')[at % 3]}" for at, path in enumerate(sorted(Path("data/images").iterdir()))
+    ]
+    Path("data/meta.csv").write_text("\n".join(["image,animal", *rows]))
+    init(capsys, "--overwrite")
+    assert "group" not in dataset(place)  # each split holds every kind
 
 
 def test_files_of_splits_that_are_not_read_are_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -689,6 +695,22 @@ def test_files_of_splits_that_are_not_read_are_asked_about(place: Path, capsys: 
     printed = " ".join(init(capsys)[1].split())
     assert "? not read: data/exam/ids.txt, data/learn/ids.txt; does this assign images to splits?" in printed
     Path("data/learn/ids.txt").write_text("\n".join(stems))  # what others hold too
+    Path("data/train.yaml").write_text("model: unet\nepochs: 10\n")  # of a program
+    Path("data/val.yaml").write_text("batch: 2\n")
+    Path("data/a.txt").write_text("Of the images 0, 1, 2, 3, 4, and 5, none is dark.")
+    Path("data/b.txt").write_text("Others, such as 6, 7, 8 and 9, were taken at night.")
+    printed = init(capsys)[1]
+    assert "? not read" not in printed
+    assert "named like a split" not in printed
+
+
+def test_arrays_whose_names_begin_with_a_split_are_not_asked_about(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(10):
+        for folder, values in zip(("images", "masks"), scene(number, 3), strict=True):
+            Path("data", folder).mkdir(parents=True, exist_ok=True)
+            np.save(Path("data", folder, f"train_{number}.npy"), values)
     assert "? not read" not in init(capsys)[1]
 
 

@@ -533,6 +533,34 @@ def test_positions_are_read_where_they_leave_no_doubt(tmp_path: Path, start: int
     assert FolderDataset.recognise(tmp_path) == [TWO_FOLDERS]  # a3, a11: the order may be another
 
 
+def test_numbers_of_other_meanings_are_no_names_and_no_positions(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png", [str(number) for number in range(8)])
+    (tmp_path / "config.yaml").write_text("train_epochs: 7\nval_interval: 1\nsize: [4, 4]\n")
+    (tmp_path / "train_val.csv").write_text("image,label\n" + "".join(f"{at}.png,{at % 2}\n" for at in range(8)))
+    assert FolderDataset.recognise(tmp_path) == [TWO_FOLDERS]
+    for path in [*tmp_path.glob("*/*.png")]:
+        path.rename(path.with_name(f"a{path.name}"))
+    np.save(tmp_path / "y_train.npy", np.array([0, 1, 0, 1, 1]))
+    np.save(tmp_path / "y_val.npy", np.array([0, 1, 1]))
+    assert FolderDataset.recognise(tmp_path) == [TWO_FOLDERS]
+
+
+def test_eval_beside_val_is_not_read(tmp_path: Path) -> None:
+    for split in ("training", "validation", "evaluation"):
+        both(tmp_path / split, "images/{}.png", "masks/{}.png", ("1", "2"))
+    assert FolderDataset.recognise(tmp_path) == [{"images": "{split}/images", "masks": "{split}/masks"}]
+
+
+def test_a_row_of_a_missing_image_selects_no_others(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png", ("CT_1", "CT_2", "CT_3"))
+    rows = ("CT_1.png,CT,train", "CT_2.png,CT,train", "CT_3.png,CT,val", "CT_4.png,CT,test")
+    (tmp_path / "a.csv").write_text("\n".join(("image,modality,split", *rows)))
+    read = {
+        split: FolderDataset(tmp_path, split, ["a", "b"], **TWO_FOLDERS, lists="a.csv") for split in ("train", "val")
+    }
+    assert [each.names for each in read.values()] == [["CT_1", "CT_2"], ["CT_3"]]
+
+
 def test_numbers_in_a_list_are_named_by_another_list(tmp_path: Path) -> None:
     both(tmp_path, "images/{}.png", "masks/{}.png", ("owl/a", "owl/b", "tit/a"))
     (tmp_path / "images.txt").write_text("1 tit/a.png\n2 owl/a.png\n3 owl/b.png\n")
