@@ -239,7 +239,8 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     too_many = len(known) > _MOST_IDS
     are_on_black = stored.of_objects and has_background and stored.pixels[COLOUR] > _ON_BLACK * stored.pixels.total()
     has_numbers = any(2 * len({*part}) <= len(known) for part in zip(*known, strict=True))
-    are_numbers = max(map(max, known)) < len(known) and sum(len({*part}) > 1 for part in zip(*known, strict=True)) > 1
+    vary = sum(len({*part}) > 1 for part in zip(*known, strict=True))
+    are_numbers = 1 < max(map(max, known)) < len(known) and vary > 1
     if (too_many or are_numbers or (stored.of_objects and has_numbers)) and not are_on_black:
         what = f"the masks hold {len(known):,} colours" + f", and a config has at most {_MOST_IDS}" * too_many
         cause = "mostly, each object has its own colour, or the channels store numbers of classes and objects"

@@ -704,6 +704,15 @@ def test_files_of_splits_that_are_not_read_are_asked_about(place: Path, capsys: 
     assert "named like a split" not in printed
 
 
+def test_a_channel_of_0_and_1_for_each_class_holds_no_numbers(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 3)
+        save(picture, Path(f"data/images/{number}.png"))
+        save(np.eye(4, dtype=np.uint8)[labels][..., 1:], Path(f"data/masks/{number}.png"))
+    assert init(capsys)[0] == 0
+    assert len(dataset(place)["colour_map"]) == 3
+
+
 def test_arrays_whose_names_begin_with_a_split_are_not_asked_about(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
