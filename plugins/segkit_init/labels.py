@@ -148,6 +148,8 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
         asked = what_is_0(f"{len(names)} names for {len(rest)} labels", rest[1:], names, void, is_background)
         last = answer_of(f"as named, and {rest[-1]} has no name", plain, [*names, f"class_{rest[-1]}"])
         is_rare = stored.pixels[rest[-1]] < _RARE * stored.pixels.total()
+        # a 0 on most pixels is rather the background, and the names are those of the others
+        is_rare &= 2 * stored.pixels[0] < stored.pixels.total()
         answers = [last, *asked.answers] if is_rare else [*asked.answers, last]
         yield asked if from_1 else Question(asked.text, answers)
     if from_1 and len(names) + 1 == len(rest) and rest[0] == 0 and "background" in names:

@@ -301,6 +301,10 @@ def test_one_name_less_than_labels_asks_what_0_is(place: Path) -> None:
         mask[mask == 2] = 0
     those[0][those[0] == 2] = np.arange(18 * 16) < 40  # most are 0 and 1
     those[0][0, :20] = 2
+    assert options(place, those, "cat", "dog") == [*ways, unnamed]  # 0 covers most pixels
+    for mask in those:
+        mask[mask == 0] = 1
+        mask[-4:] = 0
     assert options(place, those, "cat", "dog") == [unnamed, *ways]
 
 
