@@ -102,7 +102,7 @@ def listed(
                 found[each.path] = each, max(line, other, key=lambda each: [*SPLITS].index(each.split or "train"))
     if twice:
         where = first_few([*twice.values()])
-        text = f"{len(twice)} images are in two splits, of which each stays in the last one: {where}"
+        text = f"{len(twice)} images are in two splits; each stays in test, or else in val: {where}"
         warnings.warn(DataWarning(text, {"leave them out of train, or of val if they are in test": {}}), stacklevel=4)
     named = {path: line.split for path, (_, line) in found.items()}
     chosen = [each for each, _ in found.values()]

@@ -18,6 +18,7 @@ from segkit_folder.pictures import Listing, listing, parts_of, path_in
 from segkit_folder.splits import (
     ANY_SPLIT,
     CONTAINERS,
+    SECOND_NAME,
     SUFFIXES,
     TABLES,
     TRAIN_AND_VAL,
@@ -28,7 +29,6 @@ from segkit_folder.splits import (
 from segkit_readers.joined import places_of
 
 _TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")
-_SECOND = re.compile(rf"(?i){TRAIN_AND_VAL}|eval(uation)?")  # not read beside a plainer name of the same split
 _DIGITS = re.compile(r"([0-9]+)")
 BLANK = re.compile(
     r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|empty|none|free|(no|without|non)[-_ ]?[a-z]+)(?![a-z])"
@@ -235,7 +235,7 @@ def _found(pattern: Pattern, places: Sequence[tuple[str, Listing]], ignore_case:
         picture = Found(path_in(pattern.base, stored), pattern.name_of(relative), values)
         found.append((natural(relative), picture))
     for (_, split), names in called.items():
-        if both := [names.pop(word) for word in [*names] if _SECOND.fullmatch(word) and len(names) > 1]:
+        if both := [names.pop(word) for word in [*names] if SECOND_NAME.fullmatch(word) and len(names) > 1]:
             start = str(pattern.base / both[0])
             found = [each for each in found if not str(each[1].path).startswith(start)]
         if len(names) > 1:

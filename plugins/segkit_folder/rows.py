@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -12,7 +13,16 @@ from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError
 from segkit_folder.pairs import NoFiles
 from segkit_folder.records import FOLD, MOST_FOLDS, RECORDS, entries_of, fold_of
-from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SPLIT_WORD, SUFFIXES, read_text, split_called, split_in
+from segkit_folder.splits import (
+    ANY_SPLIT,
+    SECOND_NAME,
+    SPLIT_NAMES,
+    SPLIT_WORD,
+    SUFFIXES,
+    read_text,
+    split_called,
+    split_in,
+)
 
 Lists = str | Mapping[str, str] | Mapping[str, Sequence[str]]
 """One file for all splits, a pattern of files with ``{split}``, or for each split a file or the lines themselves."""
@@ -71,6 +81,11 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
         there = sorted(each.name for each in (root / folder).iterdir()) if (root / folder).is_dir() else []
         found = [(match[1], each + slash + rest) for each in there if (match := pattern.fullmatch(each))]
         found = [(split, file) for split, file in found if (root / folder / file).is_file()]
+        plain = {split_called(word) for word, _ in found if not SECOND_NAME.fullmatch(word)}
+        for second in [each for each in found if SECOND_NAME.fullmatch(each[0]) and split_called(each[0]) in plain]:
+            found.remove(second)
+            text = f"{root / folder / second[1]} is not read beside the list of {split_called(second[0])}"
+            warnings.warn(text, stacklevel=2)
         named = [(split_called(split), f"{folder}/{file}" if folder else file) for split, file in found]
         if not named:
             names = ", ".join(name for names in SPLIT_NAMES.values() for name in names[:3])

@@ -54,6 +54,8 @@ ANY_SPLIT = rf"(?:{SPLIT_WORDS}){_ENDING}"
 """Regular expression for the name of a split, optionally with an ending: ``val2017``, ``Testdaten``."""
 TRAIN_AND_VAL = r"train[-_+ ]?val(?:id|idation)?"
 """Regular expression for a combined split such as ``trainval``; it counts as train if there is no separate train."""
+SECOND_NAME = re.compile(rf"(?i){TRAIN_AND_VAL}|eval(uation)?")
+"""Names that are not read beside a plainer name of the same split: ``trainval`` beside ``train``."""
 SPLIT_IN_A_NAME = re.compile(
     rf"(?:(?<![^\W_])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))(?i:{TRAIN_AND_VAL}|{ANY_SPLIT})"
     r"(?:(?![^\W\d_])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set|annot|mask|label|image|img))"

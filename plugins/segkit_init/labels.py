@@ -143,10 +143,16 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
         if odd:
             left_out = ("no: it is neither learned nor scored", itself(sorted({*rest} - {*odd}), [*odd, *void]))
             yield ask(f"{text.format(_listed(odd))}: is it a class?", left_out, ("yes: a class of its own", plain))
+    yield from _names_that_lack_one(stored, names, from_1)
+
+
+def _names_that_lack_one(stored: StoredLabels, names: Sequence[str], from_1: bool) -> Iterator[Question]:
+    """Ask what 0 is where there is one name less than labels, or tell that names counted from 1 leave 0 void."""
+    rest, void = _classes_and_void(stored)
     if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
         is_background = not from_1 and stored.pixels[0] > _ON_BLACK * stored.pixels.total()
         asked = what_is_0(f"{len(names)} names for {len(rest)} labels", rest[1:], names, void, is_background)
-        last = answer_of(f"as named, and {rest[-1]} has no name", plain, [*names, f"class_{rest[-1]}"])
+        last = answer_of(f"as named, and {rest[-1]} has no name", itself(rest, void), [*names, f"class_{rest[-1]}"])
         is_rare = stored.pixels[rest[-1]] < _RARE * stored.pixels.total()
         # a 0 on most pixels is rather the background, and the names are those of the others
         is_rare &= 2 * stored.pixels[0] < stored.pixels.total()
@@ -156,7 +162,7 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
         text = (
             f"{len(names)} names for {len(rest)} labels count from 1 and hold a background: 0 marks unlabelled pixels"
         )
-        yield ask(text, ("", itself(rest[1:], [0, *void])))
+        yield Question(text, [answer_of("", itself(rest[1:], [0, *void]), names)])
 
 
 def _with_numbers(labels: Sequence[int]) -> dict[int, int]:

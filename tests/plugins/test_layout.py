@@ -193,11 +193,15 @@ def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
     assert (names(tmp_path, **of_both), names(tmp_path, "val", **of_both)) == (["1", "3"], ["2"])
     assert FolderDataset(tmp_path, "train", ["a", "b"], **of_both).splits == ("train", "val")
     (lists / "all.json").write_text('{"trainval": ["1", "2", "3"], "val": ["2"]}')
-    with pytest.warns(UserWarning, match=r"1 images are in two splits, .*entry 1: '2' is in .*all\.json, entry 2, too"):
+    with pytest.warns(UserWarning, match=r"1 images are in two splits; .*entry 1: '2' is in .*all\.json, entry 2, too"):
         assert names(tmp_path, lists="ImageSets/all.json", **sides) == ["1", "3"]
     (lists / "all.json").write_text('{"trainval": ["1", "3"], "val": ["2"]}')
     of_json = {"lists": "ImageSets/all.json", **sides}
     assert (names(tmp_path, **of_json), names(tmp_path, "val", **of_json)) == (["1", "3"], ["2"])
+    (lists / "eval.txt").write_text("4\n")
+    with pytest.warns(UserWarning, match=r"eval\.txt is not read beside the list of val"):
+        assert names(tmp_path, "val", **of_both) == ["2"]
+    (lists / "eval.txt").unlink()
     (lists / "trainaug.txt").write_text("5\n6\n4\n1\n")
     augmented = {"train": "ImageSets/trainaug.txt", "val": "ImageSets/validation.txt"}
     assert names(tmp_path, lists=augmented, **sides) == ["5", "6", "4", "1"]
