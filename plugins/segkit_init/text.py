@@ -50,8 +50,8 @@ def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
         lines += [*_questions(key, findings), *_entry(key.removeprefix("data."), findings.options[key])]
     lines += _planned("data", plan)
     lines += ["", "[model]", *_planned("model", plan)]
-    lines += ["", "[[loss]]", *_entry("name", "cross_entropy"), *_planned("loss", plan)]
-    lines += ["", "[[loss]]", *_entry("name", "dice", "every class has the same weight, however small it is")]
+    both = "the sum of two; dice counts every class alike, however small"
+    lines += ["", "[[loss]]", *_entry("name", "dice_cross_entropy", both), *_planned("loss", plan)]
     lines += ["", "[augment]", *_planned("augment", plan)]
     lines += _entry("flip", 0.5, "set 0 if left and right differ in meaning")
     lines += ["", "[train]", *_entry("optimizer", "muon", "from scratch it needs fewer steps than adamw")]

@@ -84,13 +84,23 @@ def orthogonal(matrix: Tensor) -> Tensor:
             square = x @ x.T
             x = a * x + (b * square + c * square @ square) @ x
     else:  # the same result with half the work: multiply only the small squares; 16-bit floats would diverge
-        square, product = x @ x.T, (one := torch.eye(len(x), device=x.device))
-        for _ in range(_ITERATIONS):
-            step = a * one + b * square + c * square @ square
-            square, product = step @ square @ step, step @ product
+        square = x @ x.T
+        product = step = _quintic(square)
+        for _ in range(_ITERATIONS - 1):
+            square = step @ square @ step
+            step = _quintic(square)
+            product = step @ product
         x = product @ x
     result: Tensor = (x.T if tall else x).to(matrix.dtype).contiguous()
     return result
+
+
+def _quintic(square: Tensor) -> Tensor:
+    """Return the matrix by which one iteration multiplies x, from ``square = x @ x.T``."""
+    a, b, c = _COEFFICIENTS
+    step = torch.addmm(square, square, square, beta=b, alpha=c)
+    step.diagonal().add_(a)
+    return step
 
 
 def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
