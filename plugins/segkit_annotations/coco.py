@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from segkit.data.read import opened
 from segkit.errors import DataError, Issue, LabelError
 from segkit_annotations import files
-from segkit_annotations.dataset import CROWD, AnnotatedImages
+from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size, numbers
-from segkit_annotations.files import Drawn, Record
-from segkit_annotations.rasterizer import Rule
+from segkit_annotations.files import Drawn
+from segkit_annotations.records import CROWD, Record
 from segkit_folder.pairs import natural
 
 _FIRST = re.compile(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:')  # files may be gigabytes
@@ -32,7 +32,7 @@ class CocoDataset(AnnotatedImages):
     ``background = "void"`` is for pixels without one (Kirillov et al., "Panoptic Segmentation", arXiv 1801.00868).
     """
 
-    rule: Rule = "smallest"
+    rule = "smallest"
     may_be_undrawn = True
     tool = "COCO"
     expected = "a COCO JSON file, such as {split}/_annotations.coco.json or annotations/instances_{split}2017.json"

@@ -11,7 +11,8 @@ from segkit.errors import DataError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, box, ellipse, numbers
-from segkit_annotations.files import Drawn, Record
+from segkit_annotations.files import Drawn
+from segkit_annotations.records import Record
 from segkit_folder.splits import split_called
 
 
@@ -30,7 +31,14 @@ class CvatDataset(AnnotatedImages):
         if path.suffix == ".txt":
             advice = f'classes = "{path.name}", images = "JPEGImages", masks = "SegmentationClass"'
             raise DataError(f'{path}: the dataset "folder" reads such masks, with {advice}')
-        yield from _of_xml(path, names)
+        tree = files.load(path)
+        if tree.find("track") is not None:
+            raise DataError(f"{path}: CVAT for video; export it as CVAT for images")
+        names |= {str(each.findtext("name")): None for each in tree.iterfind("meta//labels/label")}
+        for image in tree.iter("image"):
+            subset, size = image.get("subset") or "", (image.get("height"), image.get("width"))
+            drawn = sorted((x for x in image if x.tag != "tag"), key=lambda each: int(each.get("z_order") or 0))
+            yield Record(image.attrib["name"], [*map(_shape, drawn)], size, split_called(subset), subset)
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:
@@ -42,18 +50,6 @@ class CvatDataset(AnnotatedImages):
                 lines.append(f'<polygon label="{name}" points="{";".join(f"{x},{y}" for x, y in corners)}"/>')
             lines.append("</image>")
         yield f"{split}/annotations.xml", "".join([*lines, "</annotations>"])
-
-
-def _of_xml(path: Path, names: dict[str, None]) -> Iterator[Record]:
-    tree = files.load(path)
-    if tree.find("track") is not None:
-        raise DataError(f"{path}: CVAT for video; export it as CVAT for images")
-    names |= {str(each.findtext("name")): None for each in tree.iterfind("meta//labels/label")}
-    for image in tree.iter("image"):
-        subset = image.get("subset") or ""
-        shapes = sorted((each for each in image if each.tag != "tag"), key=lambda each: int(each.get("z_order") or 0))
-        size = image.get("height"), image.get("width")
-        yield Record(image.attrib["name"], [_shape(each) for each in shapes], size, split_called(subset), subset)
 
 
 def _shape(element: ElementTree.Element) -> Shape:

@@ -1,12 +1,9 @@
-"""The base class of all annotation datasets: classes, splits, and masks drawn from the shapes of an image."""
+"""The base class of all annotation datasets: reads the annotations and draws the masks of a split."""
 
 from __future__ import annotations
 
 import json
-import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,28 +14,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segkit.data.read import Header, file_of
+from segkit.data.read import Header
 from segkit.data.sample import Colour, voc_palette
-from segkit.errors import ConfigError, DataError, DataWarning, Issue, first_few, refuse
+from segkit.errors import DataError, Issue, first_few, refuse
 from segkit_annotations.draw import Size
-from segkit_annotations.files import Drawn, Record, holding, image_finder, malformed, miniature, patterns, places
-from segkit_annotations.rasterizer import VOID, Rasterizer, Rule, are_shares
-from segkit_folder.files import PairedFiles, resized, stem_of
-from segkit_folder.layout import Layout, Shares, divided, without_unpaired
+from segkit_annotations.files import Drawn, holding, image_finder, malformed, miniature, patterns, places
+from segkit_annotations.rasterizer import Rasterizer, Rule, are_shares
+from segkit_annotations.records import Record, class_indices, layout_of, warn_blank, warn_unread
+from segkit_folder.files import VOID, PairedFiles, resized
+from segkit_folder.layout import Shares, without_unpaired
 from segkit_folder.masks import check_checksums
-from segkit_folder.pairs import LEFT_OUT, Found
 from segkit_folder.pictures import version_of
-from segkit_folder.splits import SUFFIXES, composed
-from segkit_readers.place import aligned_headers
+from segkit_folder.splits import SUFFIXES
+from segkit_readers.joined import aligned_headers
 
-VOID_NAME = "void"
-CROWD = " (crowd)"
-"""Suffix of the label of a group of objects drawn as one; it has the objects' class unless class_map maps it."""
 _contents: dict[Any, tuple[object, dict[str, None], list[Any]]] = {}
-
-
-NOT_SHOWN: Mapping[str, Mapping[str, Any]] = {"these images show no such object": {"blank_unpaired": True}}
-"""The ways of a warning about images without a mask or shape."""
 
 
 class AnnotatedImages(PairedFiles):
@@ -125,12 +115,13 @@ class AnnotatedImages(PairedFiles):
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
         if not entries:
             raise DataError(f"{base}: no image with annotations; expected {self.expected}")
-        _warn_unread(entries)
+        warn_unread(entries)
         if self.may_be_undrawn and not blank_unpaired:
-            _warn_blank(entries)
+            warn_blank(entries)
         in_shares = are_shares(entries) if self.in_shares is None else self.in_shares
-        labels, classes = self._class_indices(names, entries, classes, class_map or {}, background)
-        layout = self._layout_of(entries, lists, group, Shares(fractions, split_seed, val, folds, fold))
+        own = {key: background if name == "background" else name for key, name in self.default_class_map.items()}
+        labels, classes = class_indices(entries, names, classes, (class_map or {}, own), background)
+        layout = layout_of(base, entries, lists, group, Shares(fractions, split_seed, val, folds, fold))
         layout = without_unpaired(layout) if skip_unpaired else layout
         super().__init__(
             [],
@@ -154,21 +145,24 @@ class AnnotatedImages(PairedFiles):
         names: dict[str, None] = {}
         entries: list[Record] = []
         issues: list[Issue] = []
-
         finder = cache(partial(image_finder, root, images))
         for split, place in places(root, annotations):
             for path in self._files(place):
-                with malformed(path, self.tool, issues):
-                    own, records = self._content(path)
-                    names |= own
-                    for each in records:
-                        of, image = each.split or split, each.image
-                        image = image if isinstance(image, Path) else finder(path.parent, of, each.folder)(image)
-                        height, width = (int(float(side or 0)) for side in each.size or (0, 0))
-                        size = (height, width) if height and width else None
-                        entries.append(Record(image, each.shapes, size, of, sources=each.sources or (path,)))
+                try:
+                    with malformed(path, self.tool):
+                        own, records = self._content(path)
+                        names |= own
+                        for each in records:
+                            of, image = each.split or split, each.image
+                            image = image if isinstance(image, Path) else finder(path.parent, of, each.folder)(image)
+                            height, width = (int(float(side or 0)) for side in each.size or (0, 0))
+                            size = (height, width) if height and width else None
+                            entries.append(Record(image, each.shapes, size, of, sources=each.sources or (path,)))
+                except DataError as error:
+                    if error.issue is None:
+                        raise
+                    issues.append(error.issue)
         refuse(issues)
-
         return [*names] or sorted({shape.label for entry in entries for shape in entry.shapes}), entries
 
     def _content(self, path: Path) -> tuple[dict[str, None], list[Record]]:
@@ -229,68 +223,6 @@ class AnnotatedImages(PairedFiles):
             raise DataError(f"{root}: cannot tell which annotations to read: {there}. Set `annotations` to one path")
         return found[0]
 
-    def _layout_of(
-        self, entries: Sequence[Record], lists: str | Mapping[str, str] | None, group: str | None, shares: Shares
-    ) -> Layout:
-        """Return the layout of the images of all splits."""
-        first: dict[tuple[Path, str | None], Record] = {}
-        for entry in entries:
-            if (other := first.setdefault((entry.image, entry.split), entry)) is not entry:
-                raise DataError(f"{entry.image}: annotated twice, in {other.sources[0]} and {entry.sources[0]}")
-        stems = {entry.image: stem_of(entry.image) for entry in entries}
-        are_unique = len({composed(stem.name) for stem in stems.values()}) == len(stems)
-        found = []
-        for entry in entries:
-            stem = stems[entry.image]
-            name = composed(stem.name if are_unique else Path(os.path.relpath(stem, self.root)).as_posix())
-            found.append(Found(entry.image, name, {"id": name}).in_split(entry.split))
-        masks = {entry.image: entry.sources[0] for entry in entries if is_there(entry.image)}
-        what = "named by the annotations but does not exist"
-        advice = "fetch it, set images = FOLDER to where it lies, or leave such images out with skip_unpaired = true"
-        issues = [
-            (
-                each.split,
-                Issue("mask_without_image", str(each.image), what, advice, f"in {each.sources[0]}", ways=LEFT_OUT),
-            )
-            for each in entries
-            if each.image not in masks
-        ]
-        if not masks:
-            refuse([issue for _, issue in issues])
-        found = [each for each in found if each.path in masks]
-        layout = divided(self.root, Layout(found, masks, issues), lists, group, shares)
-        if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
-            warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
-        return layout
-
-    def _class_indices(
-        self,
-        names: Sequence[str],
-        entries: Sequence[Record],
-        classes: Sequence[str] | None,
-        class_map: Mapping[str, str],
-        background: str,
-    ) -> tuple[dict[str, int], list[str]]:
-        """Return the map from names in the annotations to class indices or void, and the classes."""
-        if VOID_NAME in (classes or ()):
-            raise ConfigError('classes: "void" is no class; map names to "void" in class_map')
-        used = {shape.label: entry.sources[0] for entry in reversed(entries) for shape in entry.shapes}
-        defaults = {key: background if name == "background" else name for key, name in self.default_class_map.items()}
-
-        def meaning(name: str) -> str:
-            known = [meant for maps in (class_map, defaults) for key, meant in maps.items() if fnmatchcase(name, key)]
-            return known[0] if known else meaning(name.removesuffix(CROWD)) if name.endswith(CROWD) else name
-
-        meant = {name: meaning(name) for name in dict.fromkeys([*names, *used])}
-        known = [*dict.fromkeys(meant[name] for name in names)] if classes is None else [*classes]
-        known = [name for name in known if name != VOID_NAME]
-        classes = known if background in (*known, VOID_NAME) else [background, *known]
-        what, advice = "a name that is no class", f"the classes are {first_few(classes, 20)}; add it to `classes`, or "
-        advice += f'map it in class_map to a class, "{VOID_NAME}" or "{background}"'
-        odd = [name for name in used if meant[name] not in (*classes, VOID_NAME)]
-        refuse([Issue("unknown_class", str(used[name]), what, advice, f"'{name}'") for name in odd])
-        return {name: classes.index(each) if each in classes else VOID for name, each in meant.items()}, classes
-
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image and the files that its mask is drawn from."""
         entry = self._entries.get(self.pairs[index])
@@ -337,27 +269,3 @@ class AnnotatedImages(PairedFiles):
 
     def _size(self, entry: Record) -> Size | None:
         """Return the size of the masks if they are separate files, else None."""
-
-
-def is_there(image: Path) -> bool:
-    """Whether the image's file exists."""
-    return file_of(image)[0].is_file()
-
-
-def _warn_blank(entries: Sequence[Record]) -> None:
-    """Warn of images without a shape; COCO itself has 1 %, more than a quarter may not be annotated yet."""
-    if blank := [entry.image.name for entry in entries if not entry.shapes]:
-        are_many = 4 * len(blank) > len(entries)
-        what = "images have no object and are all background"
-        text = f"{len(blank)} of {len(entries)} {what}: {first_few(blank)}"
-        text += "; if that is right, set blank_unpaired = true" * are_many
-        warnings.warn(DataWarning(text, NOT_SHOWN if are_many else {}), stacklevel=3)
-
-
-def _warn_unread(entries: Sequence[Record]) -> None:
-    """Warn of pictures beside the annotated ones that no annotation names."""
-    named = {file_of(path)[0] for entry in entries for path in (entry.image, *entry.sources)}
-    folders = [folder for folder in {entry.image.parent for entry in entries} if folder.is_dir()]
-    beside = [each for folder in folders for each in folder.iterdir() if each not in named]
-    if unread := sorted(str(each) for each in beside if each.suffix.lower() in SUFFIXES):
-        warnings.warn(f"not read: {len(unread)} pictures without annotations: {first_few(unread)}", stacklevel=3)

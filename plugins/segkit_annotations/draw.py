@@ -93,18 +93,19 @@ def scaled(data: Any, across: float, down: float) -> Any:
 def box(left: float, top: float, right: float, bottom: float, turn: float = 0) -> Points:
     """Return the corners of a box that is turned clockwise about its centre by ``turn`` degrees."""
     across, down = (right - left) / 2, (bottom - top) / 2
-    return _turned(left + across, top + down, across * np.array([-1, 1, 1, -1]), down * np.array([-1, -1, 1, 1]), turn)
+    return turned(left + across, top + down, across * np.array([-1, 1, 1, -1]), down * np.array([-1, -1, 1, 1]), turn)
 
 
 def ellipse(x: float, y: float, across: float, down: float, turn: float = 0) -> Points:
     """Return an ellipse, turned clockwise by ``turn`` degrees, as a polygon of 72 corners like VIA's COCO export."""
     angle = np.radians(np.arange(0, 360, 5))
-    return _turned(x, y, across * np.cos(angle), down * np.sin(angle), turn)
+    return turned(x, y, across * np.cos(angle), down * np.sin(angle), turn)
 
 
-def _turned(x: float, y: float, right: Points, below: Points, degrees: float) -> Points:
-    turned = (right + 1j * below) * np.exp(1j * math.radians(degrees))
-    return np.stack([x + turned.real, y + turned.imag], 1)
+def turned(x: float, y: float, right: Points, below: Points, degrees: float) -> Points:
+    """Return points at distances to the right and below (x, y), turned clockwise about it."""
+    away = (right + 1j * below) * np.exp(1j * math.radians(degrees))
+    return np.stack([x + away.real, y + away.imag], 1)
 
 
 def _joined(how: Callable[[Bits, Bits], Bits], trace: Callable[[Any, Size], Drawn]) -> Callable[[Any, Size], Drawn]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -19,7 +19,6 @@ from PIL import Image
 
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, first_few, reason
-from segkit_annotations.draw import Shape
 from segkit_folder.pictures import folders_in, listing, path_in
 from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, composed, split_in
@@ -29,26 +28,6 @@ _OF_MASKS = re.compile(r"(?i)mask|label|annot|seg|(?<![a-z])gt")  # words in nam
 _UPLOAD = re.compile(r"^(?=\d*[a-f])[0-9a-f]{8}-")  # Label Studio's prefix of uploads; eight digits would be a date
 _NAMED = r"(?<![^\W\d_])({})(?=set|(?![^\W\d_]))"  # no part of a longer word
 _WORD = re.compile(_NAMED.format(SPLIT_WORDS), re.IGNORECASE)
-
-
-class Record(NamedTuple):
-    """The annotations of one image.
-
-    Attributes:
-        image: its file, or its name in the annotations.
-        shapes: its shapes in the order of the annotations.
-        size: (height, width) of the image according to the annotations; None, or either is None, if not given.
-        split: the split it belongs to, if the annotations or their path give one.
-        folder: a possible name of the image's folder.
-        sources: the files that its shapes are read from; empty: the file that the record is read from.
-    """
-
-    image: Any
-    shapes: Sequence[Shape]
-    size: tuple[Any, Any] | None = None
-    split: str | None = None
-    folder: str = ""
-    sources: tuple[Path, ...] = ()
 
 
 def places(root: Path, pattern: str) -> list[tuple[str | None, Path]]:
@@ -145,26 +124,13 @@ def holding(root: Path, name: str, texts: Sequence[str]) -> list[Path]:
 
 
 @contextmanager
-def malformed(path: Path, what: str, issues: list[Issue] | None = None) -> Iterator[None]:
-    """Convert built-in exceptions raised inside to a DataError that names the malformed file.
-
-    Args:
-        path: the file.
-        what: the name of the expected format.
-        issues: if given, errors are appended to it instead of raised.
-    """
+def malformed(path: Path, what: str) -> Iterator[None]:
+    """Convert built-in exceptions raised inside to a DataError: the file has not the format ``what``."""
     try:
-        try:
-            yield
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            detail = f"{type(error).__name__}: {error}"
-            raise DataError(
-                Issue("malformed", str(path), f"not as {what} has it", "export it again", detail)
-            ) from error
-    except DataError as error:
-        if issues is None or error.issue is None:
-            raise
-        issues.append(error.issue)
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        detail = f"{type(error).__name__}: {error}"
+        raise DataError(Issue("malformed", str(path), f"not as {what} has it", "export it again", detail)) from error
 
 
 def is_inside(path: Path, *folders: Path) -> bool:

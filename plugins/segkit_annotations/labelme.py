@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from segkit_annotations import files
-from segkit_annotations.dataset import VOID_NAME, AnnotatedImages
+from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Drawn, Record
+from segkit_annotations.files import Drawn
+from segkit_annotations.records import VOID_NAME, Record
 from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 from segkit.errors import DataError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
-from segkit_annotations.draw import Shape, ellipse, numbers, scaled
-from segkit_annotations.files import Drawn, Record
+from segkit_annotations.draw import Shape, ellipse, numbers, scaled, turned
+from segkit_annotations.files import Drawn
+from segkit_annotations.records import Record
 from segkit_folder.splits import SUFFIXES
 
 _PICTURE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})(\?|$)", re.IGNORECASE)  # end of a path or URL
@@ -78,5 +78,5 @@ def _shape(value: Mapping[str, Any], height: float, width: float) -> Shape:
     across, down = across * width, down * height
     if "height" not in value:
         return Shape(label, "polygon", [ellipse(x, y, across, down, turn)])
-    corners = np.array([0, across, across + 1j * down, 1j * down]) * np.exp(1j * math.radians(turn)) + x + 1j * y
-    return Shape(label, "polygon", [np.stack([corners.real, corners.imag], 1)])  # turned about its upper left corner
+    right, below = across * np.array([0, 1, 1, 0]), down * np.array([0, 0, 1, 1])
+    return Shape(label, "polygon", [turned(x, y, right, below, turn)])  # about its upper left corner

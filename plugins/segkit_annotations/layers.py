@@ -14,11 +14,11 @@ from PIL import Image
 
 from segkit.data.read import opened, read_header
 from segkit.errors import DataError, DataWarning, Issue, LabelError, first_few, refuse
-from segkit_annotations.dataset import NOT_SHOWN, AnnotatedImages
+from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size
-from segkit_annotations.files import Drawn, Record
+from segkit_annotations.files import Drawn
 from segkit_annotations.layers_in import recognised
-from segkit_annotations.rasterizer import Rule
+from segkit_annotations.records import NOT_SHOWN, Record
 from segkit_folder.pairs import LEFT_OUT, Found, Pattern, natural, numbered
 
 Key = Callable[[Mapping[str, str]], tuple[str, ...]]
@@ -36,7 +36,7 @@ class LayersDataset(AnnotatedImages):
         images: a pattern for image paths, such as "images/{id}.jpg".
     """
 
-    rule: Rule = "error"
+    rule = "error"
     may_be_undrawn = True
     expected = 'masks such as those of images = "images/{id}", annotations = "masks/{id}/*" or "masks/{class}/{id}"'
     miniature = "images/{split}"
@@ -87,16 +87,7 @@ class LayersDataset(AnnotatedImages):
             entry = entry._replace(shapes=shapes)
         return super()._draw(entry, size)
 
-    @classmethod
-    def recognise(cls, root: Path) -> list[dict[str, Any]]:
-        """See :func:`segkit.hookspecs.segkit_datasets`."""
-        return recognised(root)
-
-    @classmethod
-    def write_sample(cls, root: str | Path) -> dict[str, str]:
-        """Write a miniature data set: images/<split>/<id>.png and masks/<split>/<class>/<id>.png."""
-        super().write_sample(root)
-        return {"images": "images/{split}/{id}", "annotations": "masks/{split}/{class}/{id}"}
+    recognise = staticmethod(recognised)
 
     @classmethod
     def _sample(cls, split: str, drawn: Sequence[Drawn]) -> Iterator[tuple[str, Any]]:

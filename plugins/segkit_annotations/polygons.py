@@ -14,8 +14,8 @@ from segkit.errors import DataError, Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, bounds, numbers
-from segkit_annotations.files import Drawn, Record
-from segkit_annotations.rasterizer import Rule
+from segkit_annotations.files import Drawn
+from segkit_annotations.records import Record
 from segkit_annotations.tools import is_known, records
 from segkit_folder.splits import SUFFIXES, split_in
 
@@ -36,7 +36,7 @@ class PolygonsDataset(AnnotatedImages):
     pixels, and the label is QuPath's classification. Polygons are drawn as in COCO.
     """
 
-    rule: Rule = "smallest"
+    rule = "smallest"
     default_class_map: Mapping[str, str] = {_HOLE: "background", "__background__": "background"}  # the second: ISAT
     tool = "a file of polygons"
     expected = "XML or GeoJSON files with polygons, named like their images, or the JSON of a supported tool"

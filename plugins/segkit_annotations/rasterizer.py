@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from segkit.data.read import read_header
 from segkit.errors import DataError, DataWarning, Issue, LabelError
 from segkit_annotations.draw import ShapeError, Size, bounds, draw, scaled
-from segkit_annotations.files import Record
+from segkit_annotations.records import Record
+from segkit_folder.files import VOID
 
-VOID = 255
 _SOME = 20  # how many images, and shapes per image, are used to guess the unit of corners
 Rule = Literal["smallest", "last", "void", "error"]
 

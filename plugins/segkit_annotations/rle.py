@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,10 @@ from segkit.errors import DataError, DataWarning, first_few, reason
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, ShapeError, Size, draw
-from segkit_annotations.files import Drawn, Record
+from segkit_annotations.files import Drawn
 from segkit_annotations.layers import LayersDataset
 from segkit_annotations.named import finder
-from segkit_annotations.rasterizer import Rule
+from segkit_annotations.records import Record
 from segkit_folder.splits import split_in
 
 _RUNS = re.compile(r"encod.*|.*rle.*|segmentation|annotation|runs|pixels", re.IGNORECASE)  # headings of columns
@@ -46,7 +46,7 @@ class RleDataset(AnnotatedImages):
     smoother objects or, in square images, objects that follow the image's edges better.
     """
 
-    rule: Rule = "error"
+    rule = "error"
     expected = "a CSV with columns such as ImageId and EncodedPixels, or rle_mask"
     miniature = "images/{split}"
 
@@ -54,35 +54,32 @@ class RleDataset(AnnotatedImages):
         pictures = files.pictures(root / images)
         named = finder(root, pictures)
         labels: set[str] = set()
-        tables: list[tuple[str | None, Path, dict[Path, list[tuple[str, str]]]]] = []
+        found: dict[tuple[str | None, Path, Path], list[tuple[str, str]]] = {}  # split, table, image -> class, runs
         sizes: dict[Path, Size | None] = {}
         for split, path in files.places(root, annotations):
-            found, absent = dict[Path, list[tuple[str, str]]](), set[str]()
-            lines = [*_lines(path, named)]
-            names = {line.image for line in lines}
+            lines, absent = [*_lines(path, named)], set[str]()
+            names = {image for image, *_ in lines}
             for image, label, runs, size in lines:
                 labels |= {label} if runs else set()
                 called = [each for each in named(image) if image in (own := {each.stem, each.name}) or not own & names]
                 if called:  # pictures that another line names exactly are excluded
                     picture = files.nearest(root, path, called, split or split_in(path.stem))
-                    found.setdefault(picture, []).extend([(label, runs)] * bool(runs))
+                    found.setdefault((split, path, picture), []).extend([(label, runs)] * bool(runs))
                     sizes[picture] = size
                 else:
                     absent.add(image)
             if absent:
                 what = f"{path} names {len(absent)} images that do not exist"
                 warnings.warn(f"{what}: {first_few(sorted(absent))}", stacklevel=4)
-            tables.append((split, path, found))
-        every = [each for _, _, found in tables for each in found.items()]
+        every = [(picture, those) for (*_, picture), those in found.items()]
         starts_at_0 = any("0" in runs.split()[::2] for _, those in every for _, runs in those)
         by_columns = _go_down(every, sizes, int(not starts_at_0) if self._first is None else self._first)
         if self._first is None:  # one answer for all splits
             self._first = _first_pixel(every, sizes, by_columns, starts_at_0)
         entries = []
-        for split, path, found in tables:
-            for picture, those in found.items():
-                shapes = [Shape(label, "starts", (runs, by_columns, self._first)) for label, runs in those]
-                entries.append(Record(picture, shapes, sizes[picture], split, sources=(path,)))
+        for (split, path, picture), those in found.items():
+            shapes = [Shape(label, "starts", (runs, by_columns, self._first)) for label, runs in those]
+            entries.append(Record(picture, shapes, sizes[picture], split, sources=(path,)))
         return sorted(labels), entries + _blank(entries, pictures, self.blank_unpaired)
 
     @classmethod
@@ -152,17 +149,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield rows.line_num, [cell.strip(' "\r\n\ufeff') for cell in row]
 
 
-class _Line(NamedTuple):
-    """The image, class and runs of a line, and the image's (height, width) if the table has such columns."""
-
-    image: str
-    label: str
-    runs: str
-    size: Size | None
-
-
-def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line]:
-    """Yield the table's lines.
+def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[tuple[str, str, str, Size | None]]:
+    """Yield image, class and runs of each line, and the image's (height, width) if the table has such columns.
 
     Raises:
         DataError: the file cannot be read, or a line lacks the image, or the class of its runs.
@@ -191,7 +179,7 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line
             encoded = encoded.strip("[]").replace(",", " ")
             size = [int(cells[at]) for at in sized if at < len(cells) and cells[at].isdecimal() and int(cells[at])]
             of = f"class_{called}" if called.isdecimal() else called
-            yield _Line(name, of, encoded, (size[0], size[1]) if len(size) == 2 else None)
+            yield name, of, encoded, (size[0], size[1]) if len(size) == 2 else None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = reason(error) if isinstance(error, OSError) else error
         raise DataError(f"{path} cannot be read as text: {why}") from None

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Drawn, Record
+from segkit_annotations.files import Drawn
+from segkit_annotations.records import Record
 from segkit_folder.splits import split_called
 
 _MOST_BYTES = 1 << 27  # of an unpacked bitmap, because a few packed bytes could become gigabytes

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from segkit.errors import DataError
 from segkit_annotations import files
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Record
+from segkit_annotations.records import Record
 
 
 class Tool(NamedTuple):

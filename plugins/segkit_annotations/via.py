@@ -13,7 +13,8 @@ from segkit.errors import ConfigError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, box, ellipse, numbers
-from segkit_annotations.files import Drawn, Record
+from segkit_annotations.files import Drawn
+from segkit_annotations.records import Record
 from segkit_folder.splits import read_text
 
 

@@ -15,8 +15,8 @@ from segkit.errors import DataError, Issue, refuse
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Drawn, Record
-from segkit_annotations.rasterizer import Rule
+from segkit_annotations.files import Drawn
+from segkit_annotations.records import Record
 from segkit_folder.splits import read_text, split_called
 
 _NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # files with one class name per line
@@ -32,7 +32,7 @@ class YoloDataset(AnnotatedImages):
     file it is a file with one class name per line, or the folder of the labels if the classes have no names.
     """
 
-    rule: Rule = "smallest"
+    rule = "smallest"
     in_shares = True
     expected = "data.yaml with `names`, `train` and `val`, or classes.txt beside folders of images and labels"
     miniature = "images/{split}"
@@ -41,14 +41,14 @@ class YoloDataset(AnnotatedImages):
         path, entries, issues = root / annotations, [], []
         is_yaml = path.suffix in (".yaml", ".yml")
         names, found = _of_yaml(root, path) if is_yaml else _of_folders(root, path)
-        advice = f"a line holds a class from 0 to {max(names)} and the corners of a polygon"
+        advice = f"a line holds a class from 0 to {max(names, default=0)} and the corners of a polygon"
         for split, image in found:
             labels, shapes = _label_file(image), []
             for line in read_text(labels).splitlines() if labels.is_file() else ():
-                label, *corners = re.sub(r"^(\d+)\.0+(?=\s)", r"\1", line.strip()).split() or [""]
-                if label.isdecimal() and int(label) in names:
-                    shapes.append(Shape(names[int(label)], "polygon", [numbers(corners)]))
-                elif label:
+                label, corners = _parsed(line)
+                if label in names:
+                    shapes.append(Shape(names[label], "polygon", [numbers(corners)]))
+                elif line.strip():
                     what = "a line that is no polygon of a known class"
                     issues.append(Issue("line", str(labels), what, advice, line[:60]))
             source = labels if labels.is_file() else path
@@ -101,14 +101,20 @@ def _of_folders(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str 
     names = dict(enumerate(filter(None, lines)))
     labels = _labels_in(root)
     if not names:
-        used = {line.split()[0] for each in labels for line in read_text(each).splitlines() if line.strip()}
-        names = {label: f"class_{label}" for label in range(max(int(each) for each in used if each.isdecimal()) + 1)}
+        used = [_parsed(line)[0] for each in labels for line in read_text(each).splitlines()]
+        names = {label: f"class_{label}" for label in range(max([0, *used]) + 1)}
     places = {each.parent for each in labels}
     return names, [
         (next(filter(None, map(split_called, image.relative_to(root).parts)), None), image)
         for image in files.pictures(root)
         if _label_file(image).parent in places
     ]
+
+
+def _parsed(line: str) -> tuple[int, list[str]]:
+    """Return the class, which some programs write as 1.0, and the corners of a line; -1 if it begins otherwise."""
+    label, *corners = re.sub(r"^(\d+)\.0+(?=\s)", r"\1", line.strip()).split() or [""]
+    return int(label) if label.isdecimal() else -1, corners
 
 
 def _labels_in(root: Path) -> list[Path]:

@@ -26,8 +26,7 @@ from segkit_folder.misread import MISREAD as MISREAD
 from segkit_folder.misread import about as about
 from segkit_folder.palettes import telling_colours as telling_colours
 from segkit_folder.splits import composed, require_split
-from segkit_readers.joined import places_of
-from segkit_readers.place import aligned_headers
+from segkit_readers.joined import aligned_headers, places_of
 
 if TYPE_CHECKING:
     from segkit_folder.layout import Layout

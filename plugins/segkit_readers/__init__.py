@@ -10,7 +10,7 @@ def segkit_readers() -> dict[str, str]:
     """Offer the readers by suffix; ``any`` is tried last, for every file."""
     return {
         "tiff": "segkit_readers.tiff:read",
-        "npy": "segkit_readers.npy:read",
+        "npy": "segkit_readers.several:npy",
         "npz": "segkit_readers.several:npz",
         "mat": "segkit_readers.several:mat",
         **dict.fromkeys(("h5", "hdf5"), "segkit_readers.several:h5"),

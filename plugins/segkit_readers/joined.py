@@ -1,4 +1,4 @@
-"""Images whose channels lie in several files: ``red.tif | nir.tif``."""
+"""Pictures of one scene in several files: those that must lie at one place, and channels: ``red.tif | nir.tif``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.read import opened, read_picture
+from segkit.data.read import MAX_PIXELS, Header, opened, read_header, read_picture
 from segkit.data.sample import RGB
 from segkit.errors import DataError, Issue
-from segkit_readers.place import aligned_headers
 
 _NO_LIMIT = 1 << 62  # pixels: the size of the whole image is checked by the caller
 
@@ -22,6 +21,28 @@ def places_of(path: str | Path) -> list[Path]:
     """Split the path of an image whose channels lie in several files; leave others whole."""
     several = " | " in str(path) and not os.path.exists(path)  # noqa: PTH110
     return [*map(Path, str(path).split(" | "))] if several else [path if isinstance(path, Path) else Path(path)]
+
+
+def aligned_headers(paths: Sequence[Path], most_pixels: int = MAX_PIXELS) -> list[Header]:
+    """Return the headers of pictures whose georeferenced corners do not differ by a tenth of a pixel or more.
+
+    Raises:
+        DataError: a picture and the first one differ in position or coordinate system, or a file cannot be read.
+    """
+    first, *others = headers = [read_header(path, most_pixels) for path in paths]
+    for path, its in zip(paths[1:], others, strict=True):
+        one, other = first.place, its.place
+        if one is None or other is None or len(one[1][0]) != len(other[1][0]):
+            continue
+        corners, moved = np.array(one[1]), np.array(other[1])
+        sides = np.linalg.norm(corners[1:] - corners[0], axis=1) / first.size[::-1]
+        is_apart = np.linalg.norm(corners - moved, axis=1).max() >= sides.min() / 10
+        if is_apart or (one[0] and other[0] and one[0] != other[0]):
+            texts = [f"{each[0]} {[*each[1]]}".strip() for each in (other, one)]
+            what = "its georeference differs from that of its image (position, pixel size or orientation)"
+            advice = "resample it to the image's grid; or, if its pixels fit, copy the image's georeference to it"
+            raise DataError(Issue("place", str(path), what, advice, f"corners {texts[0]}; {paths[0]}: {texts[1]}"))
+    return headers
 
 
 def read(path: Path) -> Joined:

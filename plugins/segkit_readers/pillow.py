@@ -1,4 +1,4 @@
-"""The reader of JPEG, PNG, GIF, BMP, TIFF, WebP, PPM and PGM: opens files with Pillow and refuses unsafe ones."""
+"""The reader of JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, PGM and text: opens with Pillow and refuses unsafe files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, _imaging
 
 from segkit.data.read import MAX_PIXELS
 from segkit.errors import DataError, Issue
-from segkit_readers.npy import matrix
 from segkit_readers.raster import Raster, decode_as, rawmode
 from segkit_readers.several import MAX_BYTES
 
@@ -27,7 +27,7 @@ _OTHER_CONTENT = {
 _lifting = threading.Lock()
 
 
-def read(source: Path | Image.Image, formats: tuple[str, ...] = FORMATS) -> Raster | NDArray[Any]:
+def read(source: Path | Image.Image) -> Raster | NDArray[Any]:
     """Open a file with Pillow, whatever its suffix, without decoding it; or wrap an image that Pillow has opened.
 
     8-bit palette, CMYK, grey and similar images become RGB; colours and grey of more bits stay as stored. A TIFF whose
@@ -41,29 +41,31 @@ def read(source: Path | Image.Image, formats: tuple[str, ...] = FORMATS) -> Rast
     if (size := source.stat().st_size) > MAX_BYTES:
         raise _too_large(source, f"{MAX_BYTES:,} bytes that are read", "save it again", f"{size:,} bytes")
     if source.suffix.lower() in (".txt", ".csv"):
-        return matrix(source)
+        return _matrix(source)
     stream = source.open("rb")
     try:
-        return Raster(_opened(source, stream, formats), stream, source)
+        return Raster(_opened(source, stream), stream, source)
     except BaseException:
         stream.close()
         raise
 
 
-def _opened(path: Path, stream: Any, formats: tuple[str, ...]) -> Any:
+def _opened(path: Path, stream: Any) -> Any:
     """Return the image in a file, checked to be safe to decode."""
     head = stream.read(64)
     stream.seek(0)
     try:
-        image: Any = Image.open(stream, formats=formats)
+        image: Any = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
-        raise DataError(Issue("disguised", str(path), _content_of(head), f"allowed are {', '.join(formats)}")) from None
+        known = [content for start, content in _OTHER_CONTENT.items() if head.lstrip().startswith(start)]
+        what = f"not an image but {known[0]}" if known else "not an image of a known format"
+        raise DataError(Issue("disguised", str(path), what, f"allowed are {', '.join(FORMATS)}")) from None
     except Image.DecompressionBombError:  # Pillow's limit; segkit checks its own limit against the header's size
         with _lifting:
             before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
                 stream.seek(0)
-                image = Image.open(stream, formats=formats)
+                image = Image.open(stream, formats=FORMATS)
             finally:
                 Image.MAX_IMAGE_PIXELS = before
     if image.format == "TIFF":  # its tiles are decoded whole, however small the image
@@ -87,10 +89,17 @@ def _is_misread(image: Any, head: bytes) -> bool:
     return (kind == "1" and bits != 1) or (kind == "L" and bits < 8 and decoder == "raw")
 
 
-def _content_of(head: bytes) -> str:
+def _matrix(path: Path) -> NDArray[Any]:
+    """Read labels from text, one row per line, with numbers split at spaces, commas or semicolons.
 
-    known = [content for start, content in _OTHER_CONTENT.items() if head.lstrip().startswith(start)]
-    return f"not an image but {known[0]}" if known else "not an image of a known format"
+    Raises:
+        ValueError: the text is no numbers, or rows differ in length.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        first = file.readline()
+    comma = next((each for each in ",;" if each in first), None)
+    values = np.loadtxt(path, delimiter=comma, ndmin=2, encoding="utf-8-sig")
+    return values.astype(np.int32) if (values == np.rint(values)).all() else values
 
 
 def _too_large(path: Path, limit: str, advice: str, found: str) -> DataError:

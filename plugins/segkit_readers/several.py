@@ -1,9 +1,9 @@
-"""Files that hold several pictures: NumPy archives, MATLAB files, HDF5, and medical volumes."""
+"""Files that may hold several pictures: NumPy arrays and archives, MATLAB files, HDF5, and medical volumes."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ _MOST_COLOURS = 4  # a first axis up to this length counts channels or classes, 
 _LEAST = 8  # pixels per side; smaller arrays are lists of numbers
 
 
-class Parts(Mapping[str, Any]):
+class Parts(dict[str, Any]):
     """Pictures by name; each is read on access.
 
     Args:
@@ -31,32 +31,28 @@ class Parts(Mapping[str, Any]):
         also: further names that can be read, which are not listed or counted.
     """
 
-    def __init__(self, names: list[str], read: Callable[[str], Any], also: Collection[str] = ()) -> None:
-        self._names, self._read, self._also = dict.fromkeys(names), read, also
+    def __init__(self, names: Iterable[str], read: Callable[[str], Any], also: Collection[str] = ()) -> None:
+        super().__init__(dict.fromkeys(names))
+        self._read, self._also = read, also
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self._also
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._names and name not in self._also:
-            raise KeyError(name)
         return self._read(name)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
 
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def numbers(count: int) -> list[str]:
-    """Return the names of unnamed pictures: "1", "2", ..."""
-    return [str(number) for number in range(1, count + 1)]
+def numbered(count: int, read: Callable[[int], Any]) -> Parts:
+    """Return pictures without names as "1", "2", ...; ``read`` counts them from 0."""
+    return Parts(map(str, range(1, count + 1)), lambda name: read(int(name) - 1))
 
 
-def picture(stored: NDArray[Any]) -> NDArray[Any]:
+def _picture(stored: NDArray[Any]) -> NDArray[Any]:
     """Return ``[H,W]``, ``[H,W,C]`` or ``[C,H,W]`` with C last; C is the shorter of first and last axis."""
     return np.moveaxis(stored, 0, -1) if stored.ndim == 3 and stored.shape[0] < stored.shape[2] else stored
 
 
-def of_arrays(
+def _of_arrays(
     shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Any], turned: bool = False
 ) -> SimpleNamespace:
     """Return the pictures in a file's arrays; the pictures of a stack are named ``name/1``, ``name/2``, ...
@@ -76,22 +72,44 @@ def of_arrays(
     names = []
     for name, shape in shapes.items():
         if len(shape) == 4 or (len(shape) == 3 and shape[0] in many):
-            names += [f"{name}/{number}" for number in numbers(shape[0])]
+            names += [f"{name}/{number}" for number in range(1, shape[0] + 1)]
         elif len(shape) in (2, 3) and sorted(shape)[-2] >= _LEAST:
             names.append(name)
 
     def part(name: str) -> NDArray[Any]:
         array, _, number = name.rpartition("/")
         stored = np.asarray(read(array)[int(number) - 1] if array in shapes and number.isdecimal() else read(name))
-        return picture(stored.T if turned else stored)
+        return _picture(stored.T if turned else stored)
 
     return SimpleNamespace(parts=Parts(names, part, shapes))
 
 
-def of_objects(path: Path) -> DataError:
+def _of_objects(path: Path) -> DataError:
     """Return the error for a file that holds Python objects instead of numbers."""
     what, advice = "holds Python objects, which could run anything", "save numbers alone: array.astype(np.uint8)"
     return DataError(Issue("objects", str(path), what, advice))
+
+
+def npy(path: Path) -> Any:
+    """Read an array ``[H,W]``, ``[H,W,C]`` or ``[C,H,W]`` from a ``.npy`` file; C is the shorter of its end axes.
+
+    The first axis of a four-dimensional array counts pictures, that of a three-dimensional one may; each picture is a
+    part: ``masks.npy#3``. The file is memory-mapped copy-on-write and read when it is sliced.
+
+    Raises:
+        DataError: it holds Python objects, whose loading could run any code.
+        ValueError: the file is damaged.
+    """
+    try:
+        stored = np.load(path, mmap_mode="c", allow_pickle=False)
+    except ValueError as error:
+        raise _of_objects(path) if "Python objects" in str(error) else error from None
+    parts = numbered(len(stored), lambda at: _picture(stored[at])) if stored.ndim in (3, 4) else {}
+    if stored.ndim == 4:
+        return SimpleNamespace(parts=parts)
+    whole: Any = _picture(stored).view(Slice)
+    whole.parts = parts
+    return whole
 
 
 def npz(path: Path) -> SimpleNamespace:
@@ -116,9 +134,9 @@ def npz(path: Path) -> SimpleNamespace:
                 if not dtype.hasobject:
                     shapes[name.removesuffix(".npy")] = shape
     if are_objects and all(are_objects):
-        raise of_objects(path)
+        raise _of_objects(path)
     file = np.load(path, allow_pickle=False)  # reads each array on access
-    found = of_arrays(shapes, file.__getitem__)
+    found = _of_arrays(shapes, file.__getitem__)
     found.close = file.close
     return found
 
@@ -135,10 +153,9 @@ def mat(path: Path) -> SimpleNamespace:
     except NotImplementedError:
         return h5(path, turned=True)
     arrays = dict(_arrays(content))
-    if _are_last([array.shape for array in arrays.values()]):
-        arrays = {name: array.T for name, array in arrays.items()}
-        return of_arrays({name: array.shape for name, array in arrays.items()}, arrays.__getitem__, turned=True)
-    return of_arrays({name: array.shape for name, array in arrays.items()}, arrays.__getitem__)
+    turned = _are_last([array.shape for array in arrays.values()])
+    arrays = {name: array.T if turned else array for name, array in arrays.items()}
+    return _of_arrays({name: array.shape for name, array in arrays.items()}, arrays.__getitem__, turned)
 
 
 def _are_last(shapes: Sequence[tuple[int, ...]]) -> bool:
@@ -164,7 +181,7 @@ def h5(path: Path, turned: bool = False) -> SimpleNamespace:
             shapes[name] = item.shape
 
     file.visititems(look)
-    found = of_arrays(shapes, file.__getitem__, turned)
+    found = _of_arrays(shapes, file.__getitem__, turned)
     found.close = file.close
     return found
 
@@ -194,8 +211,8 @@ def nifti(path: Path) -> SimpleNamespace | None:
     is_back = [way < 0 for _, way in nibabel.io_orientation(volume.affine)]  # X, Y, Z
     has_place = any(int(volume.header.get(code, 0)) for code in ("qform_code", "sform_code"))
 
-    def read(name: str) -> Slice:
-        at = shape[2] - int(name) if is_back[2] else int(name) - 1
+    def read(at: int) -> Slice:
+        at = shape[2] - 1 - at if is_back[2] else at
         values: NDArray[Any] = np.array(stored[:, :, at] if len(stored.shape) > 2 else stored)
         found = np.swapaxes(np.flip(values, tuple(axis for axis in (0, 1) if is_back[axis])), 0, 1).view(Slice)
         ends = [(-0.5, side - 0.5)[:: -1 if back else 1] for side, back in zip(shape, is_back, strict=False)]
@@ -204,7 +221,7 @@ def nifti(path: Path) -> SimpleNamespace | None:
         found.place = ("", tuple(map(tuple, corners[:, :3].tolist()))) if has_place else None
         return found
 
-    return SimpleNamespace(parts=Parts(numbers(shape[2]), read))
+    return SimpleNamespace(parts=numbered(shape[2], read))
 
 
 def dicom(path: Path) -> Any:
@@ -220,7 +237,7 @@ def dicom(path: Path) -> Any:
         advice = "save its pixels as .npy, or install the packages that pydicom names"
         raise DataError(Issue("bands", str(path), "a DICOM file without readable pixels", advice, str(error))) from None
     frames = int(data.get("NumberOfFrames") or 1)
-    return values if frames == 1 else SimpleNamespace(parts=Parts(numbers(frames), lambda name: values[int(name) - 1]))
+    return values if frames == 1 else SimpleNamespace(parts=numbered(frames, values.__getitem__))
 
 
 def package(path: Path, what: str, name: str, install: str, module: str = "") -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segkit.errors import DataError, Issue
-from segkit_readers.several import Parts, numbers
+from segkit_readers.several import numbered
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
 _COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # photometric interpretation -> number of colour bands: RGB, CMYK, YCbCr, LAB
@@ -60,8 +60,7 @@ def read(path: Path) -> Raster | SimpleNamespace | None:
         kept = [index for index, page in enumerate(file.pages) if not getattr(page, "is_reduced", False)]
         page = file.pages[kept[0]]
         axes, shape = page.axes, page.shape
-    names = numbers(len(kept))
-    return SimpleNamespace(parts=Parts(names, lambda name: Raster(path, tags, dtype, axes, shape, kept[int(name) - 1])))
+    return SimpleNamespace(parts=numbered(len(kept), lambda at: Raster(path, tags, dtype, axes, shape, kept[at])))
 
 
 def _first_page(path: Path) -> tuple[dict[int, Any], int]:

@@ -36,7 +36,6 @@ PUBLIC = (  # open to all plugins
     "segkit_inspect.describe.",
     "segkit_predict.evaluate.",
     "segkit_readers.joined.",
-    "segkit_readers.place.",
     "segkit_samples.marked.",
     "segkit_samples.sheets.",
 )

@@ -723,6 +723,13 @@ def test_yolo_without_a_yaml(names: str | None, tmp_path: Path) -> None:
     assert not datasets["yolo"].recognise(tmp_path)
 
 
+def test_classes_as_float_without_a_yaml_are_counted(tmp_path: Path) -> None:
+    picture(tmp_path / "images/1.png", (10, 10))
+    save(tmp_path / "labels/1.txt", "1.0 0.2 0.2 0.7 0.2 0.7 0.6 0.2 0.6\n")
+    dataset = one("yolo", tmp_path)
+    assert (dataset.classes, int(dataset.mask(0).max())) == (("background", "class_0", "class_1"), 2)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

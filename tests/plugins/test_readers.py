@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,14 @@ def test_arrays_of_matlab_and_of_numpy_are_pictures_in_a_file(tmp_path: Path) ->
     np.save(tmp_path / "a.npy", np.stack([VALUES[..., :3]] * 2))
     assert parts_of(tmp_path / "a.npy") == ["1", "2"]
     np.testing.assert_array_equal(read_image(tmp_path / "a.npy#2"), VALUES[..., :3])
+
+
+def test_a_picture_in_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    held = SimpleNamespace(parts=several.numbered(2, lambda at: read.append(at) or VALUES))
+    monkeypatch.setattr(reading, "_read", lambda file: held)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npz#2"), VALUES)
+    assert read == [1]
 
 
 def test_arrays_of_hdf5_are_pictures_in_a_file_and_those_of_matlab_7_3_are_turned(tmp_path: Path) -> None:
