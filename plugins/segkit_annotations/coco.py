@@ -50,7 +50,11 @@ class CocoDataset(AnnotatedImages):
             for each in content["annotations"]:
                 own = there.get(each["file_name"], path.with_suffix("") / each["file_name"])
                 masks[str(each["image_id"])] = own, path
-            content["annotations"] = [*_segments(content["annotations"])]
+            content["annotations"] = [
+                {**part, "image_id": each["image_id"], "segmentation": part["id"]}
+                for each in content["annotations"]
+                for part in each["segments_info"]
+            ]
         for each in content["annotations"]:
             for field, part, known in (("category_id", "categories", called), ("image_id", "images", images)):
                 if str(each[field]) not in known:
@@ -77,7 +81,7 @@ class CocoDataset(AnnotatedImages):
             if not np.isin(ids, [each.data for each in entry.shapes]).any():
                 what, advice = "no pixel is of a segment that its JSON lists", "put the panoptic masks beside that JSON"
                 raise LabelError(Issue("segments", str(entry.sources[0]), what, advice, entry.sources[1].name))
-            entry = entry._replace(shapes=[each._replace(data=ids == each.data) for each in entry.shapes])
+            entry = entry._replace(shapes=[Shape(label, "bits", ids == number) for label, _, number in entry.shapes])
         return super()._draw(entry, size)
 
     @classmethod
@@ -110,13 +114,6 @@ def _is_panoptic(path: Path) -> bool:
     return "panoptic" in path.stem or '"segments_info"' in files.head(path)
 
 
-def _segments(annotations: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield each segment of panoptic masks as an annotation of its own."""
-    for each in annotations:
-        for part in each["segments_info"]:
-            yield {**part, "image_id": each["image_id"], "segmentation": part["id"]}
-
-
 def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str, str]:
     """Return id -> name of a file's categories or images.
 
@@ -146,7 +143,7 @@ def _packed(each: dict[str, Any]) -> dict[str, Any]:
 def _shape(label: str, outline: Any) -> Shape:
     """Return a shape of one or more polygons, of a run-length encoding, compressed or not, or of a segment."""
     if isinstance(outline, int):
-        return Shape(label, "bits", outline)  # the id of a segment, until it is drawn
+        return Shape(label, "segment", outline)
     if isinstance(outline, Mapping):
         counts, (height, width) = outline["counts"], outline["size"]
         counts = _uncompressed(counts) if isinstance(counts, str) else counts

@@ -19,8 +19,7 @@ Size = tuple[int, int]  # height and width
 Bits = NDArray[np.bool_]
 Points = NDArray[np.float64]  # [N,2], x and y in pixels; (0, 0) is the upper left corner of the upper left pixel
 Drawn = tuple[int, int, Bits]  # top row, left column, and the covered pixels of the region that starts there
-LINE_WIDTH = 10
-"""Width of drawn lines in pixels, the same as in labelme's own export."""
+LINE_WIDTH = 10  # pixels, as in labelme's own export
 
 
 class Shape(NamedTuple):
@@ -35,10 +34,7 @@ class Shape(NamedTuple):
 
 
 class ShapeError(Exception):
-    """A shape that cannot be drawn: the problem (the same text for all such shapes) and the detail of this shape."""
-
-    def __init__(self, what: str, detail: str = "") -> None:
-        super().__init__(what, detail)
+    """A shape that cannot be drawn: the problem (the same text for all such shapes), and mostly this shape's detail."""
 
 
 def draw(shape: Shape, size: Size) -> tuple[tuple[slice, slice], Bits]:
@@ -48,7 +44,7 @@ def draw(shape: Shape, size: Size) -> tuple[tuple[slice, slice], Bits]:
         ShapeError: the shape cannot be drawn.
     """
     if shape.kind not in KINDS or shape.data is None:  # data is None where a tool uses a kind's name differently
-        raise ShapeError("a shape of a kind that covers no pixels or is not known", shape.kind)
+        raise ShapeError("a shape of a kind that covers no pixels or is not known", str(shape.kind))
     top, left, bits = KINDS[shape.kind](shape.data, size)
     return (slice(top, top + bits.shape[0]), slice(left, left + bits.shape[1])), bits
 
@@ -85,8 +81,6 @@ def bounds(data: Any) -> tuple[float, float, float, float] | None:
 
 def scaled(data: Any, across: float, down: float) -> Any:
     """Multiply the points in a shape's data by (across, down)."""
-    if not isinstance(data, list):
-        return data
     return [each * (across, down) if isinstance(each, np.ndarray) else each for each in data]
 
 

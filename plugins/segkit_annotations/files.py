@@ -154,12 +154,7 @@ def image_finder(root: Path, images: str, beside: Path, split: str | None, word:
         split: the split of the annotations.
         word: one more possible name of an image folder.
     """
-    if images:
-        folders = [path for each, path in places(root, images) if each in (None, split)]
-    else:
-        bases = [each for each in (beside, beside.parent, root) if each.is_relative_to(root)]
-        below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split or "", ()))]
-        folders = [*dict.fromkeys(base / part for base in bases for part in below)]
+    folders = _image_folders(root, images, beside, split, word)
     allowed = (root, *(folders if images else ()))
 
     @cache
@@ -187,6 +182,15 @@ def image_finder(root: Path, images: str, beside: Path, split: str | None, word:
         return nearest(root, beside / last, there, split) if there else folders[0] / last
 
     return find
+
+
+def _image_folders(root: Path, images: str, beside: Path, split: str | None, word: str) -> list[Path]:
+    """Return the folders to search first, which may not exist."""
+    if images:
+        return [path for each, path in places(root, images) if each in (None, split)]
+    bases = [each for each in (beside, beside.parent, root) if each.is_relative_to(root)]
+    below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split or "", ()))]
+    return [*dict.fromkeys(base / part for base in bases for part in below)]
 
 
 def nearest(root: Path, own: Path, there: Sequence[Path], split: str | None) -> Path:

@@ -46,7 +46,7 @@ class Rasterizer:
         area = np.full(size, none, np.int32)  # pixels of the shape that each pixel was last drawn from
         for number, shape in enumerate(entry.shapes, 1):
             try:
-                if self.in_shares:
+                if self.in_shares and isinstance(shape.data, list):
                     shape = shape._replace(data=scaled(shape.data, size[1], size[0]))
                 box, slack = bounds(shape.data), 10 * max(size) if self.cut else 1
                 if box and (min(box[:2]) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
@@ -59,7 +59,7 @@ class Rasterizer:
                 at, bits = draw(shape, size)
             except ShapeError as error:
                 what, advice = error.args[0], "correct it with the tool that wrote it, or leave the image out"
-                parts = [f"number {number} of {entry.image.name}", f"'{shape.label}'", error.args[1]]
+                parts = [f"number {number} of {entry.image.name}", f"'{shape.label}'", *error.args[1:]]
                 detail = ", ".join(filter(None, parts))
                 raise LabelError(Issue("shape", str(entry.sources[0]), what, advice, detail)) from None
             label, pixels = self.labels[shape.label], int(np.count_nonzero(bits))

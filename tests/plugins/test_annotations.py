@@ -299,6 +299,7 @@ def test_several_polygons_are_one_object(tmp_path: Path) -> None:
         ),
         ({"category_id": 1, "segmentation": {"size": [5, 5], "counts": [25]}}, "of another size than its image"),
         ({"category_id": 1, "segmentation": {"size": [5, 6], "counts": [25]}}, "does not fill its mask"),
+        ({"category_id": 1, "segmentation": 3}, "covers no pixels or is not known .*segment"),
     ],
 )
 def test_a_shape_that_cannot_be_drawn_is_named(broken: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -1905,7 +1906,7 @@ def test_what_cannot_be_meant_is_refused_by_the_name_of_its_file(tmp_path: Path)
         one("cvat", tmp_path)
     with pytest.raises(ShapeError, match="no pairs of numbers"):
         points_of(np.zeros((4, 3)))
-    for kind in ("file", "brush"):  # ours, not labelme's
+    for kind in ("file", "brush", 3):  # ours, not labelme's; no name
         save(
             tmp_path / "a.json",
             {"imagePath": "a.png", "shapes": [{"label": "x", "shape_type": kind, "points": SQUARE}]},
