@@ -143,7 +143,7 @@ class TrainSettings(Settings):
     accumulate: Count = 1
     optimizer: str = "adamw"
     lr: Positive = 1e-3
-    init_from: str | None = None
+    init_from: Annotated[str, Field(min_length=1)] | None = None
     encoder_lr_mult: NotNegative = 1.0
     weight_decay: NotNegative = 0.01
     momentum: Below1 = 0.9

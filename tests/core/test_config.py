@@ -89,6 +89,10 @@ def test_the_plugins_that_a_config_needs_may_be_an_override(path: Path) -> None:
     assert "an override is written table.key=value" in problems(path, "epochs=3")[0]
 
 
+def test_an_empty_place_of_weights_is_not_training_from_scratch(path: Path) -> None:
+    assert "train.init_from = ''" in problems(path, "train.init_from=")[0]  # as from an unset variable of a shell
+
+
 def test_overrides_may_be_a_mapping_and_a_config_may_be_tables(path: Path) -> None:
     import tomllib
 
