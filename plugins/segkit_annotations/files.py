@@ -78,11 +78,7 @@ def are_masked(root: Path, images: Collection[Path]) -> bool:
 
 
 def load(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Return the content of a JSON file, or the root element of an XML file.
-
-    Args:
-        path: the file.
-        hook: is called with each JSON object and returns its replacement.
+    """Return the content of a JSON file, or the root element of an XML file; ``hook`` replaces each JSON object.
 
     Raises:
         DataError: the file cannot be read or parsed.
@@ -155,7 +151,6 @@ def image_finder(root: Path, images: str, beside: Path, split: str | None, word:
         word: one more possible name of an image folder.
     """
     folders = _image_folders(root, images, beside, split, word)
-    allowed = (root, *(folders if images else ()))
 
     @cache
     def elsewhere() -> dict[str, list[Path]]:
@@ -171,7 +166,7 @@ def image_finder(root: Path, images: str, beside: Path, split: str | None, word:
         for each, folder in ((each, folder) for each in names for folder in folders):
             if os.path.isfile(os.path.join(folder, each)):  # noqa: PTH113, PTH118  (of 100,000 images)
                 path = path_in(folder, each)
-                if "/" not in each or is_inside(path, *allowed):
+                if "/" not in each or is_inside(path, root, *(folders if images else ())):
                     if folder is not folders[0]:  # the next images mostly lie in the same folder
                         folders.remove(folder)
                         folders.insert(0, folder)

@@ -53,12 +53,7 @@ def class_indices(
 ) -> tuple[dict[str, int], list[str]]:
     """Return the map from names in the annotations to class indices or void, and the classes.
 
-    Args:
-        entries: the images of all splits.
-        names: the names that the annotations declare.
-        classes: the option of the data set.
-        class_maps: maps from names to classes, of which the first with a match is used.
-        background: the option of the data set.
+    ``names`` are those that the annotations declare; of ``class_maps`` the first with a match is used.
     """
     if VOID_NAME in (classes or ()):
         raise ConfigError('classes: "void" is no class; map names to "void" in class_map')

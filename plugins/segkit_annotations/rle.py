@@ -33,6 +33,7 @@ _LONGEST = (1 << 31) - 1  # characters per cell; the csv module's default is 131
 _FEW = 20  # images used to find the order of runs
 _SOME = 200  # lines used to find the column of the images
 _SURELY = 4  # times as many runs
+_Found = Sequence[tuple[Path, Sequence[tuple[str, str]]]]  # images, and (class, runs) of each object
 
 
 class RleDataset(AnnotatedImages):
@@ -185,12 +186,7 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[tuple
         raise DataError(f"{path} cannot be read as text: {why}") from None
 
 
-def _first_pixel(
-    found: Sequence[tuple[Path, Sequence[tuple[str, str]]]],
-    sizes: Mapping[Path, Size | None],
-    by_columns: bool,
-    starts_at_0: bool,
-) -> int:
+def _first_pixel(found: _Found, sizes: Mapping[Path, Size | None], by_columns: bool, starts_at_0: bool) -> int:
     """Return the number of the first pixel, 0 or 1, from a run that starts at 0 or from objects cut by image borders.
 
     With the wrong number, runs of such objects end or begin one pixel beyond the border.
@@ -214,9 +210,7 @@ def _first_pixel(
     return int(not why)
 
 
-def _go_down(
-    found: Sequence[tuple[Path, Sequence[tuple[str, str]]]], sizes: Mapping[Path, Size | None], first: int
-) -> bool:
+def _go_down(found: _Found, sizes: Mapping[Path, Size | None], first: int) -> bool:
     """Whether runs go by columns, in all splits. In images that are not square, the wrong order gives frayed objects.
 
     In square images both orders give equally smooth objects, but only the right one puts their edges on image edges.
