@@ -125,14 +125,16 @@ def _refuse_no_numbers(path: Path, values: NDArray[Any]) -> None:
 
 def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
     _refuse_no_numbers(path, values)
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())  # float16 cannot hold the limits
     between = values.dtype.kind == "f" and (values != np.rint(values)).any()
     if low < LABELS[0] or high > LABELS[-1] or between:
         what = f"labels are whole numbers of {LABELS[0]} to {LABELS[-1]}"
         advice = "save the mask as a PNG of 8 or 16 bits"
+        if between and high <= 1:
+            advice += ": labels of 8 bits that were divided by 255 are np.rint(mask * 255)"
         if not between:
             advice += "; numbers beyond are mostly ids of single objects: export the classes instead"
-        raise LabelError(Issue("not_integers", str(path), what, advice, f"{values.dtype} from {low} to {high}"))
+        raise LabelError(Issue("not_integers", str(path), what, advice, f"{values.dtype} from {low:g} to {high:g}"))
     return values.astype(np.int32 if low < 0 else np.uint16)
 
 

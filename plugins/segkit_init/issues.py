@@ -13,10 +13,10 @@ from typing import Any
 from segkit.data.read import file_of
 from segkit.data.sample import RGB
 from segkit.data.scan import Scan
-from segkit.errors import Issue, SegkitError, first_few
+from segkit.errors import Issue, LabelError, SegkitError, first_few
 from segkit_folder.lists import columns_of_groups, lines_of, unread_columns, unread_files
 from segkit_folder.pictures import folders_in
-from segkit_folder.propose import colours_in
+from segkit_folder.propose import MOST_COLOURS, MOST_OF_A_MASK, colours_in
 from segkit_folder.splits import split_called, split_in
 from segkit_init.placed import are_upright
 from segkit_init.questions import Answer, Question
@@ -25,6 +25,7 @@ from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score on one or two of them means little
 _LOOKED_AT, _OF_A_MASK = 5, 4  # images, and the most colours of a picture that may rather be a mask
+_MADE = re.compile(r"(?i)(?<![a-z])preds?(?![a-z])|predict|overlay|visuali|preview|blend|heat.?map")  # of masks
 _SHORT = re.compile(r"(?i)(?<![^\W_])t[res](?![^\W_])")  # set-TR and set-TE
 _WITHOUT_VAL = (["train"], ["train", "test"])
 _OF_ALL = ("scaled", "fourth_channel")  # what these mean is true of all files; a few such files are rather damaged
@@ -131,13 +132,17 @@ def images_asked(images: Sequence[Path], masks: str) -> Iterator[Question]:
         text = f"the images, such as {images[0]}, hold at most {max(filter(None, colours))} colours, as masks do: "
         mend = Answer("no: put the photographs and their masks into one folder, and run init again")
         yield Question(f"{text}are these the images?", [Answer("yes"), mend])
-    if re.search("(?i)predict", masks):  # drawn ones come before
+    if _MADE.search(masks):  # drawn ones come before
         mend = Answer("no: name the drawn masks as their images, and run init again")
         yield Question(f'masks = "{masks}" may be of a network: are these to be learned?', [Answer("yes"), mend])
 
 
 def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator[Question]:
-    """Note files that are not read, except texts, and images that no list names; ask about masks among them."""
+    """Note files that are not read, except texts, and images that no list names; ask about masks among them.
+
+    Raises:
+        LabelError: the masks that are read seem to be made by a program, and others are not read.
+    """
     samples = [(data, index) for data in scan.splits.values() for index in range(len(data))]
     every = [tuple(file_of(path)[0] for path in data.files(index)) for data, index in samples]
     has_lists = not options.keys().isdisjoint(("lists", "pairs"))
@@ -153,6 +158,14 @@ def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator
             elif suffix not in ("", *TEXTS) and kind not in used:
                 unread.setdefault(folder, []).append(name)
     yield from _lost_splits_asked(root, every, {"val", "test"} - ({*scan.splits} - {*options}), unread)
+    if _MADE.search(masks := str(options.get("masks"))):
+        for folder, names in unread.items():
+            seen = [colours_in(folder / name) or MOST_COLOURS for name in names[:_LOOKED_AT]]
+            if not _MADE.search(folder.name) and 2 * len(names) > len(every) and max(seen) <= MOST_OF_A_MASK:
+                what = (
+                    f'only masks = "{masks}" have the names of the images, and may be of a network; {folder} may hold'
+                )
+                raise LabelError(f"{what} the drawn masks: name these as their images, and run init again")
     if unlisted:
         where = first_few([f"{number} in {place}" for place, number in unlisted.items()])
         yield Question(f"images that no list names are not read: {where}")

@@ -69,17 +69,20 @@ class StoredLabels:
 def threshold_of(paths: Sequence[Path]) -> float | None:
     """Return half of the masks' largest value, where most pixels are near it or near 0 (mattes, smooth edges, JPEG).
 
-    Return None for labels with a separate alpha (partly erased labels): neither is complete without the other.
+    Return None for labels with a separate alpha (partly erased labels): neither is complete without the other; and for
+    a few values that cover areas: labels divided by 255 or by their number.
     """
     if 2 * sum(map(_has_erased_labels, paths)) >= len(paths):
         return None
-    largest, ends = 255.0, np.zeros((len(paths), 2))
+    largest, ends, seen = 255.0, np.zeros((len(paths), 2)), set[float]()
     for place, path in enumerate(paths):
         grey, is_deep = _greys(path)
         largest = max(float(grey.max()), largest * (place > 0), 1e-9) if is_deep else 255.0
+        seen |= {*np.unique(grey)[: _MOST_FLAT + 1].tolist()} if is_deep else {*range(256)}
         ends[place] = (grey < largest / 16).mean(), (grey > largest * 15 / 16).mean()
     of_both = ends.sum(1).min(initial=1) > AT_ENDS and bool((ends.mean(0) > _THIN).all())
-    return (128 if largest == 255 else largest / 2) if of_both else None
+    threshold = 128 if largest == 255 else largest / 2
+    return threshold if of_both and (len(seen) > _MOST_FLAT or are_edges(paths, threshold)) else None
 
 
 def _greys(path: Path) -> tuple[NDArray[np.float32], bool]:
@@ -153,15 +156,22 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> dict[P
 def _by_palettes(masks: dict[Path, Labels]) -> dict[Path, Labels]:
     """Return the masks; where palettes show one colour for several labels, as programs number them, convert to colours.
 
-    ImageMagick and programs that make files smaller number the colours of each file anew.
+    ImageMagick and programs that make files smaller number the colours of each file anew, and keep greys in some files.
     """
     palettes = {path: palette for path in masks if (palette := read_header(path).palette)}
     drawn = [telling_colours(own, range(256), masks[path]) for path, own in palettes.items()]
+    held = {path: np.unique(mask).tolist() for path, mask in masks.items()} if len(palettes) < len(masks) else {}
+    if held:
+        drawn = [{label: own[label] for label in held[path] if label < len(own)} for path, own in palettes.items()]
     meant = {(colour, label) for those in drawn for label, colour in those.items()}
-    if len(palettes) < len(masks) or not all(drawn) or len({colour for colour, _ in meant}) == len(meant):
+    greys = {label for path, labels in held.items() if path not in palettes for label in labels}
+    if not greys <= {red for (red, green, blue), _ in meant if red == green == blue}:
         return masks
-    parts = np.array([1 << 16, 1 << 8, 1], np.int32)
-    numbers = {path: np.array(own, np.int32) @ parts for path, own in palettes.items()}
+    meant |= {((grey, grey, grey), grey) for grey in greys}
+    if not all(drawn) or len({colour for colour, _ in meant}) == len(meant):
+        return masks
+    parts, ramp = np.array([1 << 16, 1 << 8, 1], np.int32), np.repeat(np.arange(256)[:, None], 3, 1)
+    numbers = {path: np.array(palettes.get(path, ramp), np.int32) @ parts for path in masks}
     return {path: COLOUR | numbers[path].take(mask, mode="clip") for path, mask in masks.items()}
 
 

@@ -124,7 +124,11 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path: Path, dtype: type) -> No
     [
         (
             LABELS.astype(np.float32) / 2,
-            r"labels are whole numbers of -32768 to 65535 \(float32 from 0\.0 to 127\.5\); save",
+            r"labels are whole numbers of -32768 to 65535 \(float32 from 0 to 127\.5\); save",
+        ),
+        (
+            LABELS.astype(np.float16) / 510,
+            r"as a PNG of 8 or 16 bits: labels .* divided by 255 are np\.rint\(mask \* 255\)",
         ),
         (np.float32([[0, np.nan]]), r"holds NaN or infinity; give the pixels without a value a separate label"),
         (np.int32([[0, 70000]]), r"\(int32 from 0 to 70000\); .*; numbers beyond are mostly ids of single objects"),

@@ -73,6 +73,19 @@ def options(root: Path, those: Sequence[Any], *names: str) -> list[dict[str, Any
     return [dict(answer.options) for answer in asked[0]]
 
 
+def test_greys_in_a_palette_beside_greys_without_one_are_read_as_colours(place: Path) -> None:
+    those = masks(0, 1, 2)
+    assert list(options(place, those)[0]) == ["classes"]
+    for number, mask in enumerate(those):
+        path = place / f"data/masks/{number}.png"
+        picture = Image.fromarray(mask if number % 2 else np.array([0, 128, 255], np.uint8)[mask])
+        if number % 2:
+            picture.putpalette([0, 0, 0, 128, 128, 128, 255, 255, 255])
+        picture.save(path)
+    found = look(place / "data").options["colour_map"]
+    assert {*map(tuple, found.values())} == {(0, 0, 0), (128, 128, 128), (255, 255, 255)}
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -1246,6 +1259,18 @@ def test_what_a_network_has_predicted_is_asked_about_if_alone(place: Path, capsy
     assert (status, printed.count('? masks = "predictions" may be of a network: are these to be learned?')) == (1, 1)
 
 
+@pytest.mark.parametrize("other", ["pred/pred_{}.png", "overlay/{}.png"])
+def test_masks_of_a_program_are_not_taken_where_drawn_ones_have_other_names(
+    place: Path, capsys: pytest.CaptureFixture[str], other: str
+) -> None:
+    pairs(12, mask=other)
+    for number in range(12):
+        save(scene(number)[1], Path("data/gt", f"{chr(97 + number)}.png"))
+    status, printed = init(capsys, "--yes")
+    assert status == 2
+    assert "gt may hold the drawn masks: name these as their images" in printed
+
+
 def test_what_is_found_as_json(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs(12)
     Path("data/train.txt").write_text("0.31\n0.29\n")
@@ -1701,6 +1726,17 @@ def test_what_covers_areas_between_black_and_white_may_be_a_class(
     status, printed = init(capsys)
     assert status == 1
     assert "between black and white, as made by JPEG, smooth edges or a matte: are these borders?" in printed
+
+
+def test_a_few_fractions_that_cover_areas_are_labels_and_no_matte(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs(12)
+    for number in range(12):
+        Path("data/masks", f"{number}.png").unlink()
+        np.save(Path("data/masks", f"{number}.npy"), scene(number)[1] / np.float32(255))
+    status, printed = init(capsys, "--yes")
+    assert (status, "divided by 255 are np.rint(mask * 255)" in printed) == (2, True)
 
 
 def test_what_was_cut_out_of_photographs_is_read_by_its_alpha(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
