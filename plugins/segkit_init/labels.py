@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import LabelError
+from segkit_init.greys import of_one_grey, with_greys
 from segkit_init.questions import Answer, Question
 from segkit_init.stored import COLOUR, JPEG_OFF, StoredLabels
 
@@ -55,6 +58,13 @@ def question_of(
     """
     if max(stored.pixels) >= COLOUR:
         return _of_colours(stored, names)
+    if same := of_one_grey(stored):
+        pixels = Counter({label: number for label, number in stored.pixels.items() if label not in same})
+        asked = question_of(replace(stored, pixels=pixels), names, from_1, no_data)
+        held = ", ".join(f"{own} or {each}" for each, own in same.items())
+        text = f"the masks hold {held}, but none of them both: is each pair one class? {asked.text}"
+        merged = [Answer(f"yes; {each.text}".rstrip("; "), with_greys(each.options, same)) for each in asked.answers]
+        return Question(text, [*merged, answer_of("no: each is a class", itself(sorted(stored.pixels)), names)])
     return next(_doubts(stored, names, from_1, no_data), None) or _plain(stored, names)
 
 

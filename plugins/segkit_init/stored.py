@@ -55,6 +55,7 @@ class StoredLabels:
         of_objects: whether labels look like ids of single objects: each mask counts 0, 1, 2, ... to its own number, or
             most labels are in only one mask.
         black_and_white: number of masks with only 0 and 255, where no other mask holds 255.
+        beside: labels to which some mask holds one that is 1 or 2 higher.
         is_inverted: whether 0 is the rarer one of two labels, and still rarer at the edges of the masks.
     """
 
@@ -64,6 +65,7 @@ class StoredLabels:
     of_objects: bool
     black_and_white: int
     is_inverted: bool = False
+    beside: frozenset[int] = frozenset()
 
 
 def threshold_of(paths: Sequence[Path]) -> float | None:
@@ -262,12 +264,13 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     """Count what masks store."""
     pixels, images, looked_at, edges, inside, rim = (Counter[int]() for _ in range(6))
     sets: Counter[frozenset[int]] = Counter()
-    black_and_white = 0
+    black_and_white, beside = 0, set[int]()
     for mask in masks:
         values, numbers = _counted(mask)
         labels = values.tolist()
         pixels.update(dict(zip(labels, numbers.tolist(), strict=True)))
         images.update(labels)
+        beside |= {label for label in labels if {label + 1, label + 2} & {*labels}}
         sets[frozenset(labels) - {0, 255}] += 1
         black_and_white += labels == [0, 255]
         if sets.total() <= _LOOKED_AT:
@@ -284,7 +287,7 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     share = pixels[0] / max(pixels.total(), 1)
     is_inverted = len(pixels) == 2 and 0 < share < 0.5 and rim[0] < 0.5 * share * rim.total()
     black_and_white *= images[255] == black_and_white
-    return StoredLabels(pixels, along, thin, of_objects, black_and_white, is_inverted)
+    return StoredLabels(pixels, along, thin, of_objects, black_and_white, is_inverted, frozenset(beside))
 
 
 def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int]) -> bool:

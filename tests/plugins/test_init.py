@@ -140,6 +140,14 @@ def test_254_and_255_beside_labels_may_both_be_not_labelled(place: Path) -> None
     assert one["value_map"] == {"0": 0, "1": 1, "254": 2, "255": 2}
 
 
+def test_greys_that_differ_by_1_and_are_in_no_mask_together_may_be_one_class(place: Path) -> None:
+    one, *others = options(place, [*masks(0, 127, 255), *masks(0, 128, 254)])
+    assert (one["value_map"], len(one["classes"])) == ({"0": 0, "127": 1, "128": 1, "254": 2, "255": 2}, 3)
+    assert len(others[-1]["classes"]) == 5
+    both = np.where(np.arange(64) % 2, *masks(0, 127, 255)[:1], *masks(0, 128, 254)[:1])
+    assert options(place, [*masks(0, 127, 255), *masks(0, 128, 254), both])[0]["value_map"]["128"] == 2
+
+
 @pytest.mark.parametrize(("void", "likelier"), [(-1, 0), (255, 1)])
 def test_what_covers_most_of_the_masks_may_be_the_background(place: Path, void: int, likelier: int) -> None:
     answers = options(place, masks(void, 0, 1))
