@@ -42,6 +42,13 @@ _OF_GROUPS = re.compile(
     r"(?i)(patient|subject|person|participant|case|animal|slide|specimen|study|scene|video|sequence|volume|series)s?"
     r"([-_ ]?(id|no|number|name|code|key|uid|instanceuid))?"
 )
+SITES = re.compile(
+    r"(?i)(site|cent(?:er|re)|hospital|institut(?:e|ion)|clinic|cohort|scanner|vendor)s?([-_ ]?(id|number|name|code)|)"
+)
+"""Names of columns of sites, whose pictures one may want to keep in one split."""
+_DEALT = re.compile(  # names of lists that say nothing else
+    r"(?i)(?<![^\W_])(learn(ing)?|exam|public|private|(un)?seen|(un)?label+ed|yes|no|[a-z]|set)\d*(?![^\W_])"
+)
 _FEW_GROUPS = 10  # fewer words without numbers may be kinds
 _DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
 _MOST_TABLES = 20  # files that are searched for splits inside
@@ -76,7 +83,7 @@ def listed(
     found: dict[Path, tuple[Found, Line]] = {}
     missing: list[tuple[str | None, Issue]] = []
     twice: dict[Path, str] = {}
-    for line in _by_number([*lines_of(root, lists, fold)], images, known):
+    for line in _by_number([*lines_of(root, lists, fold)], images, {**several, **known}):
         cells = sorted(  # pictures first, then paths, because a row number may look like a name
             (line.text.split()[0], *line.cells), key=lambda cell: (not cell.lower().endswith(SUFFIXES), "/" not in cell)
         )
@@ -92,9 +99,11 @@ def listed(
         if not selected and line.number == 1 and any(map(_HEADING.fullmatch, line.cells)):
             continue
         if not selected:
-            file = pattern.example({"id": names[0].rpartition("/")[2]}) if pattern else names[0]
+            name = without_suffix((pictures or re.split(r"[\t,;]", names[0]))[0])
+            file = pattern.example({"id": name.rpartition("/")[2]}) if pattern else name
             advice = "add the image or take it off the list"
-            missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.file)))
+            where = str(line) if re.search(r"[\t,;]", line.text) else line.file
+            missing.append((line.split, Issue("missing", file, "listed but not there", advice, where)))
         for each in selected:
             _, other = found.setdefault(each.path, (each, line))
             if other.split != line.split:
@@ -114,29 +123,51 @@ def listed(
     return chosen, named, missing
 
 
-def _by_number(lines: list[Line], images: Sequence[Found], known: Mapping[str, object]) -> list[Line]:
-    """Return lines of numbers that are no names with the images of these numbers or, else, at these positions.
+def _by_number(lines: list[Line], images: Sequence[Found], words: Mapping[str, Sequence[Found]]) -> list[Line]:
+    """Return lines of numbers that are no names with the images or groups of these numbers or, else, positions.
 
-    Positions count from 0 or 1 in the order of names, if names have one order and the numbers leave no doubt.
+    1, P1 and "patient 1" mean patient001, if all numbers are there. Positions count from 0 or 1 in the order of names,
+    if names have one order. Lines are returned as they are where the numbers leave a doubt.
     """
     texts = [line.cells[0] for line in lines]
-    names = sorted(composed(each.path.as_posix()) for each in images)
-    if known.keys() >= {*texts} or not all(cell.isdecimal() for line in lines for cell in line.cells):
+    keys, cells = [*map(_numbered, texts)], {cell for line in lines for cell in line.cells}
+    is_named = words.keys() >= {*texts} or any(cell.lower().endswith(SUFFIXES) for cell in cells)
+    starts, numbers = {start for start, _ in keys}, {number for _, number in keys}
+    is_twice = len({(line.split, key) for line, key in zip(lines, keys, strict=True)}) < len(lines)  # labels
+    if is_named or is_twice or -1 in numbers or len(starts) > 1:
         return lines
-    numbers, stems = {*map(int, texts)}, [each.name.rpartition("/")[2] for each in images]
-    if all(map(str.isdecimal, stems)):
-        called = {int(stem): each.path.as_posix() for stem, each in zip(stems, images, strict=True)}
-    elif names == sorted(names, key=natural) and (0 in numbers or max(numbers, default=0) == len(names)):
+    kinds: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for (start, number), word in zip(map(_numbered, words), words, strict=True):
+        kinds[start] += [(number, word)] * (number >= 0)
+    ways: dict[str, dict[int, str]] = {}  # images of the numbers -> number -> name
+    for start, those in kinds.items():
+        own, is_meant = (
+            dict(those),
+            all(start.startswith(each) or (start and each.startswith(start)) for each in starts),
+        )
+        is_whole = len(own) == len(those) and sum(len(words[word]) for word in own.values()) == len(images)
+        if is_meant and is_whole and numbers <= own.keys():
+            ways[repr([words[own[number]] for number in sorted(numbers)])] = own
+    names, are_positions = sorted(composed(each.path.as_posix()) for each in images), False
+    if not ways and not all(each.name.rpartition("/")[2].isdecimal() for each in images):
         called = dict(enumerate(names, 0 if 0 in numbers else 1))
-        what = f"lists hold numbers, which are taken as positions of images in the order of names, from {min(called)}"
-        warnings.warn(what, stacklevel=5)
-    else:
+        are_positions = numbers <= called.keys() and (0 in numbers or max(numbers) == len(names))
+        are_positions &= names == sorted(names, key=natural) and all(map(str.isdecimal, cells))
+        ways = {"": called} if are_positions else {}
+    if len(ways) != 1:
         return lines
-    is_whole = numbers <= called.keys() and len(called) == len(images)
-    is_whole = is_whole and len({(line.split, line.cells[0]) for line in lines}) == len(lines)  # else labels
-    return (
-        [line._replace(text=called[int(text)]) for line, text in zip(lines, texts, strict=True)] if is_whole else lines
-    )
+    [called] = ways.values()
+    found = [called[number] for _, number in keys]
+    if are_positions or not starts & {_numbered(name)[0] for name in found}:
+        what = f"positions of images in the order of names, from {min(called)}" if are_positions else "those in names"
+        warnings.warn(f"lists hold numbers, which are taken as {what}: {texts[0]} is {found[0]}", stacklevel=5)
+    return [line._replace(text=name) for line, name in zip(lines, found, strict=True)]
+
+
+def _numbered(text: str) -> tuple[str, int]:
+    """Return the word before the number at the end of a name, and the number; without one, -1."""
+    match = re.fullmatch(r"([^\d/]*?)[-_. #]*(\d+)", text)
+    return (match[1].casefold(), int(match[2])) if match else ("", -1)
 
 
 def warn_of_lists(root: Path) -> None:
@@ -218,17 +249,19 @@ def unread_columns(root: Path, names: Collection[str]) -> Iterator[str]:
             good = sum(cell in ("1", "True", "true") for cell in cells) * ("val" in heading.lower())
             is_coarse = 1 < len({*cells}) <= len(cells) / 2  # else measurements
             if _COLUMN.fullmatch(heading) and is_coarse and 2 * good < len(cells):  # else valid means good
-                yield f"the column '{heading}' of {file}"
+                yield f"the column '{heading}' of {file} ({first_few(sorted({*cells}))})"
 
 
-def columns_of_groups(root: Path, names: Collection[str]) -> Iterator[tuple[str, int]]:
+def columns_of_groups(
+    root: Path, names: Collection[str], words: re.Pattern[str] = _OF_GROUPS
+) -> Iterator[tuple[str, int]]:
     """Yield each column of patients, films or the like, as the option ``group`` takes it, and the number of groups."""
     for file, columns, named in _tables_of(root, names):
         for heading, *cells in columns:
             number = len({cell for cell, name in zip(cells, named, strict=True) if name in names})
-            match = _OF_GROUPS.fullmatch(heading)
+            match = words.fullmatch(heading)
             are_kinds = number < _FEW_GROUPS and not all(re.search(r"\d", cell) for cell in cells)  # cat, dog, cow
-            if match and (match[2] or not are_kinds) and all(cells) and 2 < number <= len(names) / 2:
+            if match and (match[2] is not None or not are_kinds) and all(cells) and 2 < number <= len(names) / 2:
                 yield f"{file.relative_to(root).as_posix()}#{heading}", number
 
 
@@ -260,10 +293,11 @@ def _tables_of(root: Path, names: Collection[str]) -> Iterator[tuple[Path, list[
                 yield file, columns, found
 
 
-def unread_files(root: Path, names: Collection[str]) -> Iterator[str]:
-    """Yield text about files that may assign the images ``names`` to splits, but are not read.
+def unread_files(root: Path, names: Collection[str]) -> Iterator[tuple[str, bool]]:
+    """Yield text about files that may assign the images ``names`` to splits, but are not read; true for kinds.
 
-    They are called after splits and have other formats or name most images, or are texts that name different images.
+    They are called after splits and have other formats or name most images, or are texts that name different images;
+    such texts may rather list kinds of images, as cats.txt and dogs.txt do.
     """
     every = [folder / name for folder, held in folders_in(root, _DEPTH) for name in held]
     texts = [path for path in every if path.suffix.lower() in _TEXTS and path not in split_lists(root)]
@@ -285,7 +319,10 @@ def unread_files(root: Path, names: Collection[str]) -> Iterator[str]:
         number = len(set().union(*those.values()))
         if len(those) > 1 and 2 * number > len(names) and number == sum(map(len, those.values())):
             found.append([*those])
-    yield from dict.fromkeys(first_few([*map(str, files)]) for files in found)
+    for files in dict.fromkeys(map(tuple, found)):
+        called = [path.relative_to(root).with_suffix("").as_posix() for path in files]
+        are_kinds = len(files) > 1 and not any(SPLIT_FILE.search(each) or _DEALT.search(each) for each in called)
+        yield first_few([*map(str, files)]), are_kinds
 
 
 def _is_table(root: Path, files: Iterable[Path]) -> bool:

@@ -28,7 +28,8 @@ Lists = str | Mapping[str, str] | Mapping[str, Sequence[str]]
 """One file for all splits, a pattern of files with ``{split}``, or for each split a file or the lines themselves."""
 SPLIT_FILE = re.compile(r"(?i)(?<![^\W_])(splits?|partitions?|(k|cv)?folds?)\d*(?![^\W_])")
 """Words in the names of files that assign splits."""
-_CODED = re.compile(r"(?i)(data)?[-_ ]?(split\w*|partition|subset|phase|set)")  # columns that may number the splits
+_CODED = re.compile(r"(?i)(data)?[-_ ]?(split\w*|partition|subset|phase|set|usage)")  # columns of splits
+_FLAGS = (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"))
 _SHORT = dict(zip(("tr", "va", "te"), SPLITS, strict=True))
 
 
@@ -46,7 +47,7 @@ class Line(NamedTuple):
         return f"{self.file}, {'entry' if self.file.endswith('.json') else 'line'} {self.number}"
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.text.strip()[:60]!r}"
+        return f"{self.place}: {self.text.strip().replace(chr(9), ', ')[:60]!r}"
 
     @property
     def cells(self) -> list[str]:
@@ -108,15 +109,17 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
     rows = [*enumerate(text.splitlines(), 1)]
     cells = [Line(None, "", number, line).cells for number, line in rows if line.strip()]
     columns = [*zip_longest(*cells, fillvalue="")]  # short rows are padded with empty cells
+    width = len(columns)
     columns += [*_of_flags(columns), *_of_codes(path, columns), *_of_folds(columns, fold)]
     split_at = [at for at, column in enumerate(columns) if len(columns) > 1 and _holds_splits(column[1:])]
     if len(cells) < 3 or not split_at:
         return _side_by_side(columns) or [(None, number, line.strip()) for number, line in rows]
     numbers = [number for number, line in rows if line.strip()]
+    at = split_at[0]
     found = [
-        (split_called(row[split_at[0]]), number, "\t".join(cell for at, cell in enumerate(row) if at != split_at[0]))
+        (split_called(row[at]), number, "\t".join(row[:width][:at] + row[at + 1 : width]))
         for number, row in zip(numbers, zip(*columns, strict=True), strict=True)
-        if row[split_at[0]]
+        if row[at]
     ]
     first = cells[0]
     if (
@@ -126,7 +129,7 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
     ):
         found = found[1:]  # the heading
     if odd := next((number for split, number, _ in found if not split), 0):
-        word = columns[split_at[0]][numbers.index(odd)]
+        word = columns[at][numbers.index(odd)]
         advice = "write one of these, or take the line out to leave its image out"
         raise DataError(f"{path}, line {odd}: '{word}' where other lines say train, val or test; {advice}")
     return _named_by_id(path, found)
@@ -151,7 +154,9 @@ def _of_codes(path: Path, columns: Sequence[Sequence[str]]) -> Iterator[tuple[st
         codes: dict[str, str | None] = {}
         if {*cells} == {"0", "1"} and len(columns) == len({*called}) == 2 and (not is_headed or _CODED.fullmatch(name)):
             codes = dict(zip("10", called, strict=True))
-        elif {*cells} == {*"012"} and (_CODED.fullmatch(name) or SPLIT_FILE.search(name)):
+        elif {*cells} == {*"012"} and (
+            SPLIT_FILE.search(name) or (_CODED.fullmatch(name) and re.search("(?i)split|partition", name + path.stem))
+        ):
             codes = dict(zip("012", SPLITS, strict=True)) if 2 * cells.count("0") >= len(cells) else {}
         elif is_headed and _CODED.fullmatch(name):
             codes = {cell: split_in(cell) or _SHORT.get(cell.casefold()) for cell in {*cells} - {""}}
@@ -188,15 +193,15 @@ def _named_by_id(path: Path, found: Sequence[tuple[str | None, int, str]]) -> li
 
 
 def _of_flags(columns: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    """Yield a column of splits if there are columns such as is_train, or train and test, that hold only 0 and 1.
+    """Yield a column of splits if there are columns such as is_train, or train and test, of 0 and 1 or no and yes.
 
     What none of them marks is of another split, the first of train, test and val. One of train only may be of trains.
     """
     flags: dict[str, list[bool]] = {}
-    words = [re.sub(r"(?i)^is[-_ ]?", "", heading) for heading, *_ in columns]
+    words = [re.sub(r"(?i)^(is|in)[-_ ]?", "", heading) for heading, *_ in columns]
     for word, (_, *cells) in zip(words, columns, strict=True):
-        if (split := split_called(word)) and {*map(str.casefold, cells)} in ({"0", "1"}, {"false", "true"}):
-            flags[split] = [cell.casefold() in ("1", "true") for cell in cells]
+        if (split := split_called(word)) and {*map(str.casefold, cells)} in map(set, _FLAGS):
+            flags[split] = [cell.casefold() in [yes for _, yes in _FLAGS] for cell in cells]
     if len(flags) > 1 or (flags and words != [heading for heading, *_ in columns]):
         other = next((split for split in ("train", "test", "val") if split not in flags), "")
         splits = [next((split for split, own in flags.items() if own[at]), other) for at in range(len(columns[0]) - 1)]

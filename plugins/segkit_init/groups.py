@@ -18,7 +18,7 @@ from segkit.data.scan import Scan
 from segkit_folder.layout import group_in
 from segkit_folder.pairs import natural
 from segkit_folder.splits import SPLIT_IN_A_NAME, composed
-from segkit_init.judged import OF_A_DATE, is_format
+from segkit_init.judged import OF_A_DATE, OF_A_SIDE, is_side
 from segkit_init.questions import Answer, Question
 from segkit_init.text import options_text
 from segkit_readers.joined import places_of
@@ -35,6 +35,7 @@ _GROUP = re.compile(  # words that name a group
 )
 _PART = re.compile(  # words that name a part of a group
     r"(?i)(?<![a-z])((roi|patch|crop|tile|slice|frame|f|view|row|x|y)[-_ ]?\d|r\d+[-_ ]?c\d)"
+    r"|(?<=[_-])\d+[_-]\d+\.|/\d+[_-]\d+(?=[_-])"  # row and column of a tile
 )
 _PACK = re.compile(r"(?i)(part|batch|chunk|data.?set|fold|class|label|type|grade)[-_ ]?\d+$")  # names of no group
 _DIGIT = re.compile(r"\d").search
@@ -106,7 +107,7 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any], is_dealt: b
         text += ": " if way.rank < 2 else ": is each group one patient, scene or film? assumed yes: "
         yield Question(f"{text}every group stays in one split", [Answer("", option)])
     else:
-        text += f": is each group one object, patient or film? then {options_text(option)} keeps it in one split"
+        text += f": is each group one object, patient, film or site? then {options_text(option)} keeps it in one split"
         yield Question(text)
 
 
@@ -182,14 +183,14 @@ def _patterns(paths: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _dates(paths: Sequence[str]) -> str:
-    """Return a pattern that groups equal names, where each is in two folders named after dates or formats; else ""."""
+    """Return a pattern that groups equal names, each in two folders named after dates, sides or formats; else ""."""
     rows: dict[str, list[list[str]]] = {}
     for path in paths:
         rows.setdefault(Path(path).stem, []).append(path.rpartition("/")[0].split("/"))
     for those in rows.values():
         apart = [pair for pair in zip(*those, strict=False) if len({*pair}) > 1]
         are_two = len(those) == 2 and len(apart) == 1
-        if not are_two or not (all(map(OF_A_DATE.fullmatch, apart[0])) or all(map(is_format, apart[0]))):
+        if not are_two or not (all(map(OF_A_DATE.fullmatch, apart[0])) or all(map(is_side, apart[0]))):
             return ""
     suffixes = {Path(path).suffix for path in paths}
     return f"/{{group}}{suffixes.pop() if len(suffixes) == 1 else '.'}"
@@ -246,13 +247,14 @@ def _numbered(paths: Sequence[str], way: _Way) -> bool:
         return False
     if all(_PART.search(each.after) for each in named):
         return True
-    if min(map(len, groups)) >= _LONG and all(map(_PART.search, paths)):  # an identifier after tile_3
-        return True
     starts = {path[: -len(each.group + each.after)] for path, each in zip(paths, named, strict=True)}
+    if min(map(len, groups)) >= _LONG and all(map(_PART.search, starts)):  # an identifier after tile_3
+        return True
+    are_sides = all(OF_A_SIDE.fullmatch(re.split("[-_. /]", start.rstrip("-_. /"))[-1]) for start in starts)
     is_cut = way.is_cut and any(each.after[0].isdigit() for each in named)  # any number has a last digit
     has_digits = all(map(_DIGIT, groups))
     repeats = 2 * len({each.after for each in named}) <= len(named)
-    return way.number >= _SOME and len(starts) == 1 and repeats and has_digits and not is_cut
+    return way.number >= _SOME and (len(starts) == 1 or are_sides) and repeats and has_digits and not is_cut
 
 
 def _likeness(small: NDArray[np.float64], groups: Sequence[str]) -> str:
@@ -270,7 +272,7 @@ def _likeness(small: NDArray[np.float64], groups: Sequence[str]) -> str:
         return ""
     between, runs = float(np.median(alike[~same])), 1 + sum(one != other for one, other in pairwise(groups))
     ways = {"within a group": alike[same & ~self]}
-    if runs == len({*groups}) and all(map(_DIGIT, groups)):
+    if runs == len({*groups}):
         ways["with the next one"] = (small[1:] * small[:-1]).sum(1)
     for where, those in ways.items():
         if those.size and 1 - between >= 2 * (1 - (inside := float(np.median(those)))):

@@ -14,7 +14,7 @@ from segkit.data.read import file_of
 from segkit.data.sample import RGB
 from segkit.data.scan import Scan
 from segkit.errors import Issue, LabelError, SegkitError, first_few
-from segkit_folder.lists import columns_of_groups, lines_of, unread_columns, unread_files
+from segkit_folder.lists import SITES, columns_of_groups, lines_of, unread_columns, unread_files
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import MOST_COLOURS, MOST_OF_A_MASK, colours_in
 from segkit_folder.splits import split_called, split_in
@@ -49,6 +49,9 @@ def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Questio
         for group, number in islice(columns_of_groups(root, names), 1):
             text = f"{group} names {number} groups of images: every group stays in one split"
             yield Question(text, [Answer("", {"group": group})])
+        for group, number in islice(columns_of_groups(root, names, SITES), 1):
+            text = f"{group} names {number} groups of images: are the scores to be of sites that train has not seen? "
+            yield Question(f'{text}then group = "{group}" keeps each in one split')
     if "val" in known - reading.options.keys() and [*reading.files] in _WITHOUT_VAL:
         yield Question("no list or folder defines val: it is taken from train at random", [Answer("", {"val": 0.15})])
     elif is_random and "fractions" in known:
@@ -58,9 +61,11 @@ def division_asked(reading: Reading, known: Collection[str]) -> Iterator[Questio
         for column in columns:
             mend = Answer("yes: write train, val or test into this column, and run init again")
             yield Question(f"{column} is not read: does it assign images to splits?", [Answer("no"), mend])
-        for files in () if columns or "annotations" in reading.options else unread_files(root, names):
-            mend = Answer("yes: list the images of each split in train.txt, val.txt and test.txt, and run init again")
-            yield Question(f"not read: {files}; does this assign images to splits?", [Answer("no"), mend])
+        for files, are_kinds in () if columns or "annotations" in reading.options else unread_files(root, names):
+            how = "save a CSV with a column of the images' names and one of train, val or test, or list "
+            how += "the images of each split in train.txt, val.txt and test.txt, and run init again"
+            text = f"not read: {files}; does this assign images to splits?" + f" then {how}" * are_kinds
+            yield Question(text, [] if are_kinds else [Answer("no"), Answer(f"yes: {how}")])
         beside: dict[Path, set[str]] = {}
         for folder in {folder for path in paths for folder in path.parents[:-1]}:
             beside.setdefault(folder.parent, set()).add(folder.name)

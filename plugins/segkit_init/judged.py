@@ -38,6 +38,7 @@ _DERIVED_IMAGES = re.compile(
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # predictions come last
 _OLD = re.compile(r"(?i)(?<![a-z])(old|alt|backup|bak|archived?|copy|kopie)(?![a-z])")
 OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
+OF_A_SIDE = re.compile(r"(?i)left|right|[lr]|o[ds]")  # of two cameras, or eyes
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # a folder name that may be the name of a class
 _MOST_CLASSES = 20  # classes that have a folder each
@@ -196,7 +197,7 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
         folders = Counter(each.values[word] for each in found)
         start = len(shared_ends([*folders])[0])
         are_words = all(_WORDS.fullmatch(name) and len(name) > start + 2 for name in folders)
-        are_words &= not any(map(is_format, folders))  # of copies in several formats
+        are_words &= not any(map(is_side, folders))
         seen = [(each.values[word], empty[each.path]) for each in found if each.path in empty]
         blank = {name for name, _ in seen} - {name for name, is_empty in seen if not is_empty}
         in_splits = {(each.values[word], split_of[each.path]) for each in found if each.path in split_of}
@@ -226,9 +227,9 @@ def _are_plain(reading: Reading) -> bool:
     return are_plain and "threshold" not in reading.options
 
 
-def is_format(name: str) -> bool:
-    """Whether a folder is named like a picture format."""
-    return f".{name.lower()}" in SUFFIXES
+def is_side(name: str) -> bool:
+    """Whether a folder is named like a picture format, of which there are copies, or like one of two sides."""
+    return f".{name.lower()}" in SUFFIXES or bool(OF_A_SIDE.fullmatch(name))
 
 
 def _by_images(kept: list[Reading], asked: list[Question]) -> list[Reading]:

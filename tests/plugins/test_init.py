@@ -552,7 +552,7 @@ def test_names_that_come_in_groups_of_unlike_pictures_are_a_question(
     assert init(capsys)[0] == 0
     assert "group" not in dataset(place)
     text = (place / "mine.toml").read_text("utf-8")
-    assert f"# ? the names form {groups} groups: is each group one object, patient or film? then group = " in text
+    assert f"# ? the names form {groups} groups: is each group one object, patient, film or site? then group = " in text
 
 
 @pytest.mark.parametrize(
@@ -641,6 +641,7 @@ def test_pictures_of_groups_that_take_turns_are_compared(place: Path, monkeypatc
     [
         ("a.csv", "id,is_train", "{0},{1}"),
         ("a.csv", "id,is_test", "{0},{2}"),
+        ("a.csv", "id,in_test", "{0},{4}"),
         ("a.tsv", "id\tage\ttrain\ttest", "{0}\t20\t{1}\t{2}"),
         ("a.json", "", '"{0}": "{3}"'),
         ("a.json", "[", '{{"image": "images/{0}.png", "part": "{3}"}}'),
@@ -653,7 +654,10 @@ def test_tables_that_mark_images_of_train_and_test(
     for number, name in enumerate(names):
         for side, pixels in zip(("images", "masks"), scene(number), strict=True):
             save(pixels, Path("data", side, f"{name}.png"))
-    rows = [row.format(name, int(at < 11), int(at >= 11), ("train", "test")[at > 10]) for at, name in enumerate(names)]
+    rows = [
+        row.format(name, int(at < 11), int(at >= 11), ("train", "test")[at > 10], ("no", "Yes")[at > 10])
+        for at, name in enumerate(names)
+    ]
     if file.endswith("json"):
         rows = [f"[{', '.join(rows)}]" if heading else f"{{{', '.join(rows)}}}"]
     Path("data", file).write_text("\n".join((*([] if file.endswith("json") else [heading]), *rows)))
@@ -686,7 +690,39 @@ def test_a_column_that_may_hold_splits_is_asked_about(place: Path, capsys: pytes
     status, printed = init(capsys)
     printed = " ".join(printed.split())
     assert (status, printed.count("? the column")) == (1, 1)
-    assert "? the column 'usage' of data/a.csv is not read: does it assign images to splits?" in printed
+    assert "? the column 'usage' of data/a.csv (a, b) is not read: does it assign images to splits?" in printed
+
+
+@pytest.mark.parametrize(("heading", "is_read"), [("phase", False), ("split", True)])
+def test_numbers_in_a_column_are_splits_only_where_its_name_says_so(
+    place: Path, capsys: pytest.CaptureFixture[str], heading: str, is_read: bool
+) -> None:
+    pairs()
+    rows = [f"{path.name},{'0102'[at % 4]}" for at, path in enumerate(sorted(Path("data/images").iterdir()))]
+    Path("data/meta.csv").write_text("\n".join([f"image,{heading}", *rows]))
+    status, printed = init(capsys)
+    assert (status, "is not read: does it assign" in " ".join(printed.split())) == (int(not is_read), not is_read)
+
+
+def test_a_column_of_sites_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs()
+    rows = [f"{path.name},{'ABC'[at % 3]}" for at, path in enumerate(sorted(Path("data/images").iterdir()))]
+    Path("data/meta.csv").write_text("\n".join(["image,hospital", *rows]))
+    status, printed = init(capsys)
+    assert (status, "group" in dataset(place)) == (0, False)
+    assert "meta.csv#hospital names 3 groups of images: are the scores to be of sites" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("name", ["left_{0:03}", "field_{1}_{2}"])
+def test_sides_of_one_thing_and_tiles_stay_together(place: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    words = ("lake", "mill", "moor", "north", "harbour", "wood")
+    for number in range(24):
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            file = name.format(number // 2, number // 2 % 2, number % 2).replace("field", words[number // 4])
+            file = file.replace("left", ("left", "right")[number % 2])
+            save(pixels, Path("data", side, f"{file}.png"))
+    assert init(capsys)[0] == 0
+    assert dataset(place)["group"] in ("images/*_{group}.", "{group}_")
 
 
 def test_a_column_of_patients_keeps_their_pictures_together(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -714,6 +750,14 @@ def test_files_of_splits_that_are_not_read_are_asked_about(place: Path, capsys: 
     assert "? not read: data/split.xlsx; does this assign images to splits?" in printed
     assert printed.count("? not read") == 1
     Path("data/split.xlsx").unlink()
+    for name in ("cats", "dogs"):
+        Path("data/kinds").mkdir(exist_ok=True)
+        Path(f"data/kinds/{name}.txt").write_text("\n".join(stems[name == "dogs" :: 2]))
+    status, printed = init(capsys)
+    assert (status, "? not read: data/kinds/cats.txt, data/kinds/dogs.txt" in " ".join(printed.split())) == (0, True)
+    for name in ("cats", "dogs"):
+        Path(f"data/kinds/{name}.txt").unlink()
+    (place / "mine.toml").unlink()
     for name in ("learn", "exam"):
         Path(f"data/{name}").mkdir()
         Path(f"data/{name}/ids.txt").write_text("\n".join(stems[name == "exam" :: 2]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 import unicodedata
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -463,6 +464,30 @@ def test_lists_of_all_kinds(tmp_path: Path, file: str, content: str, options: di
     assert [*FolderDataset(tmp_path, "train", ["a", "b"], **found[0]).names] == ["021", "022"]
     if "train" not in file or "_val" in file:
         assert [*FolderDataset(tmp_path, "val", ["a", "b"], **found[0]).names] == ["030"]
+
+
+@pytest.mark.parametrize("name", ["{}", "patient {}", "P{:02}"])
+def test_a_number_names_the_patient_of_this_number(tmp_path: Path, name: str) -> None:
+    both(tmp_path, "images/patient{}_0.png", "masks/patient{}_0.png", ("001", "002", "010"))
+    rows = [
+        f"{name.format(number)},{40 + number},{split}" for number, split in ((1, "train"), (2, "val"), (10, "train"))
+    ]
+    (tmp_path / "patients.csv").write_text("\n".join(["patient,age,split", *rows]))
+    options = {**TWO_FOLDERS, "lists": "patients.csv"}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        data = FolderDataset(tmp_path, "train", ["a", "b"], **options)
+    assert [*data.names] == ["patient001_0", "patient010_0"]
+    assert [str(each.message).rpartition(": ")[2] for each in told] == [f"{name.format(1)} is patient001"] * (
+        "patient" not in name
+    )
+
+
+def test_a_row_of_a_table_without_an_image_is_told_by_its_number_and_cells(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png")
+    (tmp_path / "a.csv").write_text("file,kind,split\n021.png,CT,train\n022.png,CT,val\n099.png,MR,train\n")
+    with pytest.raises(DataError, match=r"[^/]/images/099\.png: listed.*a\.csv, line 4: '099\.png, MR'"):
+        FolderDataset(tmp_path, "train", ["a", "b"], **TWO_FOLDERS, lists="a.csv")
 
 
 def test_lists_differ_in_the_name_of_the_split_between_other_words(tmp_path: Path) -> None:
