@@ -58,7 +58,7 @@ def plan(
     passes = max(1, -(-25 * batch // count))
     chosen["train.repeat"] = Choice(passes if passes > 1 else None, f"passes over the {count} images are one epoch")
     chosen["train.minutes"] = Choice(20, "a run measures how many steps fit into this time; more time, better scores")
-    chosen["train.schedule"] = Choice("cosine", "the learning rate falls to 0 at the end of that time")
+    chosen["train.schedule"] = Choice("poly", "the learning rate falls evenly to 0 at the end of that time")
     chosen["train.ema"] = Choice(0.998 if card else 0.99, "an average of the latest weights is scored and kept")
     chosen |= _balance(shares, crop.value is not None)
     scale = [0.5, 1.5] if photographs and crop.value else None
