@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from segkit_folder.meanings import VOID
-from segkit_init.stored import JPEG_OFF, StoredLabels
+from segkit_init.counts import StoredLabels
+from segkit_init.stored import JPEG_OFF
 
 _NEAR = 2  # by which programs change a grey
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import LabelError
+from segkit_init.counts import StoredLabels
 from segkit_init.greys import of_one_grey, with_greys
 from segkit_init.questions import Answer, Question
-from segkit_init.stored import COLOUR, JPEG_OFF, StoredLabels
+from segkit_init.stored import COLOUR, JPEG_OFF
 
 VOID = 255  # of VOC, Cityscapes and most others
 _DEEP = 65535  # the same of 16 bits

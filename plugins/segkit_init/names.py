@@ -20,12 +20,13 @@ from segkit_folder.files import is_name
 from segkit_folder.meanings import meanings_of
 from segkit_folder.pictures import folders_in
 from segkit_folder.splits import read_text
+from segkit_init.counts import StoredLabels, stored_labels
 from segkit_init.judged import are_objects
 from segkit_init.labels import VOID, answer_of, itself, question_of, what_is_0
 from segkit_init.placed import LOOKED_AT, are_told_apart
 from segkit_init.questions import Answer, Question
 from segkit_init.reading import Reading
-from segkit_init.stored import COLOUR, StoredLabels, are_edges, each_mask, read_labels, stored_labels
+from segkit_init.stored import COLOUR, are_edges, each_mask, read_labels
 
 _SOME = 8  # labels: more than these may belong to a much longer list of names
 _LOOKED_AT = 5  # TIFF masks whose declared no data is read

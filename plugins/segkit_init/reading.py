@@ -17,7 +17,8 @@ from segkit.data.sample import Dataset
 from segkit.errors import LabelError, SegkitError
 from segkit.options import options_of
 from segkit_folder.lists import candidates
-from segkit_init.stored import Labels, StoredLabels, read_labels, some_of, stored_labels, threshold_of
+from segkit_init.counts import StoredLabels, stored_labels
+from segkit_init.stored import Labels, read_labels, some_of, threshold_of
 from segkit_init.text import options_text
 
 

@@ -1,11 +1,9 @@
-"""Analyse what a set of masks stores: labels, labels along borders or without area, and blended labels."""
+"""Read masks as they store their labels, and refuse those whose labels were blended."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.nn.functional import max_pool2d
 
 from segkit.data.parallel import read_ahead
@@ -26,46 +23,17 @@ Labels = NDArray[np.integer[Any]]
 """The labels of a mask ``[H,W]``; a colour is :data:`COLOUR` + 65536 red + 256 green + blue."""
 
 COLOUR = 1 << 24  # above all labels
-_LOOKED_AT = 40  # masks whose edges are looked at
 _MOST_HELD = 1000  # masks that are read at most
 _MOST_PIXELS = 1 << 27  # pixels of these masks together
 _LEAST = 2  # masks that are read at least, however large they are
 _MIDDLE = 2048  # height and width of the part of a large mask that shows how it was drawn
-_SIDE = 256  # pixels to which a mask is reduced to find border labels
-_WINDOW = 9  # pixels of the reduced mask around each pixel
-_BETWEEN = 0.95  # share of places where labels meet: VOC's border is in 0.97 to 1, CamVid's labels in at most 0.33
-_NEAR = 0.3  # share of its pixels that have two other labels in the window: over 0.6 in 37 of 40 masks of VOC
 _BLURRED = 0.3  # share of a label's pixels whose value lies between those beside them
 _AREA = 0.05  # share of a label's pixels that have their own label on all four sides
 JPEG_OFF = 16  # greys by which JPEG changes values near a border
 _FEWEST_BLURRED = 2  # labels, and a third of all in the mask: CamVid reduced four times has at most 3 of 11
 _MOST_FLAT = 20  # colours in a mask whose labels were partly erased
 _FLAT = 1e-4  # share of all pixels that lie between black and white in 3 x 3 equal pixels
-_THIN = 0.005  # largest share of all pixels of a label without area
-
-
-@dataclass(frozen=True)
-class StoredLabels:
-    """What a set of masks stores.
-
-    Attributes:
-        pixels: stored label -> number of pixels.
-        edges: labels that lie along the borders of others.
-        thin: rare labels that cover no area.
-        of_objects: whether labels look like ids of single objects: each mask counts 0, 1, 2, ... to its own number, or
-            most labels are in only one mask.
-        black_and_white: number of masks with only 0 and 255, where no other mask holds 255.
-        beside: labels to which some mask holds one that is 1 or 2 higher.
-        is_inverted: whether 0 is the rarer one of two labels, and still rarer at the edges of the masks.
-    """
-
-    pixels: Counter[int]
-    edges: frozenset[int]
-    thin: frozenset[int]
-    of_objects: bool
-    black_and_white: int
-    is_inverted: bool = False
-    beside: frozenset[int] = frozenset()
+THIN = 0.005  # largest share of all pixels of a label without area
 
 
 def threshold_of(paths: Sequence[Path]) -> float | None:
@@ -82,7 +50,7 @@ def threshold_of(paths: Sequence[Path]) -> float | None:
         largest = max(float(grey.max()), largest * (place > 0), 1e-9) if is_deep else 255.0
         seen |= {*np.unique(grey)[: _MOST_FLAT + 1].tolist()} if is_deep else {*range(256)}
         ends[place] = (grey < largest / 16).mean(), (grey > largest * 15 / 16).mean()
-    of_both = ends.sum(1).min(initial=1) > AT_ENDS and bool((ends.mean(0) > _THIN).all())
+    of_both = ends.sum(1).min(initial=1) > AT_ENDS and bool((ends.mean(0) > THIN).all())
     threshold = 128 if largest == 255 else largest / 2
     return threshold if of_both and (len(seen) > _MOST_FLAT or are_edges(paths, threshold)) else None
 
@@ -221,7 +189,7 @@ def _blurred(mask: Labels, path: Path) -> LabelError | None:
     at both the dark and the bright end.
     """
     mask = _middle(mask)
-    between, within = _between_and_within(mask)
+    between, within = between_and_within(mask)
     low, high = int(mask.min()), int(mask.max())
     pixels, of_between, of_within = (
         np.bincount(mask[where].ravel().astype(int) - low, minlength=high - low + 1) for where in (..., between, within)
@@ -249,7 +217,7 @@ def _middle(mask: Labels) -> Labels:
     return mask[top : top + _MIDDLE, left : left + _MIDDLE]
 
 
-def _between_and_within(mask: Labels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def between_and_within(mask: Labels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return where a label lies between those on two opposite sides, and where all four sides have the same label."""
     between, within = np.zeros(mask.shape, bool), np.ones(mask.shape, bool)
     for lines, found, same in ((mask, between, within), (mask.T, between.T, within.T)):
@@ -258,100 +226,3 @@ def _between_and_within(mask: Labels) -> tuple[NDArray[np.bool_], NDArray[np.boo
         same[:-1] &= ~(rises | falls)
         same[1:] &= ~(rises | falls)
     return between, within
-
-
-def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
-    """Count what masks store."""
-    pixels, images, looked_at, edges, inside, rim = (Counter[int]() for _ in range(6))
-    sets: Counter[frozenset[int]] = Counter()
-    black_and_white, beside = 0, set[int]()
-    for mask in masks:
-        values, numbers = _counted(mask)
-        labels = values.tolist()
-        pixels.update(dict(zip(labels, numbers.tolist(), strict=True)))
-        images.update(labels)
-        beside |= {label for label in labels if {label + 1, label + 2} & {*labels}}
-        sets[frozenset(labels) - {0, 255}] += 1
-        black_and_white += labels == [0, 255]
-        if sets.total() <= _LOOKED_AT:
-            looked_at.update(labels)
-            edges.update(_edges(mask, values))
-            rim.update(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).tolist())
-        if not inside.keys() >= {*labels}:
-            inside.update(np.unique(mask[_between_and_within(mask)[1]]).tolist())
-    along = frozenset(label for label, number in edges.items() if number >= 0.7 * looked_at[label])
-    few = _THIN * pixels.total()
-    thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])
-    once = sum(number == 1 for number in images.values())
-    of_objects = _count_up(sets, pixels) or (once >= 8 and 2 * once > len(images)) or _have_numbers(sets)
-    share = pixels[0] / max(pixels.total(), 1)
-    is_inverted = len(pixels) == 2 and 0 < share < 0.5 and rim[0] < 0.5 * share * rim.total()
-    black_and_white *= images[255] == black_and_white
-    return StoredLabels(pixels, along, thin, of_objects, black_and_white, is_inverted, frozenset(beside))
-
-
-def _count_up(sets: Counter[frozenset[int]], pixels: Counter[int]) -> bool:
-    """Whether each mask holds the first labels of one common order, to a varying number, as ids of objects do.
-
-    Up to a tenth of them may be missing where the numbers vary much. Classes instead are missing here and there.
-    ``sets`` lack 0 and 255; the most frequent colour is the background.
-    """
-    background = {max(pixels, key=pixels.__getitem__)} if max(pixels, default=0) >= COLOUR else set()
-    held = [(labels - background, count) for labels, count in sets.items() if labels - background]
-    images: Counter[int] = Counter()
-    for labels, count in held:
-        images.update(dict.fromkeys(labels, count))
-    order = sorted(images, key=lambda label: (-images[label] * (label >= COLOUR), label))
-    places = {label: place for place, label in enumerate(order, 1)}
-    numbers: Counter[int] = Counter()  # place of the last label -> masks
-    gaps = 0
-    for labels, count in held:
-        last = max(places[label] for label in labels)
-        if 10 * len(labels) >= 9 * last:
-            numbers[last] += count
-            gaps += last - len(labels)
-    in_order = numbers.total()
-    varies = 2 * max(numbers.values(), default=0) <= in_order
-    least = 5 if gaps else 3
-    return len(numbers) >= least and varies and 20 * in_order >= 19 * max(5, sum(count for _, count in held))
-
-
-def _have_numbers(sets: Collection[frozenset[int]]) -> bool:
-    """Whether one channel of colours tells those of each mask apart, but not those of all, as numbers of objects do."""
-    every = frozenset[int]().union(*sets)
-    if len(sets) < 5 or min(every) < COLOUR or 3 * len(sets) > sum(map(len, sets)):
-        return False
-    for shift in (0, 8, 16):
-        own, *those = ({label >> shift & 255 for label in labels} for labels in (every, *sets))
-        if 2 * len(own) <= len(every) and [*map(len, those)] == [*map(len, sets)]:
-            return True
-    return False
-
-
-def _counted(mask: Labels) -> tuple[Labels, NDArray[np.int64]]:
-    """Return the labels of a mask, and the number of pixels of each."""
-    if mask.dtype != np.uint8:
-        return np.unique(mask, return_counts=True)
-    pixels = np.array(Image.fromarray(mask).histogram())  # a tenth of the time
-    return np.flatnonzero(pixels).astype(np.uint8), pixels[pixels > 0]
-
-
-def _edges(mask: Labels, values: Labels) -> set[int]:
-    """Return labels that separate the others: these hardly touch one another, and two are near each such pixel."""
-    if not 3 <= len(values) <= 64:
-        return set()
-    indices = np.searchsorted(values, mask).astype(np.uint8)  # [H,W]
-    sides = [(indices[:, 1:], indices[:, :-1]), (indices[1:], indices[:-1])]
-    touching = np.concatenate([np.stack([one[one != two], two[one != two]]) for one, two in sides], axis=1)  # [2,N]
-    step = -(-max(mask.shape) // _SIDE)
-    small = indices[::step, ::step]  # [h,w]
-    found = set()
-    for index, label in enumerate(values.tolist()):
-        own = small == index
-        if 0 < own.sum() < 0.2 * own.size and (touching == index).any(axis=0).mean() > _BETWEEN:
-            # the smallest and the largest of the other labels around each pixel
-            others = np.stack([np.where(own, -64.0, -1.0 * small), np.where(own, -64.0, small)]).astype(np.float32)
-            least, most = max_pool2d(torch.from_numpy(others), _WINDOW, 1, _WINDOW // 2).numpy()  # [h,w]
-            if (-least < most)[own].mean() > _NEAR:
-                found.add(label)
-    return found

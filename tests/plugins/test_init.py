@@ -23,11 +23,12 @@ from segkit.config import read_config
 from segkit.errors import LabelError
 from segkit.registry import Component
 from segkit_folder.dataset import FolderDataset
+from segkit_init.counts import StoredLabels
 from segkit_init.issues import bands_asked
 from segkit_init.labels import question_of
 from segkit_init.look import look
 from segkit_init.plan import plan
-from segkit_init.stored import COLOUR, StoredLabels, read_labels
+from segkit_init.stored import COLOUR, read_labels
 from segkit_init.text import value_text
 
 RGB = np.array([(128, 64, 128), (70, 70, 70), (0, 0, 142)], np.uint8)  # the colour of each of three labels
