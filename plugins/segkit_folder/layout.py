@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few, refuse
-from segkit_folder.lists import groups_in, listed
+from segkit_folder.lists import listed
 from segkit_folder.pairs import Found, NoFiles, Pattern, both_sides, joined, pair
 from segkit_folder.pictures import pictures_in
 from segkit_folder.rows import Lists, lines_of, without_suffix
 from segkit_folder.splits import SUFFIXES, composed, split_by_fraction, split_called, split_into_folds
+from segkit_folder.tables import groups_in
 from segkit_readers.joined import places_of
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import zip_longest
 from pathlib import Path
 
 from segkit.data.sample import SPLITS
@@ -23,7 +22,6 @@ from segkit_folder.splits import (
     SPLIT_WORD,
     SUFFIXES,
     composed,
-    read_text,
     split_called,
 )
 
@@ -32,31 +30,11 @@ _LIST = re.compile(
     r"(?:[-_](?:lists?|ids?|files?|names?|set|final|id?x|ind(?:ex|ices)))?(?:\.(?:txt|csv|f?lst|f?list|jsonl?|ya?ml))?",
     re.IGNORECASE,
 )
-_OF_A_RUN = re.compile(r"(?i)(?<![^\W_])(logs?|loss(es)?|metrics?|history|results?|scores?)(?![^\W_])")
+OF_A_RUN = re.compile(r"(?i)(?<![^\W_])(logs?|loss(es)?|metrics?|history|results?|scores?)(?![^\W_])")
 _HEADING = re.compile(r"(?i)[\"#]*(image|img|file|mask|label|name|id|path|sample)[a-z_ ]*\"?")  # a column's heading
-_COLUMN = re.compile(
-    r"(?i)(is[-_ ]?)?(train(ing)?|val(id(ation)?)?|test(ing)?|k?[-_ ]?folds?|split\w*|subset|partition|usage|phase|set)"
-    r"([-_ ]?id)?"
-)
-_OF_GROUPS = re.compile(
-    r"(?i)(patient|subject|person|participant|case|animal|slide|specimen|study|scene|video|sequence|volume|series)s?"
-    r"([-_ ]?(id|no|number|name|code|key|uid|instanceuid))?"
-)
-SITES = re.compile(
-    r"(?i)(site|cent(?:er|re)|hospital|institut(?:e|ion)|clinic|cohort|scanner|vendor)s?([-_ ]?(id|number|name|code)|)"
-)
-"""Names of columns of sites, whose pictures one may want to keep in one split."""
-_DEALT = re.compile(  # names of lists that say nothing else
-    r"(?i)(?<![^\W_])(learn(ing)?|exam|public|private|(un)?seen|(un)?label+ed|yes|no|[a-z]|set)\d*(?![^\W_])"
-)
-_FEW_GROUPS = 10  # fewer words without numbers may be kinds
-_DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
-_MOST_TABLES = 20  # files that are searched for splits inside
-_MOST_BYTES = 4 << 20
-_CLOSED = (".pkl", ".pickle", ".mat", ".xls", ".xlsx", ".ods", ".parquet", ".feather", ".npy", ".npz")
-_TEXTS = ("", ".txt", ".lst", ".list", ".csv", ".tsv", ".xml", ".toml", ".json", ".yaml", ".yml")
-_MOST_TEXTS = 100  # more may be annotations
-_MARKS = r"[\s,;:|\"'<>\[\](){}=]+"
+DEPTH = 4  # levels of folders that are searched: VOCdevkit/VOC2010/ImageSets/Segmentation
+MOST_TABLES = 20  # files that are searched for splits inside
+MOST_BYTES = 4 << 20
 
 
 def listed(
@@ -203,12 +181,12 @@ def candidates(root: Path) -> Iterator[Lists]:
     Files with other words, such as ``flood_train_data.csv``, are lists if they differ in the name of the split only.
     If there is no list of train alone, a list such as ``trainval`` is used for train.
     """
-    every = [folder / name for folder, names in folders_in(root, _DEPTH) for name in names]
+    every = [folder / name for folder, names in folders_in(root, DEPTH) for name in names]
     texts = [path for path in every if path.suffix in (".txt", ".csv", ".lst", ".npy") and SPLIT_WORD.search(path.stem)]
-    texts = [path for path in texts if not _OF_A_RUN.search(path.stem)]  # whose epochs may be names of images
-    alike = Counter(map(_pattern, texts)) if len(texts) <= _MOST_TABLES else {}  # more may be annotations
+    texts = [path for path in texts if not OF_A_RUN.search(path.stem)]  # whose epochs may be names of images
+    alike = Counter(map(_pattern, texts)) if len(texts) <= MOST_TABLES else {}  # more may be annotations
     called = [
-        *dict.fromkeys((*split_lists(root, _DEPTH), *(path for path in texts if alike.get(_pattern(path), 0) > 1)))
+        *dict.fromkeys((*split_lists(root, DEPTH), *(path for path in texts if alike.get(_pattern(path), 0) > 1)))
     ]
     named: dict[str, dict[str, Path]] = defaultdict(dict)
     for file in called:
@@ -217,7 +195,7 @@ def candidates(root: Path) -> Iterator[Lists]:
         elif file.stem.lower().startswith("trainval"):
             named[file.relative_to(root).with_name("{split}" + file.suffix).as_posix()]["trainval"] = file
     inside = [path for path in every if path.suffix[1:] in ("txt", "csv", *RECORDS) and split_called(path.parent.name)]
-    for file in inside if len(inside) <= _MOST_TABLES else ():  # more may be annotations
+    for file in inside if len(inside) <= MOST_TABLES else ():  # more may be annotations
         place = file.relative_to(root).parent.with_name("{split}") / file.name
         named[place.as_posix()][split_called(file.parent.name) or ""] = file
     for pattern, files in named.items():
@@ -228,101 +206,19 @@ def candidates(root: Path) -> Iterator[Lists]:
             lists = {split: file.relative_to(root).as_posix() for split, file in files.items()}
         if files and (files.keys() >= {"train", "val"} or not _is_table(root, files.values())):
             yield lists
-    others = [path for path in _tables(root, "txt") if SPLIT_FILE.search(path.stem)]
-    for file in [*dict.fromkeys((*called, *_tables(root, "csv", "tsv", *RECORDS), *others))][:_MOST_TABLES]:
+    others = [path for path in tables_in(root, "txt") if SPLIT_FILE.search(path.stem)]
+    for file in [*dict.fromkeys((*called, *tables_in(root, "csv", "tsv", *RECORDS), *others))][:MOST_TABLES]:
         name = file.relative_to(root).as_posix()
         with suppress(DataError, ConfigError):  # it is no list; ConfigError: an empty JSON list has no fold
-            lines = [*lines_of(root, name)] if file.stat().st_size < _MOST_BYTES else []
+            lines = [*lines_of(root, name)] if file.stat().st_size < MOST_BYTES else []
             pictures = {sum(cell.lower().endswith(SUFFIXES) for cell in line.cells) for line in lines[1:]}
             if "train" in {line.split for line in lines} or pictures == {2}:
                 yield name
 
 
-def _tables(root: Path, *suffixes: str) -> list[Path]:
+def tables_in(root: Path, *suffixes: str) -> list[Path]:
+    """Return the files with these suffixes in a folder and in the folders in it."""
     return [path for deep in ("*", "*/*") for end in suffixes for path in sorted(root.glob(f"{deep}.{end}"))]
-
-
-def unread_columns(root: Path, names: Collection[str]) -> Iterator[str]:
-    """Yield text about each table with a column such as fold or usage, if it names most of the images ``names``."""
-    for file, columns, _ in _tables_of(root, names):
-        for heading, *cells in columns:
-            good = sum(cell in ("1", "True", "true") for cell in cells) * ("val" in heading.lower())
-            is_coarse = 1 < len({*cells}) <= len(cells) / 2  # else measurements
-            if _COLUMN.fullmatch(heading) and is_coarse and 2 * good < len(cells):  # else valid means good
-                yield f"the column '{heading}' of {file} ({first_few(sorted({*cells}))})"
-
-
-def columns_of_groups(
-    root: Path, names: Collection[str], words: re.Pattern[str] = _OF_GROUPS
-) -> Iterator[tuple[str, int]]:
-    """Yield each column of patients, films or the like, as the option ``group`` takes it, and the number of groups."""
-    for file, columns, named in _tables_of(root, names):
-        for heading, *cells in columns:
-            number = len({cell for cell, name in zip(cells, named, strict=True) if name in names})
-            match = words.fullmatch(heading)
-            are_kinds = number < _FEW_GROUPS and not all(re.search(r"\d", cell) for cell in cells)  # cat, dog, cow
-            if match and (match[2] is not None or not are_kinds) and all(cells) and 2 < number <= len(names) / 2:
-                yield f"{file.relative_to(root).as_posix()}#{heading}", number
-
-
-def groups_in(root: Path, text: str, names: Collection[str]) -> dict[str, str]:
-    """Return image -> group for "table.csv#column".
-
-    Raises:
-        DataError: there is no such table that names most images, or no such column.
-    """
-    place, _, heading = text.rpartition("#")
-    for file, columns, named in _tables_of(root, names):
-        if file == root / place and (cells := [column[1:] for column in columns if column[0] == heading]):
-            return dict(zip(named, cells[0], strict=True))
-    raise DataError(f'group = "{text}": no table {root / place} with a column {heading} that names most images')
-
-
-def _tables_of(root: Path, names: Collection[str]) -> Iterator[tuple[Path, list[tuple[str, ...]], list[str]]]:
-    """Yield each table that names most of the images ``names``, with its columns, and the name of each row."""
-    for file in _tables(root, "csv", "tsv")[:_MOST_TABLES]:
-        with suppress(DataError):
-            lines = read_text(file).splitlines() if file.stat().st_size < _MOST_BYTES else []
-            rows = [Line(None, "", 0, line).cells for line in lines if line.strip()]
-            columns = [*zip_longest(*rows, fillvalue="")]
-            named = [
-                [without_suffix(cell.replace("\\", "/").rpartition("/")[2]) for cell in own[1:]] for own in columns
-            ]
-            found = max(named, key=lambda own: len({*own} & {*names}), default=[])
-            if 2 * len({*found} & {*names}) > len(names):
-                yield file, columns, found
-
-
-def unread_files(root: Path, names: Collection[str]) -> Iterator[tuple[str, bool]]:
-    """Yield text about files that may assign the images ``names`` to splits, but are not read; true for kinds.
-
-    They are called after splits and have other formats or name most images, or are texts that name different images;
-    such texts may rather list kinds of images, as cats.txt and dogs.txt do.
-    """
-    every = [folder / name for folder, held in folders_in(root, _DEPTH) for name in held]
-    texts = [path for path in every if path.suffix.lower() in _TEXTS and path not in split_lists(root)]
-    texts = texts if len(texts) < _MOST_TEXTS else []
-    texts = [path for path in texts if path.stat().st_size < _MOST_BYTES and not _OF_A_RUN.search(path.stem)]
-    alike: dict[tuple[Path, str], dict[Path, set[str]]] = defaultdict(dict)
-    for file in texts:
-        with suppress(DataError):
-            held = {without_suffix(word.rpartition("/")[2]) for word in re.split(_MARKS, read_text(file))}
-            words = held & {*names}
-            if len(words) > 1 and (2 * len(words) > len(held) or not all(map(str.isdecimal, words))):  # else prose
-                alike[file.parent, file.suffix][file] = alike[file.parent.parent, file.name][file] = words
-    found = [[file] for those in alike.values() for file in those if 2 * len(those[file]) > len(names)]
-    found = [files for files in found if SPLIT_FILE.search(files[0].stem)]
-    of_data = {file.suffix for file in every if file.stem in names}  # arrays of images, or of masks of the same name
-    closed = [file for file in every if file.suffix.lower() in _CLOSED and file.suffix not in of_data]
-    found += [[file] for file in closed if SPLIT_FILE.search(file.stem) or SPLIT_WORD.search(file.stem)]
-    for those in alike.values():
-        number = len(set().union(*those.values()))
-        if len(those) > 1 and 2 * number > len(names) and number == sum(map(len, those.values())):
-            found.append([*those])
-    for files in dict.fromkeys(map(tuple, found)):
-        called = [path.relative_to(root).with_suffix("").as_posix() for path in files]
-        are_kinds = len(files) > 1 and not any(SPLIT_FILE.search(each) or _DEALT.search(each) for each in called)
-        yield first_few([*map(str, files)]), are_kinds
 
 
 def _is_table(root: Path, files: Iterable[Path]) -> bool:

@@ -14,10 +14,11 @@ from segkit.data.read import file_of
 from segkit.data.sample import RGB
 from segkit.data.scan import Scan
 from segkit.errors import Issue, LabelError, SegkitError, first_few
-from segkit_folder.lists import SITES, columns_of_groups, lines_of, unread_columns, unread_files
+from segkit_folder.lists import lines_of
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import MOST_COLOURS, MOST_OF_A_MASK, colours_in
 from segkit_folder.splits import split_called, split_in
+from segkit_folder.tables import SITES, columns_of_groups, unread_columns, unread_files
 from segkit_init.placed import are_upright
 from segkit_init.questions import Answer, Question
 from segkit_init.reading import Reading
