@@ -30,7 +30,19 @@ CHAIN = [
 ]
 LIGHT = CHAIN[: CHAIN.index("compose")]
 WORKERS = ["data", "model", "metric", "engine", "inference"]  # handed objects, never names
-_OF_FOLDER = ("class_file", "files", "layout", "lists", "masks", "meanings", "pairs", "pictures", "propose", "splits")
+_OF_FOLDER = (
+    "class_file",
+    "files",
+    "layout",
+    "lists",
+    "masks",
+    "meanings",
+    "pairs",
+    "pictures",
+    "propose",
+    "splits",
+    "tables",
+)
 PUBLIC = (  # open to all plugins
     *(f"segkit_folder.{name}." for name in _OF_FOLDER),
     "segkit_inspect.describe.",
