@@ -35,9 +35,10 @@ _GROUP = re.compile(  # words that name a group
 )
 _PART = re.compile(  # words that name a part of a group
     r"(?i)(?<![a-z])((roi|patch|crop|tile|slice|frame|f|view|row|x|y)[-_ ]?\d|r\d+[-_ ]?c\d)"
-    r"|(?<=[_-])\d+[_-]\d+\.|/\d+[_-]\d+(?=[_-])"  # row and column of a tile
+    r"|(?<=[_-])\d+[_-]\d+\."  # row and column of a tile
 )
 _PACK = re.compile(r"(?i)(part|batch|chunk|data.?set|fold|class|label|type|grade)[-_ ]?\d+$")  # names of no group
+_DATED = re.compile(r"(?<!\d)(19|20)\d\d[_-](\d\d|0\d+)([_-]\d\d)*\.").search  # a date, or a number in a year
 _DIGIT = re.compile(r"\d").search
 _SEPARATOR = re.compile(r"([_\-. ])")
 
@@ -245,7 +246,7 @@ def _numbered(paths: Sequence[str], way: _Way) -> bool:
         return len(groups) / 2 >= len(kinds) and (way.pattern.endswith("#") or 2 * len(called) <= way.number)
     if way.number < 3 or any(each.is_called(_PART) for each in named):
         return False
-    if all(_PART.search(each.after) for each in named):
+    if all(_PART.search(each.after) for each in named) and not all(_DATED(each.group + each.after) for each in named):
         return True
     starts = {path[: -len(each.group + each.after)] for path, each in zip(paths, named, strict=True)}
     if min(map(len, groups)) >= _LONG and all(map(_PART.search, starts)):  # an identifier after tile_3

@@ -726,6 +726,16 @@ def test_sides_of_one_thing_and_tiles_stay_together(place: Path, capsys: pytest.
     assert dataset(place)["group"] in ("images/*_{group}.", "{group}_")
 
 
+@pytest.mark.parametrize("name", ["{2}_2020_{0:02}", "{1}-{0:02}-11", "{3:03}_01_{2}"])
+def test_dates_and_numbers_in_a_year_are_no_tiles(place: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    for number in range(24):
+        file = name.format(number // 4 + 1, 2017 + number % 4, ("rust", "dent", "hole", "crack")[number % 4], number)
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            save(pixels, Path("data", side, f"{file}.png"))
+    assert init(capsys)[0] == 0
+    assert "group" not in dataset(place)
+
+
 def test_a_column_of_patients_keeps_their_pictures_together(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs()
     rows = [f"{path.name},P{at // 2},{at}" for at, path in enumerate(sorted(Path("data/images").iterdir()))]
