@@ -198,7 +198,7 @@ def _of_flags(columns: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
     What none of them marks is of another split, the first of train, test and val. One of train only may be of trains.
     """
     flags: dict[str, list[bool]] = {}
-    words = [re.sub(r"(?i)^(is|in)[-_ ]?", "", heading) for heading, *_ in columns]
+    words = [re.sub(r"(?i)^(is[-_ ]?|in[-_ ])", "", heading) for heading, *_ in columns]
     for word, (_, *cells) in zip(words, columns, strict=True):
         if (split := split_called(word)) and {*map(str.casefold, cells)} in map(set, _FLAGS):
             flags[split] = [cell.casefold() in [yes for _, yes in _FLAGS] for cell in cells]

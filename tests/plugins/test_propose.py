@@ -401,6 +401,11 @@ def test_what_no_list_names_is_train_and_a_table_is_no_list(tmp_path: Path) -> N
     assert [*train.names] == ["021", "022"]
 
 
+def test_invalid_images_are_not_those_in_val(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image,invalid\n021,0\n022,0\n030,1\n")
+    assert {line.split for line in lines_of(tmp_path, "a.csv")} == {None}
+
+
 TWO_FOLDERS = {"images": "images", "masks": "masks"}
 
 
