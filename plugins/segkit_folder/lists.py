@@ -109,7 +109,9 @@ def _by_number(lines: list[Line], images: Sequence[Found], words: Mapping[str, S
     """
     texts = [line.cells[0] for line in lines]
     keys, cells = [*map(_numbered, texts)], {cell for line in lines for cell in line.cells}
+    beside = {cell.rpartition("/")[2] for line in lines for cell in line.cells[1:] if not cell.isdecimal()}
     is_named = words.keys() >= {*texts} or any(cell.lower().endswith(SUFFIXES) for cell in cells)
+    is_named = is_named or not words.keys().isdisjoint(beside)  # the numbers are those of rows
     starts, numbers = {start for start, _ in keys}, {number for _, number in keys}
     is_twice = len({(line.split, key) for line, key in zip(lines, keys, strict=True)}) < len(lines)  # labels
     if is_named or is_twice or -1 in numbers or len(starts) > 1:

@@ -608,6 +608,14 @@ def test_a_list_may_name_what_begins_the_names_of_images(tmp_path: Path) -> None
     assert FolderDataset(tmp_path, "val", ["a", "b"], **options).names == ["p11"]
 
 
+@pytest.mark.parametrize("heading", ["", ",name,split\n"])
+def test_numbers_of_rows_before_names_are_not_those_in_names(tmp_path: Path, heading: str) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png", ("img0", "img1", "img2", "img3"))
+    (tmp_path / "a.csv").write_text(heading + "0,img2,train\n1,img0,train\n2,img1,val\n3,img3,val\n")
+    options = {"images": "images", "masks": "masks", "lists": "a.csv"}
+    assert FolderDataset(tmp_path, "val", ["a", "b"], **options).names == ["img1", "img3"]
+
+
 def test_json_that_names_a_folder_for_each_split_or_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"train": "train", "val": "val"}')
     assert [each[::3] for each in lines_of(tmp_path, "a.json")] == [("train", "train"), ("val", "val")]
