@@ -16,7 +16,7 @@ _NEAR = 2  # by which programs change a grey
 def of_one_grey(stored: StoredLabels) -> dict[int, int]:
     """Map each label to the more frequent one 1 or 2 beside it, where no mask holds both and all others lie far away.
 
-    Programs that scale or save greys again change 127 to 128.
+    Programs that scale or save greys again change 127 to 128. Of 254 and 255 alone, others ask: 255 may be void.
     """
     labels = sorted(stored.pixels)
     groups = [labels[:1]]
@@ -28,7 +28,8 @@ def of_one_grey(stored: StoredLabels) -> dict[int, int]:
     if not is_far or labels[-1] > VOID or max(map(len, groups)) > 2 or stored.beside or len(groups[-1]) == len(labels):
         return {}
     near = [sorted(group, key=lambda label: (label != VOID, -stored.pixels[label])) for group in groups]
-    return {other: label for label, *others in near for other in others if label > JPEG_OFF}
+    same = {other: label for label, *others in near for other in others if label > JPEG_OFF}
+    return same if {*same.values()} - {VOID} else {}
 
 
 def with_greys(options: Mapping[str, Any], same: Mapping[int, int]) -> dict[str, Any]:

@@ -135,6 +135,12 @@ def test_255_beside_254_may_be_the_same_or_not_labelled(place: Path) -> None:
     ]
 
 
+def test_255_in_masks_without_254_may_be_not_labelled_either(place: Path) -> None:
+    assert {"0": 0, "254": 1, "255": 255} in [
+        each["value_map"] for each in options(place, [*masks(0, 254), *masks(0, 255)])
+    ]
+
+
 def test_254_and_255_beside_labels_may_both_be_not_labelled(place: Path) -> None:
     both, one, *_ = options(place, [*masks(0, 1, 254), *masks(0, 1, 255)])
     assert (len(both["classes"]), both["void"]) == (2, [254, 255])
