@@ -357,7 +357,7 @@ def test_forty_photographs_on_a_laptop_and_on_a_card() -> None:
         "model.patch_size": 4,
         "train.repeat": 4,
         "train.minutes": 20,
-        "train.schedule": "cosine",
+        "train.schedule": "poly",
         "train.ema": 0.99,
         "loss.class_weights": "sqrt_median_frequency",
         "augment.class_balanced": 0.33,
