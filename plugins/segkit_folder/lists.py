@@ -121,10 +121,8 @@ def _by_number(lines: list[Line], images: Sequence[Found], words: Mapping[str, S
         kinds[start] += [(number, word)] * (number >= 0)
     ways: dict[str, dict[int, str]] = {}  # images of the numbers -> number -> name
     for start, those in kinds.items():
-        own, is_meant = (
-            dict(those),
-            all(start.startswith(each) or (start and each.startswith(start)) for each in starts),
-        )
+        own = dict(those)
+        is_meant = all(start.startswith(each) or (start and each.startswith(start)) for each in starts)
         is_whole = len(own) == len(those) and sum(len(words[word]) for word in own.values()) == len(images)
         if is_meant and is_whole and numbers <= own.keys():
             ways[repr([words[own[number]] for number in sorted(numbers)])] = own

@@ -168,10 +168,8 @@ def unread_noted(root: Path, scan: Scan, options: Mapping[str, Any]) -> Iterator
         for folder, names in unread.items():
             seen = [colours_in(folder / name) or MOST_COLOURS for name in names[:_LOOKED_AT]]
             if not _MADE.search(folder.name) and 2 * len(names) > len(every) and max(seen) <= MOST_OF_A_MASK:
-                what = (
-                    f'only masks = "{masks}" have the names of the images, and may be of a network; {folder} may hold'
-                )
-                raise LabelError(f"{what} the drawn masks: name these as their images, and run init again")
+                what = f'only masks = "{masks}" have the names of the images, and may be of a network; {folder} may '
+                raise LabelError(f"{what}hold the drawn masks: name these as their images, and run init again")
     if unlisted:
         where = first_few([f"{number} in {place}" for place, number in unlisted.items()])
         yield Question(f"images that no list names are not read: {where}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -91,11 +92,7 @@ def _classes_and_void(stored: StoredLabels) -> tuple[list[int], list[int]]:
 def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: float | None) -> Iterator[Question]:
     """Ask about labels that may be no class, or that of another label; the first question is the one to ask."""
     labels, (rest, void) = sorted(stored.pixels), _classes_and_void(stored)
-    every, plain = itself(labels), itself(rest, void)
-
-    def ask(text: str, *ways: tuple[str, Meaning]) -> Question:
-        return Question(text, [answer_of(way, meaning, names) for way, meaning in ways])
-
+    every, plain, ask = itself(labels), itself(rest, void), partial(_ask, names)
     if numbered := _with_numbers(labels):
         text = f"labels such as {next(iter(numbered))} seem to hold a class and the number of an object: is it so?"
         yield ask(text, ("yes: only the class counts", {**every, **numbered}), ("no: each is a class", every))
@@ -115,29 +112,8 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
         yield Question(text, [answer_of(way, itself(order), called) for way, order in orders.items()])
     if len(rest) < 2 or (rest == labels and not 0 <= labels[0] <= labels[-1] < VOID):  # all of them are classes
         return
-    if void == [VOID] and rest[-1] == VOID - 1:
-        one = ("one class: white and nearly white", plain | {VOID: VOID - 1})
-        ways = [one, (f"{VOID} marks unlabelled pixels", plain), ("each is a class", every)]
-        if len(rest) > 2:
-            ways.insert(0, ("both mark unlabelled pixels", plain | {VOID - 1: None}))
-        yield ask(f"the masks hold {VOID - 1} and {VOID}: what are these?", *ways)
-    steps = [second - first for first, second in pairwise(rest)]
-    # 0, 100 and 255 are greys spread for viewing; 10, 20, 30 and 255 are codes, and so are 0, 100, 200 and 255
-    is_near = min(steps) - 2 <= VOID - rest[-1] <= 2 * max(steps)
-    if void == [VOID] and min(steps) > 1 and (is_near or not rest[0]):
-        ways = [(f"{len(labels)} classes, whose greys are spread for viewing", every)]
-        ways.insert(is_near, (f"{len(rest)} classes, and {VOID} marks unlabelled pixels", plain))
-        even = [VOID * at / len(rest) for at in range(len(rest))]  # of no codes of classes, beside a 255 for void
-        text = f"the masks hold {_listed(labels)}"
-        if len(rest) > 2 and all(abs(label - at) < 1 for label, at in zip(rest, even, strict=True)):
-            unnamed = "; what are the classes called?" * (len(names) != len(labels))
-            yield ask(f"{text}, greys that are spread for viewing{unnamed}", ways[0])
-        yield ask(f"{text}: is {VOID} a class?", *ways)
-    if void == [VOID] and stored.black_and_white:
-        text = f"{stored.black_and_white} masks hold only 0 and {VOID}, and no mask with other labels holds {VOID}"
-        same = [("the same as 1", plain | {VOID: 1})] * (rest == [0, 1])
-        asked = ask(f"{text}: what does {VOID} mean?", *same, ("it marks unlabelled pixels", plain))
-        yield Question(asked.text, [*asked.answers, Answer("these masks are of another kind: export them again")])
+    if void == [VOID]:
+        yield from _about_255(stored, names)
     if most := [label for label in void if 2 * stored.pixels[label] > stored.pixels.total()]:
         others = [label for label in void if label not in most]
         called = ["background", *names] if len(names) == len(rest) else ()
@@ -155,6 +131,39 @@ def _doubts(stored: StoredLabels, names: Sequence[str], from_1: bool, no_data: f
             left_out = ("no: it is neither learned nor scored", itself(sorted({*rest} - {*odd}), [*odd, *void]))
             yield ask(f"{text.format(_listed(odd))}: is it a class?", left_out, ("yes: a class of its own", plain))
     yield from _names_that_lack_one(stored, names, from_1)
+
+
+def _about_255(stored: StoredLabels, names: Sequence[str]) -> Iterator[Question]:
+    """Ask whether 255, the only label that may be void, is a class or the same as another label."""
+    labels, (rest, void) = sorted(stored.pixels), _classes_and_void(stored)
+    every, plain, ask = itself(labels), itself(rest, void), partial(_ask, names)
+    if rest[-1] == VOID - 1:
+        one = ("one class: white and nearly white", plain | {VOID: VOID - 1})
+        ways = [one, (f"{VOID} marks unlabelled pixels", plain), ("each is a class", every)]
+        if len(rest) > 2:
+            ways.insert(0, ("both mark unlabelled pixels", plain | {VOID - 1: None}))
+        yield ask(f"the masks hold {VOID - 1} and {VOID}: what are these?", *ways)
+    steps = [second - first for first, second in pairwise(rest)]
+    # 0, 100 and 255 are greys spread for viewing; 10, 20, 30 and 255 are codes, and so are 0, 100, 200 and 255
+    is_near = min(steps) - 2 <= VOID - rest[-1] <= 2 * max(steps)
+    if min(steps) > 1 and (is_near or not rest[0]):
+        ways = [(f"{len(labels)} classes, whose greys are spread for viewing", every)]
+        ways.insert(is_near, (f"{len(rest)} classes, and {VOID} marks unlabelled pixels", plain))
+        even = [VOID * at / len(rest) for at in range(len(rest))]  # of no codes of classes, beside a 255 for void
+        text = f"the masks hold {_listed(labels)}"
+        if len(rest) > 2 and all(abs(label - at) < 1 for label, at in zip(rest, even, strict=True)):
+            unnamed = "; what are the classes called?" * (len(names) != len(labels))
+            yield ask(f"{text}, greys that are spread for viewing{unnamed}", ways[0])
+        yield ask(f"{text}: is {VOID} a class?", *ways)
+    if stored.black_and_white:
+        text = f"{stored.black_and_white} masks hold only 0 and {VOID}, and no mask with other labels holds {VOID}"
+        same = [("the same as 1", plain | {VOID: 1})] * (rest == [0, 1])
+        asked = ask(f"{text}: what does {VOID} mean?", *same, ("it marks unlabelled pixels", plain))
+        yield Question(asked.text, [*asked.answers, Answer("these masks are of another kind: export them again")])
+
+
+def _ask(names: Sequence[str], text: str, *ways: tuple[str, Meaning]) -> Question:
+    return Question(text, [answer_of(way, meaning, names) for way, meaning in ways])
 
 
 def _names_that_lack_one(stored: StoredLabels, names: Sequence[str], from_1: bool) -> Iterator[Question]:
